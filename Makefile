@@ -1,0 +1,47 @@
+# Every target sets up what it needs; none needs another one first. Bare `make` lists them.
+
+PYTHON ?= $(or $(shell command -v python3.11),$(shell command -v python3),python3.11)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+RUNS   ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint pretrain pretrain-check clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
+
+$(READY): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11 or later, or give PYTHON=…"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch torchvision
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## the main job on the toybox: baseline and Bayesian arm, and their comparison
+	$(BIN)/python -m bayesdiff.run +experiment=corruption_curve paths.runs=$(RUNS)
+	$(BIN)/python -m bayesdiff.run +experiment=corruption_curve bnn=on paths.runs=$(RUNS)
+	$(BIN)/python -m bayesdiff.compare $(RUNS)/toybox-dreambooth-plain-* $(RUNS)/toybox-dreambooth-bnn-* --plot $(RUNS)/comparison.png
+
+test: $(READY) ## the tests, offline, on the CPU
+	HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest
+
+test-all: $(READY) ## also the slow tests
+	HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest -m 'not gpu'
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+pretrain: $(READY) ## retrain every part of the toybox from nothing (hours; resumable)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,pretrain]'
+	for part in autoencoder dino clip denoiser; do $(BIN)/python -m bayesdiff.toybox.$$part || exit 1; done
+
+pretrain-check: $(READY) ## measure the shipped toybox weights against their bars
+	$(BIN)/python -m bayesdiff.toybox.check
+
+clean: ## remove caches (not runs, not the virtual environment)
+	rm -rf .pytest_cache .ruff_cache .mypy_cache build dist
+	find bayesdiff tests -name __pycache__ -type d -exec rm -rf {} +

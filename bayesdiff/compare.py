@@ -1,0 +1,102 @@
+"""Overlay the curves of several runs: ``python -m bayesdiff.compare RUN RUN … [--plot FILE]``.
+
+The first run is the reference. A difference at a checkpoint is the mean over images that both runs
+sampled (same prompt, same noise), with a 95 % interval of that paired mean over images; it says
+nothing about other seeds or subjects.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from bayesdiff.curve import curve_table, per_image
+from bayesdiff.errors import UserError
+from bayesdiff.record import RunRecord, load_record
+
+
+def read_run(folder: Path) -> tuple[RunRecord, pd.DataFrame]:
+    """Record and scores of a run folder; raises ``UserError`` for anything else."""
+    record, scores = load_record(folder), folder / "scores.csv"
+    if record is None or not scores.exists():
+        raise UserError(f"{folder}: not a run folder with scores (needs record.json and scores.csv)")
+    return record, pd.read_csv(scores, keep_default_na=False, float_precision="round_trip")
+
+
+def paired_difference(reference: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Columns step, difference (other minus reference), half (of the 95 % interval), images.
+
+    Raises ``UserError`` when the runs share no checkpoint with the same images.
+    """
+    both = per_image(reference)[[metric]].join(per_image(other)[[metric]], lsuffix="_a", rsuffix="_b", how="inner")
+    if both.empty:
+        raise UserError(f"the runs share no checkpoint with the same prompts and images (metric {metric})")
+    gap = (both[f"{metric}_b"] - both[f"{metric}_a"]).groupby(level="step")
+    table = pd.DataFrame({"difference": gap.mean(), "half": 1.96 * gap.std(ddof=1) / np.sqrt(gap.size()), "images": gap.size()})
+    return table.reset_index()
+
+
+def _label(folder: Path, record: RunRecord) -> str:
+    bnn = "BNN on" if record.config["bnn"]["enabled"] else "BNN off"
+    return f"{record.config['data']['subject']} {record.config['method']['name']} {bnn} seed {record.config['seed']} ({folder.name[-6:]})"
+
+
+def print_comparison(folders: list[Path], metric: str) -> None:
+    """One line a run with its verdict, then a table of paired differences to the first."""
+    console, runs = Console(width=None if Console().is_terminal else 110), [read_run(folder) for folder in folders]
+    for folder, (record, _) in zip(folders, runs, strict=True):
+        sentence = record.verdict["sentence"] if record.verdict else f"no verdict ({record.status})"
+        console.print(f"{_label(folder, record)}: {sentence}", highlight=False, soft_wrap=True)
+    for folder, (record, scores) in list(zip(folders, runs, strict=True))[1:]:
+        table = Table(title=f"{metric}: {_label(folder, record)} minus {_label(folders[0], runs[0][0])}")
+        for name in ("step", "first run", "this run", "difference", "95 % over images"):
+            table.add_column(name, justify="right")
+        first, this = (curve_table(s).set_index("step")[metric] for s in (runs[0][1], scores))
+        for row in paired_difference(runs[0][1], scores, metric).itertuples(index=False):
+            bounds = f"{row.difference - row.half:+.3f} to {row.difference + row.half:+.3f}"
+            table.add_row(str(row.step), f"{first[row.step]:.3f}", f"{this[row.step]:.3f}", f"{row.difference:+.3f}", bounds)
+        console.print(table)
+
+
+def plot_comparison(folders: list[Path], metric: str, target: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from bayesdiff.plots import draw_band, save_figure
+
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for index, folder in enumerate(folders):
+        record, scores = read_run(folder)
+        draw_band(axes, curve_table(scores), metric, _label(folder, record), f"C{index}")
+    axes.set(xlabel="training step", ylabel=metric)
+    axes.legend(fontsize=8)
+    save_figure(figure, target)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m bayesdiff.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders; the first is the reference")
+    parser.add_argument("--metric", default="dino", choices=("dino", "clip_i", "clip_t", "hf_energy"))
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="write the overlaid curves to a PNG")
+    args = parser.parse_args(arguments)
+    try:
+        print_comparison(args.runs, args.metric)
+        if args.plot:
+            plot_comparison(args.runs, args.metric, args.plot)
+            print(f"wrote {args.plot}")
+    except UserError as error:
+        print(f"bayesdiff: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""From per-image scores to a curve: one row a checkpoint, mean and standard error over images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesdiff.scores import METRICS
+
+
+def per_image(scores: pd.DataFrame) -> pd.DataFrame:
+    """Average over references: one value for every (step, prompt, image) and metric (columns)."""
+    return scores.pivot_table(index=["step", "prompt", "image"], columns="metric", values="value", aggfunc="mean")
+
+
+def curve_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """Columns ``step``, ``images``, and for every metric its mean and ``<metric>_se`` (std / sqrt(n))."""
+    grouped = per_image(scores).groupby(level="step")
+    table = pd.DataFrame({"images": grouped.size()})
+    for metric in METRICS:
+        table[metric] = grouped[metric].mean()
+        table[f"{metric}_se"] = grouped[metric].std(ddof=1) / np.sqrt(table["images"])
+    return table.reset_index()
+
+
+def score_matrix(scores: pd.DataFrame, metric: str) -> tuple[list[int], NDArray[np.float64]]:
+    """Steps (T,) and scores (T, images) of one metric, columns paired by (prompt, image)."""
+    wide = per_image(scores)[metric].unstack(["prompt", "image"]).sort_index()
+    return [int(s) for s in wide.index], wide.to_numpy(dtype=np.float64)

@@ -1,0 +1,240 @@
+"""One run from configuration to record: the rooms of the house, walked through once.
+
+subject and prompts → pipeline → method and Bayesian weights → loop → checkpoint images → scores →
+curve → verdict → record. Give the same command again to go on with a run that was stopped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from filelock import FileLock, Timeout
+
+from bayesdiff.checkpoint import finish, restore, resumable_step, retain, save_checkpoint
+from bayesdiff.config import Config, as_dict, run_key, run_name
+from bayesdiff.corruption import CorruptionVerdict, detect_corruption
+from bayesdiff.curve import curve_table, score_matrix
+from bayesdiff.errors import UserError
+from bayesdiff.files import staged, sweep_partial, write_text
+from bayesdiff.progress import Display, display, print_curve
+from bayesdiff.prompts import Prompt, evaluation_prompts, fill
+from bayesdiff.record import RunRecord, environment, load_record, phase
+from bayesdiff.subject import Subject, load_subject
+from bayesdiff.tracker import Tracker
+
+if TYPE_CHECKING:
+    from bayesdiff.encoders import Encoders
+    from bayesdiff.loop import Training
+    from bayesdiff.scores import References
+
+SCORES, CURVE = "scores.csv", "curve.csv"
+
+
+@dataclass
+class Bench:
+    """What stays loaded over a run."""
+
+    cfg: Config
+    folder: Path
+    record: RunRecord
+    subject: Subject
+    prompts: list[Prompt]
+    training: Training
+    encoders: Encoders
+    references: References
+
+
+def run_experiment(cfg: Config) -> tuple[Path, RunRecord]:
+    """Run, resume, or find done; returns the run folder and its record.
+
+    Raises:
+        UserError: bad input, found before anything is written, or a run in use by another process.
+    """
+    folder = Path(cfg.paths.runs) / run_name(cfg)
+    done = load_record(folder)
+    if done is not None and done.status != "running":
+        print(f"Already {done.status}: {folder} (remove the folder to run it again)")
+        return folder, done
+    subject = load_subject(cfg.data, cfg.shots.count, cfg.seed, cfg.model.resolution)
+    prompts = evaluation_prompts(
+        list(cfg.sampler.prompts), subject.identifier, subject.class_noun, subject.live, cfg.metrics.identifier_in_clip_text
+    )
+    record = done or RunRecord(run_key(cfg), "running", as_dict(cfg))
+    with phase(record, "load"):
+        bench = _load(cfg, folder, record, subject, prompts)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            _execute(bench)
+    except Timeout as error:
+        raise UserError(f"{folder}: another process works on this run; wait for it or stop it") from error
+    return folder, record
+
+
+def _load(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompts: list[Prompt]) -> Bench:
+    """Load every model; nothing is written yet, so that bad input leaves no trace."""
+    from bayesdiff.batches import encode_pictures
+    from bayesdiff.encoders import load_encoders
+    from bayesdiff.loop import prepare
+    from bayesdiff.pipeline import choose_device, load_pipeline, use_sampler
+    from bayesdiff.prior import class_images
+    from bayesdiff.scores import embed_references, real_to_real
+
+    device = choose_device(cfg.device)
+    encoders = load_encoders(cfg.metrics, device)
+    pipe = load_pipeline(cfg.model, device)
+    use_sampler(pipe, cfg.sampler)
+    instance_text = fill(cfg.data.instance_prompt, subject.identifier, subject.class_noun)
+    instance = encode_pictures(pipe, [photo.image for photo in subject.photos], instance_text)
+    classes = None
+    if cfg.method.prior_preservation:
+        class_text = fill(cfg.data.class_prompt, "", subject.class_noun)
+        classes = encode_pictures(pipe, class_images(pipe, cfg, subject.class_noun), class_text)
+    training = prepare(pipe, cfg, instance, classes)
+    references = embed_references(encoders, subject, prompts)
+    record.environment = environment(str(device))
+    record.subject = {
+        "name": subject.name, "class_noun": subject.class_noun, "live": subject.live,
+        "photos": [{"name": p.name, "sha256": p.digest} for p in subject.photos],
+    }  # fmt: skip
+    record.bayesian = _converted(training)
+    record.real_to_real_dino = real_to_real(references.dino)
+    return Bench(cfg, folder, record, subject, prompts, training, encoders, references)
+
+
+def _converted(training: Training) -> dict[str, Any]:
+    """Layers and weights that are Gaussian, and their share of the U-Net's weights."""
+    from bayesdiff.bayes import mean_state
+
+    total = sum(value.numel() for _, value in mean_state(training.pipe.unet))
+    weights = sum(layer.mean.numel() for layer in training.layers)
+    modules = len({layer.name.rpartition(".")[0] for layer in training.layers})
+    return {"layers": modules, "weights": weights, "unet_weights": total, "share": round(weights / total, 4)}
+
+
+def _execute(bench: Bench) -> None:
+    """Resume where the run stands, walk the checkpoints, and close with the verdict."""
+    cfg, folder, record = bench.cfg, bench.folder, bench.record
+    sweep_partial(folder)
+    record.save(folder)
+    write_text(folder / "config.yaml", _yaml(record.config))
+    start = resumable_step(folder) or 0
+    if start:
+        restore(folder, start, bench.training.pipe.unet, bench.training.layers, bench.training.optimizer)
+        print(f"Going on from step {start} of {folder}")
+    scores = _read_scores(folder, start)
+    tracker = Tracker(cfg, folder, start)
+    if record.bayesian["layers"]:
+        b = record.bayesian
+        print(f"Bayesian: {b['layers']} layers, {b['weights']:,} of {b['unet_weights']:,} weights ({b['share']:.1%})")
+    with display(cfg.schedule.steps, start) as show:
+        scores = _walk(bench, start, scores, tracker, show)
+    _conclude(bench, scores, tracker)
+
+
+def _walk(bench: Bench, start: int, scores: pd.DataFrame, tracker: Tracker, show: Display) -> pd.DataFrame:
+    """Train to each checkpoint step, save, sample and score; stops early when training diverges."""
+    from bayesdiff.loop import Diverged, train
+
+    cfg, record, training = bench.cfg, bench.record, bench.training
+
+    def report(step: int, parts: dict[str, float]) -> None:
+        show.step(step, parts["loss"])
+        if step % cfg.schedule.log_every == 0:
+            tracker.train(step, parts)
+
+    at = start
+    for step in cfg.schedule.checkpoints:
+        if step < start or step in set(scores["step"]):
+            continue
+        if step > at:
+            try:
+                with phase(record, "train"):
+                    train(training, cfg, at, step, report)
+            except Diverged as error:
+                record.status, record.message = "diverged", str(error)
+                return scores
+            at = step
+        scores = _checkpoint(bench, step, scores, tracker, show)
+    return scores
+
+
+def _checkpoint(bench: Bench, step: int, scores: pd.DataFrame, tracker: Tracker, show: Display) -> pd.DataFrame:
+    """Save, sample, score and report one checkpoint; returns all scores so far."""
+    from bayesdiff.methods import METHODS
+    from bayesdiff.plots import images_folder
+    from bayesdiff.sampling import sample_prompts, save_samples
+    from bayesdiff.scores import score_samples
+
+    cfg, folder, record, training = bench.cfg, bench.folder, bench.record, bench.training
+    show.phase("save", step)
+    with phase(record, "save"):
+        save_checkpoint(folder, step, METHODS[cfg.method.name], training.pipe.unet, training.layers, training.optimizer)
+    show.phase("sample", step)
+    with phase(record, "sample"):
+        samples = sample_prompts(training.pipe, bench.prompts, cfg.sampler, cfg.model.resolution)
+        save_samples(samples, images_folder(folder, step))
+    show.phase("score", step)
+    with phase(record, "score"):
+        rows = score_samples(samples, step, bench.encoders, bench.references)
+    scores = pd.concat([scores, rows], ignore_index=True) if len(scores) else rows
+    curve = curve_table(scores)
+    _write_csv(folder / SCORES, scores)
+    _write_csv(folder / CURVE, curve)
+    row = {str(k): float(v) for k, v in curve[curve["step"] == step].iloc[0].items() if k != "step"}
+    show.checkpoint(step, row)
+    tracker.checkpoint(step, row, images_folder(folder, step))
+    retain(folder, cfg.schedule.keep, _verdict(cfg, scores).best_step)
+    record.save(folder)
+    return scores
+
+
+def _verdict(cfg: Config, scores: pd.DataFrame) -> CorruptionVerdict:
+    steps, matrix = score_matrix(scores, cfg.detector.metric)
+    return detect_corruption(steps, matrix, alpha=cfg.detector.alpha, min_depth=cfg.detector.min_depth, seed=cfg.seed)
+
+
+def _conclude(bench: Bench, scores: pd.DataFrame, tracker: Tracker) -> None:
+    """Verdict, pictures, record, and the closing words."""
+    from bayesdiff.plots import plot_curve, plot_grid
+
+    cfg, folder, record = bench.cfg, bench.folder, bench.record
+    if len(scores):
+        verdict, curve = _verdict(cfg, scores), curve_table(scores)
+        title = f"{bench.subject.name}, {len(bench.subject.photos)} image(s), {cfg.method.name.value}, BNN {'on' if cfg.bnn.enabled else 'off'}"
+        with phase(record, "plot"):
+            plot_curve(folder, curve, verdict, cfg.detector.metric, title)
+            photos = [photo.image for photo in bench.subject.photos]
+            plot_grid(folder, [int(s) for s in curve["step"]], [p.text for p in bench.prompts], photos)
+        record.verdict = verdict.to_dict()
+        print_curve(curve, verdict.labels, verdict.sentence, str(folder))
+        finish(folder, cfg.schedule.keep, verdict.best_step)
+    if record.status == "diverged":
+        print(f"Diverged: {record.message}; the curve up to there is kept in {folder}")
+    else:
+        record.status = "completed"
+    tracker.finish(scores, {"status": record.status, **(record.verdict or {})})
+    record.save(folder)
+
+
+def _read_scores(folder: Path, resumed_at: int) -> pd.DataFrame:
+    """Scores of the checkpoints up to the resumed step; later ones will be made again."""
+    path = folder / SCORES
+    if not path.exists():
+        return pd.DataFrame(columns=["step"])
+    scores = pd.read_csv(path, keep_default_na=False, float_precision="round_trip")
+    return scores[scores["step"] <= resumed_at].reset_index(drop=True)
+
+
+def _write_csv(target: Path, table: pd.DataFrame) -> None:
+    with staged(target) as part:
+        table.to_csv(part, index=False)
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(content))

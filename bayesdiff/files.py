@@ -1,0 +1,73 @@
+"""Files that are either whole or absent: staged beside the target, flushed, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bayesdiff.errors import UserError
+
+STAGING = ".partial"
+"""Suffix of a file or folder that is still being written; never read back."""
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """Yield a path beside ``target``; on success it replaces ``target``, on failure it is removed.
+
+    Works for files and for folders. Raises ``UserError`` when the disk is full.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}{STAGING}")
+    try:
+        yield part
+        _flush(part)
+        if part.is_dir() and target.exists():
+            shutil.rmtree(target)
+        os.replace(part, target)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise UserError(f"no disk space left for {target}: free some, then give the same command again") from error
+        raise
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def _flush(part: Path) -> None:
+    for path in [p for p in part.rglob("*") if p.is_file()] if part.is_dir() else [part]:
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def write_text(target: Path, text: str) -> None:
+    with staged(target) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, content: Any) -> None:
+    write_text(target, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sweep_partial(folder: Path) -> None:
+    """Remove what an interrupted write left in ``folder``."""
+    for part in folder.rglob(f"*{STAGING}"):
+        shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)

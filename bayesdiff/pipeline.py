@@ -1,0 +1,83 @@
+"""Load a text-to-image pipeline: the toybox, a local folder or a hub model, all the same way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bayesdiff.config import ModelConf, SamplerConf, Scheduler
+from bayesdiff.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the first GPU where there is one. Raises ``UserError`` for one that is not there."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device={name}: choose auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA device(s); use device=auto or device=cpu")
+    return device
+
+
+def model_location(conf: ModelConf) -> str:
+    """Folder or hub id behind ``model.path``."""
+    if conf.path == "toybox":
+        from bayesdiff.toybox.weights import PIPELINE
+
+        return str(PIPELINE)
+    return conf.path
+
+
+def _remedy(conf: ModelConf, location: str) -> str:
+    if conf.path == "toybox":
+        return "restore it with 'git checkout -- bayesdiff/toybox/weights' or retrain it with 'make pretrain'"
+    if Path(location).exists():
+        return "download it again or correct model.path"
+    size = f" ({conf.size})" if conf.size else ""
+    return f"fetch it{size} with 'hf download {location}', or set model.path to a local folder"
+
+
+def load_pipeline(conf: ModelConf, device: torch.device) -> StableDiffusionPipeline:
+    """Load all parts in float32, frozen and in evaluation mode.
+
+    Raises:
+        UserError: weights missing, truncated or of another layout; the message names the remedy.
+    """
+    import torch
+    from diffusers import StableDiffusionPipeline
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    location = model_location(conf)
+    try:
+        pipe = StableDiffusionPipeline.from_pretrained(
+            location, revision=conf.revision, dtype=torch.float32, safety_checker=None,
+            requires_safety_checker=False, local_files_only=Path(location).exists() or conf.path == "toybox",
+        )  # fmt: skip
+    except Exception as error:  # the loaders raise OSError, ValueError, SafetensorError, KeyError … for a bad folder
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise UserError(f"model {location}: cannot be loaded ({reason}); {_remedy(conf, location)}") from error
+    for part in (pipe.unet, pipe.vae, pipe.text_encoder):
+        part.requires_grad_(False).eval()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device)
+
+
+def use_sampler(pipe: StableDiffusionPipeline, conf: SamplerConf) -> None:
+    """Put the sampler's scheduler on the pipeline, built from the model's own noise schedule."""
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, PNDMScheduler
+
+    kinds = {Scheduler.ddim: DDIMScheduler, Scheduler.pndm: PNDMScheduler, Scheduler.dpm: DPMSolverMultistepScheduler}
+    if conf.scheduler is not Scheduler.model:
+        pipe.scheduler = kinds[conf.scheduler].from_config(pipe.scheduler.config)

@@ -1,0 +1,37 @@
+"""Class images for prior preservation: made once by the base model, cached, shared by runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+from PIL import Image
+
+from bayesdiff.config import Config, SamplerConf, as_dict
+from bayesdiff.prompts import Prompt, fill
+from bayesdiff.sampling import sample_prompts, save_samples
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+
+def class_images(pipe: StableDiffusionPipeline, cfg: Config, class_noun: str) -> list[Image.Image]:
+    """The class's images for (model, prompt, count, sampler), from the cache or sampled now.
+
+    Two runs that want the same set at once wait for one of them to make it.
+    """
+    text = fill(cfg.data.class_prompt, "", class_noun)
+    conf = SamplerConf(**{**cfg.sampler.__dict__, "images_per_prompt": cfg.method.class_images})
+    settings = as_dict(cfg)
+    content = {"model": settings["model"], "text": text, "sampler": {**settings["sampler"], "prompts": [text]}, "count": conf.images_per_prompt}
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    folder = Path(cfg.paths.cache) / f"class-{key}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            samples = sample_prompts(pipe, [Prompt(text, text)], conf, cfg.model.resolution)
+            save_samples(samples, folder)
+    return [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))]

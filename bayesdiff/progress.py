@@ -1,0 +1,73 @@
+"""What a person sees while a run works: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+PLAIN_INTERVAL = 15.0
+"""Seconds between plain lines of one phase."""
+
+
+class Display:
+    """Phase, step, loss and time left of one run."""
+
+    def __init__(self, total_steps: int, start: int, console: Console, bar: Progress | None):
+        self.total, self.start, self.console, self.bar = total_steps, start, console, bar
+        self.began = self.last = time.monotonic()
+        self.task: TaskID | None = None
+        if bar is not None:
+            self.task = bar.add_task("train", total=total_steps, completed=start, detail="")
+
+    def step(self, step: int, loss: float) -> None:
+        """One optimisation step is done."""
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, completed=step, description="train", detail=f"loss {loss:.4f}")
+        elif time.monotonic() - self.last > PLAIN_INTERVAL:
+            self.last = time.monotonic()
+            rate = (self.last - self.began) / max(step - self.start, 1)
+            left = rate * (self.total - step)
+            self.console.print(f"train  step {step}/{self.total}  loss {loss:.4f}  about {left:.0f} s left", highlight=False)
+
+    def phase(self, name: str, step: int) -> None:
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, description=name, detail=f"at step {step}")
+
+    def checkpoint(self, step: int, row: dict[str, float]) -> None:
+        """One checkpoint is scored."""
+        line = f"step {step:>5}  dino {row['dino']:.3f}  clip_i {row['clip_i']:.3f}  clip_t {row['clip_t']:.3f}  hf {row['hf_energy']:.3f}"
+        (self.bar.console if self.bar is not None else self.console).print(line, highlight=False)
+
+
+@contextmanager
+def display(total_steps: int, start: int) -> Iterator[Display]:
+    """A live display where standard output is a terminal, else plain lines."""
+    console = Console()
+    if not console.is_terminal:
+        yield Display(total_steps, start, console, None)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TextColumn("{task.fields[detail]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        yield Display(total_steps, start, console, bar)
+
+
+def print_curve(curve: pd.DataFrame, labels: tuple[str, ...], sentence: str, folder: str) -> None:
+    """The closing table of checkpoints, the verdict, and where to look."""
+    console = Console(width=None if Console().is_terminal else 100)
+    table = Table(title=None)
+    for name in ("step", "dino", "± se", "clip_i", "clip_t", "hf energy", "failed", "stage"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    for (_, row), label in zip(curve.iterrows(), labels, strict=True):
+        table.add_row(
+            str(int(row["step"])), f"{row['dino']:.3f}", f"{row['dino_se']:.3f}", f"{row['clip_i']:.3f}", f"{row['clip_t']:.3f}",
+            f"{row['hf_energy']:.3f}", f"{row['failed'] * row['images']:.0f}", label,
+        )  # fmt: skip
+    console.print(table)
+    console.print(sentence, highlight=False, soft_wrap=True)
+    console.print(f"Look at {folder}/curve.png and {folder}/grid.png", highlight=False, soft_wrap=True)

@@ -1,0 +1,63 @@
+"""Evaluation prompts: the DreamBooth lists and own templates, filled for one subject.
+
+The two lists are facts of the DreamBooth dataset (github.com/google/dreambooth, file
+``prompts_and_classes.txt``), used by the paper for its 25 × 4 images a subject.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bayesdiff.errors import UserError
+
+_SHARED = (
+    "in the jungle", "in the snow", "on the beach", "on a cobblestone street", "on top of pink fabric", "on top of a wooden floor",
+    "with a city in the background", "with a mountain in the background", "with a blue house in the background",
+    "on top of a purple rug in a forest",
+)  # fmt: skip
+_OBJECT = (
+    "with a wheat field in the background", "with a tree and autumn leaves in the background", "with the Eiffel Tower in the background",
+    "floating on top of water", "floating in an ocean of milk", "on top of green grass with sunflowers around it",
+    "on top of a mirror", "on top of the sidewalk in a crowded street", "on top of a dirt road", "on top of a white rug",
+)  # fmt: skip
+_LIVE = (
+    "wearing a red hat", "wearing a santa hat", "wearing a rainbow scarf", "wearing a black top hat and a monocle", "in a chef outfit",
+    "in a firefighter outfit", "in a police outfit", "wearing pink glasses", "wearing a yellow shirt", "in a purple wizard outfit",
+)  # fmt: skip
+_ADJECTIVES = ("red", "purple", "shiny", "wet", "cube shaped")
+
+
+def _templates(endings: tuple[str, ...]) -> tuple[str, ...]:
+    scenes = tuple(f"a {{identifier}} {{class_noun}} {ending}" for ending in endings)
+    return scenes + tuple(f"a {adjective} {{identifier}} {{class_noun}}" for adjective in _ADJECTIVES)
+
+
+PROMPT_SETS: dict[str, tuple[str, ...]] = {"object": _templates(_SHARED + _OBJECT), "live": _templates(_SHARED + _LIVE)}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What is sampled, and the text CLIP-T compares the sample with."""
+
+    text: str
+    clip_text: str
+
+
+def fill(template: str, identifier: str, class_noun: str) -> str:
+    """Put the words into a template; an empty identifier leaves no double space. Raises ``UserError``."""
+    try:
+        return " ".join(template.format(identifier=identifier, class_noun=class_noun).split())
+    except (KeyError, IndexError, ValueError) as error:
+        raise UserError(f"prompt {template!r}: only {{identifier}} and {{class_noun}} can stand in braces") from error
+
+
+def evaluation_prompts(templates: list[str], identifier: str, class_noun: str, live: bool, identifier_in_clip_text: bool) -> list[Prompt]:
+    """Fill own templates, or a named list (``object``, ``live``; ``auto`` takes the one that fits)."""
+    chosen: tuple[str, ...] = tuple(templates)
+    if len(templates) == 1 and " " not in templates[0]:
+        name = ("live" if live else "object") if templates[0] == "auto" else templates[0]
+        if name not in PROMPT_SETS:
+            raise UserError(f"sampler.prompts=[{name}]: choose object, live or auto, or give templates")
+        chosen = PROMPT_SETS[name]
+    scored = identifier if identifier_in_clip_text else ""
+    return [Prompt(fill(t, identifier, class_noun), fill(t, scored, class_noun)) for t in chosen]

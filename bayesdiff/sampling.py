@@ -1,0 +1,66 @@
+"""Sample the evaluation prompts with fixed seeds, at the posterior mean, by the stock pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from bayesdiff.config import SamplerConf
+from bayesdiff.files import staged
+from bayesdiff.prompts import Prompt
+from bayesdiff.seeds import generator
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sampled image; ``failed`` when the model's output was not finite (the image is black then)."""
+
+    prompt: int
+    index: int
+    image: Image.Image
+    failed: bool
+
+
+def _to_image(pixels: np.ndarray) -> tuple[Image.Image, bool]:
+    """(H, W, 3) float in [0, 1] to an image, and whether it had values that are not finite."""
+    failed = not bool(np.isfinite(pixels).all())
+    clean = np.zeros_like(pixels) if failed else pixels
+    return Image.fromarray((clean * 255).round().clip(0, 255).astype(np.uint8)), failed
+
+
+def sample_prompts(pipe: StableDiffusionPipeline, prompts: list[Prompt], conf: SamplerConf, resolution: int) -> list[Sample]:
+    """Sample ``images_per_prompt`` images of every prompt, in order.
+
+    The initial noise of an image is a function of (sampler.seed, prompt, index): checkpoints and runs
+    are compared on the same noise.
+    """
+    jobs = [(p, i) for p in range(len(prompts)) for i in range(conf.images_per_prompt)]
+    samples: list[Sample] = []
+    for start in range(0, len(jobs), conf.batch_size):
+        chunk = jobs[start : start + conf.batch_size]
+        arrays = pipe(
+            prompt=[prompts[p].text for p, _ in chunk],
+            generator=[generator(conf.seed, f"sample/{prompts[p].text}", i) for p, i in chunk],
+            num_inference_steps=conf.steps, guidance_scale=conf.guidance_scale, height=resolution, width=resolution, output_type="np",
+        ).images  # fmt: skip
+        samples += [Sample(p, i, *_to_image(array)) for (p, i), array in zip(chunk, arrays, strict=True)]
+    return samples
+
+
+def image_name(sample: Sample) -> str:
+    return f"prompt-{sample.prompt:02d}-image-{sample.index:02d}.png"
+
+
+def save_samples(samples: list[Sample], folder: Path) -> None:
+    """Write the images of one checkpoint; the folder is whole or absent."""
+    with staged(folder) as part:
+        part.mkdir()
+        for sample in samples:
+            sample.image.save(part / image_name(sample))

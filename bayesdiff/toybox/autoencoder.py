@@ -1,0 +1,96 @@
+"""Pretrain the toybox's autoencoder: 64×64×3 images to whitened 32×32×4 latents and back.
+
+Command:  python -m bayesdiff.toybox.autoencoder
+Cost:     about 8 minutes on 2 CPU cores
+Expected: PSNR above 28 dB on held-out renders, high-frequency energy kept above 0.8, latents of
+          zero mean and unit variance per channel, posterior standard deviation below 0.02
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch.nn import functional as F
+
+from bayesdiff.toybox.dataset import WorldData, render_world
+from bayesdiff.toybox.pretraining import WORK, Recipe, fit
+from bayesdiff.toybox.weights import save_component
+
+TRAIN_IMAGES = 40_000
+CROP, BATCH = 32, 32
+KL_WEIGHT = 1e-8
+"""So small that the posterior is almost a point: the decoder then hides no noise, and corruption
+of the latents is visible in the samples."""
+RECIPE = Recipe(steps=3_000, learning_rate=1.5e-3, ema=0.995)
+
+
+def build() -> AutoencoderKL:
+    """Factor 2 in space, 4 latent channels, no attention: 0.6 M weights."""
+    return AutoencoderKL(
+        in_channels=3, out_channels=3, latent_channels=4, sample_size=64, scaling_factor=1.0,
+        down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(32, 64), layers_per_block=1, norm_num_groups=8, mid_block_add_attention=False,
+    )  # fmt: skip
+
+
+def gradient_l1(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """L1 distance of the horizontal and vertical differences of two image batches."""
+    difference = a - b
+    return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+
+
+def reconstruction_loss(vae: AutoencoderKL, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """L1 + gradient L1 + KL on (B, 3, H, W) pixels in [-1, 1]."""
+    posterior = vae.encode(pixels).latent_dist
+    noise = torch.randn(posterior.mean.shape, generator=generator)
+    decoded = vae.decode(posterior.mean + posterior.std * noise).sample
+    kl = posterior.kl().mean()
+    return F.l1_loss(decoded, pixels) + gradient_l1(decoded, pixels) + KL_WEIGHT * kl
+
+
+def crops(data: WorldData, generator: torch.Generator) -> torch.Tensor:
+    """A batch of random ``CROP``-pixel squares."""
+    pixels = data.batch(torch.randint(len(data.captions), (BATCH,), generator=generator))
+    y, x = torch.randint(pixels.shape[-1] - CROP + 1, (2,), generator=generator).tolist()
+    return pixels[..., y : y + CROP, x : x + CROP]
+
+
+@torch.no_grad()
+def encode_means(vae: AutoencoderKL, data: WorldData, count: int) -> torch.Tensor:
+    """Posterior means of the first ``count`` images: (count, 4, 32, 32) float32."""
+    chunks = [vae.encode(data.batch(list(range(i, min(i + 250, count))))).latent_dist.mean for i in range(0, count, 250)]
+    return torch.cat(chunks)
+
+
+@torch.no_grad()
+def whiten(vae: AutoencoderKL, latents: torch.Tensor) -> None:
+    """Fold zero mean and unit variance per channel into the quant convolutions, in place.
+
+    Encoder and decoder as a whole are unchanged; ``scaling_factor`` can stay 1.
+    """
+    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    channels = mean.numel()
+    quant, post = vae.quant_conv, vae.post_quant_conv
+    quant.weight[:channels] /= std[:, None, None, None]
+    quant.bias[:channels] = (quant.bias[:channels] - mean) / std
+    quant.bias[channels:] -= 2 * std.log()
+    post.bias += post.weight[:, :, 0, 0] @ mean
+    post.weight *= std[None, :, None, None]
+
+
+def main(work: Path = WORK) -> None:
+    data = render_world(work, TRAIN_IMAGES)
+    torch.manual_seed(0)
+    vae = build().train()
+    average = fit("vae", vae, lambda g, _: reconstruction_loss(vae, crops(data, g), g), RECIPE, work)
+    whiten(average, encode_means(average, data, 2_000))
+    save_component("vae", average)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=WORK)
+    main(parser.parse_args().work)

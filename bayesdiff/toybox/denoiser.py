@@ -1,0 +1,149 @@
+"""Pretrain the toybox's U-Net and text encoder on captioned latents.
+
+Command:  python -m bayesdiff.toybox.denoiser
+Cost:     about 1 s a step at batch 64 on 2 CPU cores in bf16; resumable
+Expected: mean epsilon loss 0.10 to 0.15; samples at guidance 7.5 pass ``make pretrain-check``
+
+``--schedule`` and ``--steps`` serve the comparison of noise schedules (see the model card).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from torch import nn
+from torch.nn import functional as F
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from bayesdiff.toybox.autoencoder import TRAIN_IMAGES, encode_means
+from bayesdiff.toybox.clip import tokenize
+from bayesdiff.toybox.dataset import WorldData, render_world
+from bayesdiff.toybox.pretraining import WORK, Recipe, fit
+from bayesdiff.toybox.tokenizer import build_tokenizer
+from bayesdiff.toybox.vocabulary import BOS, EOS, MAX_TOKENS, PAD, vocabulary
+from bayesdiff.toybox.weights import PIPELINE, save_component
+
+BATCH, EMPTY_PROMPTS = 64, 0.1
+RECIPE = Recipe(steps=6_000, learning_rate=9e-4, ema=0.9995, cosine=False)
+
+_COMMON = {"num_train_timesteps": 1000, "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
+SCHEDULES: dict[str, dict[str, object]] = {
+    "sd": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "prediction_type": "epsilon"},
+    "linear": {"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "prediction_type": "epsilon"},
+    "zero_snr_v": {
+        "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True, "timestep_spacing": "trailing",
+    },
+}  # fmt: skip
+DEFAULT_SCHEDULE = "zero_snr_v"
+
+
+def build_scheduler(name: str = DEFAULT_SCHEDULE) -> DDIMScheduler:
+    return DDIMScheduler(**_COMMON, **SCHEDULES[name])
+
+
+def build_text_encoder() -> CLIPTextModel:
+    words = vocabulary()
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(words), hidden_size=96, intermediate_size=384, num_hidden_layers=2, num_attention_heads=4,
+            max_position_embeddings=MAX_TOKENS, bos_token_id=words[BOS], eos_token_id=words[EOS], pad_token_id=words[PAD],
+        )
+    )  # fmt: skip
+
+
+def build_unet() -> UNet2DConditionModel:
+    """Cross-attention at 16×16 and 8×8, two transformer blocks at 8×8."""
+    return UNet2DConditionModel(
+        sample_size=32, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(32, 64, 128),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 1, 2), cross_attention_dim=96, attention_head_dim=4, norm_num_groups=16,
+    )  # fmt: skip
+
+
+class Denoiser(nn.Module):
+    """The two parts that are trained together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unet, self.text_encoder = build_unet(), build_text_encoder()
+
+    def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        states = self.text_encoder(tokens)[0]
+        return self.unet(noisy, timesteps, encoder_hidden_states=states).sample
+
+
+def target(scheduler: DDIMScheduler, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    """What the model has to predict: noise, or velocity."""
+    if scheduler.config.prediction_type == "v_prediction":
+        return scheduler.get_velocity(latents, noise, timesteps)
+    return noise
+
+
+def denoising_loss(
+    model: Denoiser, scheduler: DDIMScheduler, latents: torch.Tensor, tokens: torch.Tensor, g: torch.Generator
+) -> torch.Tensor:
+    """Mean squared error of the prediction on (B, 4, 32, 32) latents, timesteps uniform."""
+    noise = torch.randn(latents.shape, generator=g)
+    timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), generator=g)
+    prediction = model(scheduler.add_noise(latents, noise, timesteps), timesteps, tokens)
+    return F.mse_loss(prediction.float(), target(scheduler, latents, noise, timesteps))
+
+
+def cached_latents(work: Path, data: WorldData, vae: AutoencoderKL) -> torch.Tensor:
+    """Latents of all training images, float16, computed once."""
+    file = work / f"latents-{len(data.captions)}.pt"
+    if not file.exists():
+        torch.save(encode_means(vae, data, len(data.captions)).half(), file)
+    return torch.load(file, weights_only=True)
+
+
+def save(model: Denoiser, schedule: str, root: Path = PIPELINE) -> None:
+    """Write everything of the pipeline folder; the autoencoder has to be in it already."""
+    save_component("unet", model.unet, root)
+    save_component("text_encoder", model.text_encoder, root)
+    save_component("tokenizer", build_tokenizer(), root)
+    save_component("scheduler", build_scheduler(schedule), root)
+    vae = AutoencoderKL.from_pretrained(root / "vae")
+    pipeline = StableDiffusionPipeline(
+        vae=vae, text_encoder=model.text_encoder, tokenizer=build_tokenizer(), unet=model.unet, scheduler=build_scheduler(schedule),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.save_config(root)
+
+
+def main(work: Path = WORK, schedule: str = DEFAULT_SCHEDULE, recipe: Recipe = RECIPE, root: Path = PIPELINE, name: str = "denoiser") -> None:
+    data = render_world(work, TRAIN_IMAGES)
+    latents = cached_latents(work, data, AutoencoderKL.from_pretrained(PIPELINE / "vae", dtype=torch.float32).eval())
+    tokens, empty = tokenize(data.captions), tokenize([""])
+    scheduler = build_scheduler(schedule)
+    torch.manual_seed(0)
+    model = Denoiser().train()
+
+    def loss(g: torch.Generator, _: nn.Module) -> torch.Tensor:
+        chosen = torch.randint(len(tokens), (BATCH,), generator=g)
+        dropped = torch.rand(BATCH, 1, generator=g) < EMPTY_PROMPTS
+        return denoising_loss(model, scheduler, latents[chosen].float(), torch.where(dropped, empty, tokens[chosen]), g)
+
+    trained = fit(name, model, loss, recipe, work)
+    if root != PIPELINE:
+        shutil.copytree(PIPELINE / "vae", root / "vae", dirs_exist_ok=True)
+    save(trained, schedule, root)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--schedule", choices=SCHEDULES, default=DEFAULT_SCHEDULE)
+    parser.add_argument("--steps", type=int, default=RECIPE.steps)
+    parser.add_argument("--output", type=Path, default=PIPELINE, help="pipeline folder to write")
+    parser.add_argument("--name", default="denoiser", help="name of the resume file and log")
+    args = parser.parse_args()
+    import dataclasses
+
+    main(args.work, args.schedule, dataclasses.replace(RECIPE, steps=args.steps), args.output, args.name)

@@ -1,0 +1,23 @@
+"""Where the shipped toybox lives, and how its parts are written: half precision, stock layouts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bayesdiff.files import staged
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""A ``StableDiffusionPipeline`` folder (``pipeline``) beside an open_clip and a timm ``local-dir``."""
+PIPELINE, CLIP, DINO = WEIGHTS / "pipeline", WEIGHTS / "clip", WEIGHTS / "dino"
+
+
+def save_component(name: str, module: Any, root: Path = PIPELINE) -> Path:
+    """Write one part of the pipeline (anything with ``save_pretrained``) in half precision."""
+    import copy
+
+    module = copy.deepcopy(module).half() if hasattr(module, "half") else module
+    target = root / name
+    with staged(target) as part:
+        module.save_pretrained(part)
+    return target

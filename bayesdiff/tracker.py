@@ -1,0 +1,117 @@
+"""Where a run reports to. The run folder is the truth; trackers mirror it and never stop training."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from bayesdiff.config import Backend, Config, as_dict, run_key, run_name
+from bayesdiff.files import write_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TRAIN_LOG = "train.jsonl"
+
+
+class Sink(Protocol):
+    """One place that training rows, checkpoint rows and the end of a run are written to."""
+
+    def train(self, step: int, row: dict[str, float]) -> None: ...
+    def checkpoint(self, step: int, row: dict[str, float], images: Path) -> None: ...
+    def finish(self, scores: pd.DataFrame, summary: dict[str, Any]) -> None: ...
+
+
+class Jsonl:
+    """``train.jsonl``: one row every ``log_every`` steps; rows after the resumed step are dropped."""
+
+    def __init__(self, folder: Path, resumed_at: int):
+        self.path = folder / TRAIN_LOG
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= resumed_at]
+        write_text(self.path, "".join(f"{line}\n" for line in kept))
+
+    def train(self, step: int, row: dict[str, float]) -> None:
+        with self.path.open("a") as log:
+            log.write(json.dumps({"step": step, **row}) + "\n")
+
+    def checkpoint(self, step: int, row: dict[str, float], images: Path) -> None:
+        """Checkpoint rows are ``curve.csv``'s."""
+
+    def finish(self, scores: pd.DataFrame, summary: dict[str, Any]) -> None:
+        """Nothing to close."""
+
+
+def _step_of(line: str) -> float:
+    """Step of a log line; a torn last line (killed while writing) counts as after everything."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError):
+        return float("inf")
+
+
+class Wandb:
+    """Weights & Biases, offline or online, one run here to one run there (id: the run key)."""
+
+    def __init__(self, cfg: Config, folder: Path):
+        import wandb
+
+        self.run = wandb.init(
+            project=cfg.tracker.project, entity=cfg.tracker.entity, mode=cfg.tracker.mode, dir=str(folder),
+            id=run_key(cfg), resume="allow", name=run_name(cfg), group=f"{cfg.experiment_name}-{cfg.data.subject}", job_type="train",
+            tags=[cfg.method.name.value, "bnn" if cfg.bnn.enabled else "plain"], config={"cfg": as_dict(cfg), "run_key": run_key(cfg)},
+            reinit="create_new", settings=wandb.Settings(console="off", silent=True),
+        )  # fmt: skip
+        for space in ("train", "eval"):
+            self.run.define_metric(f"{space}/step")
+            self.run.define_metric(f"{space}/*", step_metric=f"{space}/step")
+
+    def train(self, step: int, row: dict[str, float]) -> None:
+        self.run.log({"train/step": step, **{f"train/{k}": v for k, v in row.items()}})
+
+    def checkpoint(self, step: int, row: dict[str, float], images: Path) -> None:
+        import wandb
+
+        shown = [wandb.Image(str(p), caption=p.stem) for p in sorted(images.glob("*.png"))[:16]]
+        self.run.log({"eval/step": step, **{f"eval/{k}": v for k, v in row.items()}, "eval/samples": shown})
+
+    def finish(self, scores: pd.DataFrame, summary: dict[str, Any]) -> None:
+        import wandb
+
+        self.run.log({"scores": wandb.Table(dataframe=scores)})
+        self.run.summary.update(summary)
+        self.run.finish()
+
+
+class Tracker:
+    """All sinks of a run; one that fails is warned about once and left out from then on."""
+
+    def __init__(self, cfg: Config, folder: Path, resumed_at: int):
+        self.sinks: list[Sink] = []
+        if cfg.tracker.name is not Backend.none:
+            self.sinks.append(Jsonl(folder, resumed_at))
+        if cfg.tracker.name is Backend.wandb:
+            self._guard("wandb", lambda: self.sinks.append(Wandb(cfg, folder)))
+
+    def _guard(self, name: str, action: Callable[[], None]) -> bool:
+        try:
+            action()
+        except Exception as error:  # whatever a tracker raises, training goes on
+            warnings.warn(f"tracker {name} failed and is left out: {error}", stacklevel=2)
+            return False
+        return True
+
+    def _each(self, action: Callable[[Sink], None]) -> None:
+        self.sinks = [s for s in self.sinks if self._guard(type(s).__name__, lambda sink=s: action(sink))]  # type: ignore[misc]
+
+    def train(self, step: int, row: dict[str, float]) -> None:
+        self._each(lambda sink: sink.train(step, row))
+
+    def checkpoint(self, step: int, row: dict[str, float], images: Path) -> None:
+        self._each(lambda sink: sink.checkpoint(step, row, images))
+
+    def finish(self, scores: pd.DataFrame, summary: dict[str, Any]) -> None:
+        self._each(lambda sink: sink.finish(scores, summary))

@@ -1,0 +1,73 @@
+"""Shared fixtures: a random toybox-shaped pipeline and encoders, and composed configurations.
+
+Tests run offline on the CPU with one thread. Random weights make them independent of the shipped
+ones; tests that speak of the shipped toybox say so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+
+from bayesdiff.config import CONF, Config, resolve
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def random_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline folder with the toybox's architecture and random weights."""
+    from bayesdiff.toybox.autoencoder import build
+    from bayesdiff.toybox.denoiser import Denoiser, save
+    from bayesdiff.toybox.weights import save_component
+
+    folder = tmp_path_factory.mktemp("pipeline")
+    torch.manual_seed(0)
+    save_component("vae", build(), folder)
+    save(Denoiser(), "zero_snr_v", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Names of a random CLIP and a random DINO in the shipped layouts, as ``metrics`` overrides."""
+    import timm
+
+    from bayesdiff.toybox import clip, dino
+
+    folder = tmp_path_factory.mktemp("encoders")
+    torch.manual_seed(0)
+    clip.save(clip.build(), folder / "clip")
+    dino.save(timm.create_model(dino.ARCHITECTURE, pretrained=False, **dino.MODEL_ARGS), folder / "dino")
+    return {"metrics.clip": f"local-dir:{folder / 'clip'}", "metrics.dino": f"local-dir:{folder / 'dino'}"}
+
+
+@pytest.fixture
+def make_config() -> Callable[..., Config]:
+    """Compose and validate a configuration from override strings, as the command line does."""
+
+    def build(*overrides: str) -> Config:
+        ConfigStore.instance().store(name="config_schema", node=Config)
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return resolve(compose("config", list(overrides)))
+
+    return build
+
+
+@pytest.fixture
+def smoke(random_pipeline: Path, random_encoders: dict[str, str], tmp_path: Path) -> list[str]:
+    """Overrides of a run in seconds on random weights, writing below ``tmp_path``."""
+    encoders = [f"{key}={value}" for key, value in random_encoders.items()]
+    return ["+experiment=smoke", f"model.path={random_pipeline}", *encoders, f"paths.runs={tmp_path / 'runs'}"]
