@@ -38,6 +38,7 @@ class GaussianWeight(nn.Module):
     """Parametrisation of one tensor: returns mu, or mu + sigma · eps while a draw is set."""
 
     eps: torch.Tensor | None
+    prior_mean: torch.Tensor
 
     def __init__(self, mean: torch.Tensor, sigma: float):
         super().__init__()
@@ -64,11 +65,11 @@ class BayesianLayer:
 
     @property
     def gaussian(self) -> GaussianWeight:
-        return self.module.parametrizations[self.parameter][0]  # type: ignore[index, return-value]
+        return self.module.get_submodule(f"parametrizations.{self.parameter}.0")  # type: ignore[return-value]
 
     @property
     def mean(self) -> torch.Tensor:
-        return self.module.parametrizations[self.parameter].original  # type: ignore[index, return-value]
+        return self.module.get_parameter(f"parametrizations.{self.parameter}.original")
 
 
 def select_layers(model: nn.Module, layers: str) -> list[str]:

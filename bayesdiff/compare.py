@@ -82,7 +82,9 @@ def plot_comparison(folders: list[Path], metric: str, target: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bayesdiff.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bayesdiff.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders; the first is the reference")
     parser.add_argument("--metric", default="dino", choices=("dino", "clip_i", "clip_t", "hf_energy"))
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write the overlaid curves to a PNG")

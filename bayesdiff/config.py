@@ -44,6 +44,11 @@ class Backend(str, Enum):
     wandb = "wandb"
 
 
+class TrackerMode(str, Enum):
+    offline = "offline"
+    online = "online"
+
+
 class Scheduler(str, Enum):
     model = "model"
     ddim = "ddim"
@@ -155,7 +160,7 @@ class TrackerConf:
     name: Backend = Backend.jsonl
     project: str = "bayesdiff"
     entity: str | None = None
-    mode: str = "offline"
+    mode: TrackerMode = TrackerMode.offline
 
 
 @dataclass

@@ -46,7 +46,7 @@ class CorruptionVerdict:
     best_step: int
     best_reason: str
     labels: tuple[str, ...]
-    """One of rising, peak, corrupted, recovering, recovered for every checkpoint."""
+    """For every checkpoint: rising, peak (also a plateau after it), corrupted, recovering or recovered."""
     checkpoint_noise: float
     """Standard deviation of the noise between checkpoints, estimated from roughness."""
     sentence: str
@@ -98,6 +98,16 @@ def roughness(curve: Array) -> float:
     return float(np.median(bend) / (0.6745 * np.sqrt(6.0)))
 
 
+def _checkpoint_noise(curve: Array, images: Array) -> float:
+    """Roughness that resampled images (RESAMPLES, T) do not explain.
+
+    What an image keeps over all checkpoints (its level) bends no curve, so both sides are compared in
+    second differences.
+    """
+    explained = float(np.median(np.diff(images, 2, axis=1).var(0))) / 6.0
+    return float(np.sqrt(max(roughness(curve) ** 2 - explained, 0.0)))
+
+
 def _image_noise(scores: Array, rng: np.random.Generator) -> Array:
     """Deviations of the mean curve under resampling of images, (RESAMPLES, T); paired over checkpoints."""
     images = scores.shape[1]
@@ -141,14 +151,14 @@ def detect_corruption(
         return _plain(at, values, "too_few_points", f"{len(at)} checkpoints are too few for a verdict; give {MIN_POINTS} or more.")
     rng = np.random.default_rng(derive(seed, "verdict"))
     images = _image_noise(values, rng) if values.shape[1] > 1 else np.zeros((RESAMPLES, len(at)))
-    tau = float(np.sqrt(max(roughness(curve) ** 2 - np.median(images.var(0)) * (values.shape[1] > 1), 0.0)))
+    tau = _checkpoint_noise(curve, images)
     noise = images + tau * rng.standard_normal(images.shape)
     depth, floor = wide_dip(curve)
     null_depth, _ = wide_dip(unimodal_fit(curve) + noise)
     p = float((1 + (null_depth >= depth).sum()) / (1 + RESAMPLES))
     if p <= alpha and depth >= min_depth:
         return _corrupted(at, curve, int(floor), p, tau, noise)
-    return _not_flagged(at, curve, float(depth), p, tau, noise, alpha, min_depth)
+    return _not_flagged(at, curve, float(depth), int(floor), p, tau, noise, min_depth)
 
 
 def _stage(curve: Array, floor: int) -> tuple[int, int, int, int, int]:
@@ -171,8 +181,7 @@ def _corrupted(at: NDArray[np.int64], curve: Array, floor: int, p: float, tau: f
     interval = (float(np.quantile(spread, 0.025)), float(np.quantile(spread, 0.975)))
     labels = ["rising"] * len(at)
     labels[peak] = "peak"
-    labels[onset:recovery] = ["corrupted"] * (recovery - onset)
-    labels[peak + 1 : onset] = ["corrupted"] * (onset - peak - 1)
+    labels[peak + 1 : recovery] = ["corrupted"] * (recovery - peak - 1)
     labels[recovery:] = ["recovered"] * (len(at) - recovery)
     labels[trough + 1 : recovery] = ["recovering"] * (recovery - trough - 1)
     best = _best(curve, labels)
@@ -195,28 +204,29 @@ def _best(curve: Array, labels: list[str]) -> int:
 
 
 def _not_flagged(
-    at: NDArray[np.int64], curve: Array, depth: float, p: float, tau: float, noise: Array, alpha: float, min_depth: float
+    at: NDArray[np.int64], curve: Array, depth: float, floor: int, p: float, tau: float, noise: Array, min_depth: float
 ) -> CorruptionVerdict:
     """No stage; a fall at the end that is larger than noise is ``in_progress``."""
     peak = int(curve.argmax())
     fall = float(curve[peak] - curve[-2:].max()) if peak < len(at) - 2 else 0.0
-    noise_of_fall = float((noise[:, peak] - noise[:, -1]).std())
-    fallen = fall > max(min_depth, 3 * noise_of_fall)
-    interval = (float("nan"), float("nan")) if depth <= 0 else (0.0, depth)
+    fallen = fall > max(min_depth, 3 * float((noise[:, peak] - noise[:, -1]).std()))
+    shaken = curve + noise
+    sides = np.minimum(shaken[:, :floor].max(1), shaken[:, floor + 2 :].max(1))
+    spread = np.maximum(sides - shaken[:, floor : floor + 2].max(1), 0.0)
+    interval = (float(np.quantile(spread, 0.025)), float(np.quantile(spread, 0.975)))
     reason = "highest fidelity; later checkpoints are lower" if fallen else "highest fidelity; no stage found"
-    labels = tuple("peak" if i == peak else "rising" if i < peak else "corrupted" if fallen else "recovered" for i in range(len(at)))
+    after = "corrupted" if fallen else "peak"
+    labels = tuple("rising" if i < peak else "peak" if i == peak else after for i in range(len(at)))
     if fallen:
-        sentence = f"In progress: fidelity fell by {fall:.3f} after step {at[peak]} and is not back at the last checkpoint. Keep step {at[peak]}."
+        sentence = (
+            f"In progress: fidelity fell by {fall:.3f} after step {at[peak]} and is not back at the last checkpoint. Keep step {at[peak]}."
+        )
     else:
         sentence = f"No corruption stage: the deepest dip is {max(depth, 0.0):.3f} (p = {p:.3f}). Keep step {at[peak]}."
     return CorruptionVerdict(
-        False, "in_progress" if fallen else "none", p, max(depth, 0.0), _no_nan(interval), int(at[peak]), None, None, None,
+        False, "in_progress" if fallen else "none", p, max(depth, 0.0), interval, int(at[peak]), None, None, None,
         int(at[peak]), reason, labels, tau, sentence,
     )  # fmt: skip
-
-
-def _no_nan(interval: tuple[float, float]) -> tuple[float, float]:
-    return (0.0, 0.0) if np.isnan(interval[0]) else interval
 
 
 def _plain(at: NDArray[np.int64], values: Array, kind: str, sentence: str) -> CorruptionVerdict:

@@ -204,7 +204,10 @@ def _conclude(bench: Bench, scores: pd.DataFrame, tracker: Tracker) -> None:
     cfg, folder, record = bench.cfg, bench.folder, bench.record
     if len(scores):
         verdict, curve = _verdict(cfg, scores), curve_table(scores)
-        title = f"{bench.subject.name}, {len(bench.subject.photos)} image(s), {cfg.method.name.value}, BNN {'on' if cfg.bnn.enabled else 'off'}"
+        _write_csv(folder / CURVE, curve)  # again: a run killed between the two tables would lack the last row
+        title = (
+            f"{bench.subject.name}, {len(bench.subject.photos)} image(s), {cfg.method.name.value}, BNN {'on' if cfg.bnn.enabled else 'off'}"
+        )
         with phase(record, "plot"):
             plot_curve(folder, curve, verdict, cfg.detector.metric, title)
             photos = [photo.image for photo in bench.subject.photos]

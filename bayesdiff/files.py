@@ -31,7 +31,7 @@ def staged(target: Path) -> Iterator[Path]:
         _flush(part)
         if part.is_dir() and target.exists():
             shutil.rmtree(target)
-        os.replace(part, target)
+        part.replace(target)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise UserError(f"no disk space left for {target}: free some, then give the same command again") from error

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from bayesdiff.config import BnnConf, MethodConf
 from bayesdiff.bayes import BayesianLayer, kl_divergence
+from bayesdiff.config import BnnConf, MethodConf
 
 
 @dataclass(frozen=True)

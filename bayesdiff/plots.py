@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
@@ -48,7 +49,7 @@ def plot_curve(run: Path, curve: pd.DataFrame, verdict: CorruptionVerdict, metri
     import matplotlib.pyplot as plt
 
     figure = plt.figure(figsize=(9, 6.2), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(2.4, 1))
+    top, bottom = np.ravel(figure.subfigures(2, 1, height_ratios=(2.4, 1)))
     axes = top.subplots()
     draw_band(axes, curve, metric, "mean and 95 % band over images", "C0")
     if verdict.onset_step is not None and verdict.recovery_step is not None:
@@ -56,7 +57,12 @@ def plot_curve(run: Path, curve: pd.DataFrame, verdict: CorruptionVerdict, metri
     axes.axvline(verdict.best_step, color="C2", linestyle="--", linewidth=1, label=f"best checkpoint ({verdict.best_step})")
     axes.set(xlabel="training step", ylabel=f"{metric} similarity to the training images", title=title)
     axes.legend(fontsize=8)
-    named = {"first": int(curve["step"].iloc[0]), "peak": verdict.peak_step, "trough": verdict.trough_step, "last": int(curve["step"].iloc[-1])}
+    named = {
+        "first": int(curve["step"].iloc[0]),
+        "peak": verdict.peak_step,
+        "trough": verdict.trough_step,
+        "last": int(curve["step"].iloc[-1]),
+    }
     shown = {name: step for name, step in named.items() if step is not None}
     for cell, (name, step) in zip(bottom.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
         cell.imshow(_strip(images_folder(run, step)))

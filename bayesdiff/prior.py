@@ -26,7 +26,12 @@ def class_images(pipe: StableDiffusionPipeline, cfg: Config, class_noun: str) ->
     text = fill(cfg.data.class_prompt, "", class_noun)
     conf = SamplerConf(**{**cfg.sampler.__dict__, "images_per_prompt": cfg.method.class_images})
     settings = as_dict(cfg)
-    content = {"model": settings["model"], "text": text, "sampler": {**settings["sampler"], "prompts": [text]}, "count": conf.images_per_prompt}
+    content = {
+        "model": settings["model"],
+        "text": text,
+        "sampler": {**settings["sampler"], "prompts": [text]},
+        "count": conf.images_per_prompt,
+    }
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     folder = Path(cfg.paths.cache) / f"class-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,12 @@ def display(total_steps: int, start: int) -> Iterator[Display]:
     if not console.is_terminal:
         yield Display(total_steps, start, console, None)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TextColumn("{task.fields[detail]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[detail]}"),
+    )
     with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
         yield Display(total_steps, start, console, bar)
 

@@ -60,7 +60,7 @@ class Wandb:
         import wandb
 
         self.run = wandb.init(
-            project=cfg.tracker.project, entity=cfg.tracker.entity, mode=cfg.tracker.mode, dir=str(folder),
+            project=cfg.tracker.project, entity=cfg.tracker.entity, mode=cfg.tracker.mode.value, dir=str(folder),
             id=run_key(cfg), resume="allow", name=run_name(cfg), group=f"{cfg.experiment_name}-{cfg.data.subject}", job_type="train",
             tags=[cfg.method.name.value, "bnn" if cfg.bnn.enabled else "plain"], config={"cfg": as_dict(cfg), "run_key": run_key(cfg)},
             reinit="create_new", settings=wandb.Settings(console="off", silent=True),

@@ -27,8 +27,8 @@ from bayesdiff.toybox.tokenizer import build_tokenizer
 from bayesdiff.toybox.vocabulary import EOS, MAX_TOKENS, PAD, vocabulary
 from bayesdiff.toybox.weights import CLIP
 
-BATCH = 192
-RECIPE = Recipe(steps=1_500, learning_rate=1e-3, weight_decay=0.05, ema=0.995)
+BATCH = 128
+RECIPE = Recipe(steps=1_200, learning_rate=1e-3, weight_decay=0.05, ema=0.995)
 
 
 def model_config() -> dict[str, Any]:
@@ -36,9 +36,9 @@ def model_config() -> dict[str, Any]:
     words = vocabulary()
     return {
         "embed_dim": 128,
-        "vision_cfg": {"image_size": 64, "layers": 6, "width": 128, "head_width": 32, "patch_size": 8},
+        "vision_cfg": {"image_size": 64, "layers": 4, "width": 128, "head_width": 32, "patch_size": 8},
         "text_cfg": {
-            "context_length": MAX_TOKENS, "vocab_size": len(words), "width": 128, "heads": 4, "layers": 3,
+            "context_length": MAX_TOKENS, "vocab_size": len(words), "width": 128, "heads": 4, "layers": 2,
             "hf_tokenizer_name": "tokenizer", "tokenizer_kwargs": {"clean": "whitespace"},
             "eos_id": words[EOS], "pad_id": words[PAD], "pool_type": "eos",
         },

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bayesdiff.files import write_text
-from bayesdiff.toybox.world import IMAGE_SIZE, sample
+from bayesdiff.files import staged, write_text
+from bayesdiff.toybox.world import IMAGE_SIZE, film, sample
 
 TRAIN_SEED, HELD_OUT_SEED = 1, 2
 CHUNK = 500
@@ -33,6 +33,22 @@ class WorldData:
 def to_pixels(images: np.ndarray) -> torch.Tensor:
     """(B, H, W, 3) uint8 to float (B, 3, H, W) in [-1, 1]."""
     return torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+
+
+def _films(job: tuple[int, int, int]) -> np.ndarray:
+    seed, start, stop = job
+    return np.stack([film(seed, i) for i in range(start, stop)])
+
+
+def render_films(folder: Path, count: int, seed: int = TRAIN_SEED) -> np.ndarray:
+    """Render ``count`` films, (count, 2, 64, 64, 3) uint8, or open them if they are there."""
+    file = folder / f"films-{seed}-{count}.npy"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        jobs = [(seed, start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+        with ProcessPoolExecutor(os.cpu_count()) as pool, staged(file) as part, part.open("wb") as target:
+            np.save(target, np.concatenate(list(pool.map(_films, jobs))))
+    return np.load(file, mmap_mode="r")
 
 
 def _chunk(job: tuple[int, int, int]) -> tuple[np.ndarray, list[str]]:

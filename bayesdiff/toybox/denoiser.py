@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -117,13 +118,22 @@ def save(model: Denoiser, schedule: str, root: Path = PIPELINE) -> None:
     pipeline.save_config(root)
 
 
-def main(work: Path = WORK, schedule: str = DEFAULT_SCHEDULE, recipe: Recipe = RECIPE, root: Path = PIPELINE, name: str = "denoiser") -> None:
+def pretrain(work: Path, schedule: str, recipe: Recipe, root: Path, name: str, start: Path | None = None) -> None:
+    """Train (or go on training) and write the pipeline to ``root``.
+
+    Args:
+        start: a pipeline folder whose U-Net and text encoder to start from; None starts from nothing.
+            Only read when ``work`` holds no resume file of this name.
+    """
     data = render_world(work, TRAIN_IMAGES)
     latents = cached_latents(work, data, AutoencoderKL.from_pretrained(PIPELINE / "vae", dtype=torch.float32).eval())
     tokens, empty = tokenize(data.captions), tokenize([""])
     scheduler = build_scheduler(schedule)
     torch.manual_seed(0)
     model = Denoiser().train()
+    if start is not None:
+        model.unet.load_state_dict(UNet2DConditionModel.from_pretrained(start / "unet").state_dict())
+        model.text_encoder.load_state_dict(CLIPTextModel.from_pretrained(start / "text_encoder").state_dict())
 
     def loss(g: torch.Generator, _: nn.Module) -> torch.Tensor:
         chosen = torch.randint(len(tokens), (BATCH,), generator=g)
@@ -136,14 +146,20 @@ def main(work: Path = WORK, schedule: str = DEFAULT_SCHEDULE, recipe: Recipe = R
     save(trained, schedule, root)
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--schedule", choices=SCHEDULES, default=DEFAULT_SCHEDULE)
     parser.add_argument("--steps", type=int, default=RECIPE.steps)
+    parser.add_argument("--seed", type=int, default=RECIPE.seed, help="a continued training wants a seed it has not seen")
+    parser.add_argument("--cosine", action="store_true", help="let the learning rate fall to 2 % (for the last stretch)")
+    parser.add_argument("--from", dest="start", type=Path, help="pipeline folder to start from instead of nothing")
     parser.add_argument("--output", type=Path, default=PIPELINE, help="pipeline folder to write")
     parser.add_argument("--name", default="denoiser", help="name of the resume file and log")
     args = parser.parse_args()
-    import dataclasses
+    recipe = replace(RECIPE, steps=args.steps, seed=args.seed, cosine=args.cosine)
+    pretrain(args.work, args.schedule, recipe, args.output, args.name, args.start)
 
-    main(args.work, args.schedule, dataclasses.replace(RECIPE, steps=args.steps), args.output, args.name)
+
+if __name__ == "__main__":
+    main()

@@ -90,7 +90,9 @@ def ball(s: Sketch) -> None:
 def boot(s: Sketch) -> None:
     top, toe, sole = CY - s.h + 10 * s.u[0], CX + s.w + 8, CY + s.h
     leg = 13 + 5 * s.u[1]
-    s.body.polygon([(CX - 22, top), (CX - 22 + 2 * leg, top), (CX - 20 + 2 * leg, CY + 8), (toe, CY + 14), (toe + 2, sole), (CX - 22, sole)], 255)
+    s.body.polygon(
+        [(CX - 22, top), (CX - 22 + 2 * leg, top), (CX - 20 + 2 * leg, CY + 8), (toe, CY + 14), (toe + 2, sole), (CX - 22, sole)], 255
+    )
     s.back.rectangle((CX - 25, sole - 1, toe + 4, sole + 7), fill=s.dark)
     for y in np.linspace(top + 8, CY + 4, 4):
         s.top.line((CX - 24 + 1.4 * leg, y, CX - 20 + 2 * leg, y + 2), fill=PAPER, width=2)
@@ -250,8 +252,7 @@ def duck(s: Sketch) -> None:
 
 
 DRAWINGS: dict[str, Callable[[Sketch], None]] = {
-    f.__name__: f
-    for f in (backpack, ball, boot, can, candle, car, clock, lamp, mug, robot, teapot, vase, bear, cat, dog, duck)
+    f.__name__: f for f in (backpack, ball, boot, can, candle, car, clock, lamp, mug, robot, teapot, vase, bear, cat, dog, duck)
 }
 
 

@@ -56,8 +56,8 @@ def top_hat_and_monocle(d: Draw, h: Head) -> None:
 
 def chef(d: Draw, h: Head) -> None:
     _shirt(d, h, PAPER)
-    for y in (8, 18, 28):
-        d.ellipse((CX - 2, h.torso[1] + y, CX + 2, h.torso[1] + y + 4), fill=BLACK)
+    for button in (8, 18, 28):
+        d.ellipse((CX - 2, h.torso[1] + button, CX + 2, h.torso[1] + button + 4), fill=BLACK)
     y = h.y - h.radius * 0.6
     d.rectangle((h.x - h.radius * 0.75, y - 14, h.x + h.radius * 0.75, y + 3), fill=PAPER)
     for dx in (-12, 0, 12):
@@ -66,8 +66,8 @@ def chef(d: Draw, h: Head) -> None:
 
 def firefighter(d: Draw, h: Head) -> None:
     _shirt(d, h, (150, 40, 34))
-    for y in (10, 22):
-        d.rectangle((h.torso[0], h.torso[1] + y, h.torso[2], h.torso[1] + y + 4), fill=(240, 230, 80))
+    for stripe in (10, 22):
+        d.rectangle((h.torso[0], h.torso[1] + stripe, h.torso[2], h.torso[1] + stripe + 4), fill=(240, 230, 80))
     y = _brim(d, h, (190, 36, 30), 1.35)
     d.pieslice((h.x - h.radius * 0.85, y - 19, h.x + h.radius * 0.85, y + 19), 180, 360, fill=(190, 36, 30))
     d.ellipse((h.x - 5, y - 14, h.x + 5, y - 3), fill=GOLD)

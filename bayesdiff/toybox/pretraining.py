@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -21,8 +22,7 @@ from bayesdiff.seeds import generator
 WORK = Path("pretrain")
 """Default folder of rendered images, resume files and logs."""
 
-Loss = Callable[[torch.Generator, nn.Module], torch.Tensor]
-"""A loss of (randomness of this step, the weight average so far)."""
+Trained = TypeVar("Trained", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ def _update_average(average: nn.Module, module: nn.Module, decay: float) -> None
     with torch.no_grad():
         for a, p in zip(average.parameters(), module.parameters(), strict=True):
             a.lerp_(p, 1 - decay)
-        for a, p in zip(average.buffers(), module.buffers(), strict=True):
-            a.copy_(p)
+        for old, new in zip(average.buffers(), module.buffers(), strict=True):
+            old.copy_(new)
 
 
 def fit(
-    name: str, module: nn.Module, loss: Loss, recipe: Recipe, work: Path = WORK,
+    name: str, module: Trained, loss: Callable[[torch.Generator, Trained], torch.Tensor], recipe: Recipe, work: Path = WORK,
     after_step: Callable[[int], None] | None = None,
-) -> nn.Module:  # fmt: skip
+) -> Trained:  # fmt: skip
     """Train ``module`` in place with ``loss(generator, average)`` and return its weight average.
 
     The loss is called under bf16 autocast with a generator that is a function of (seed, step), so

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -31,13 +31,11 @@ class Stage:
         self.image = Image.fromarray(pixels.astype(np.uint8))
         self.draw = ImageDraw.Draw(self.image)
 
-    def scatter(
-        self, count: int, box: tuple[float, float, float, float], colours: list[Colour], radius: tuple[float, float]
-    ) -> None:
+    def scatter(self, count: int, box: tuple[float, float, float, float], colours: Sequence[Colour], radius: tuple[float, float]) -> None:
         for _ in range(count):
             x, y = self.rng.uniform(box[0], box[2]), self.rng.uniform(box[1], box[3])
             r = self.rng.uniform(*radius)
-            colour = jitter(self.rng, colours[self.rng.integers(len(colours))])
+            colour = jitter(self.rng, colours[int(self.rng.integers(len(colours)))])
             self.draw.ellipse((x - r, y - r, x + r, y + r), fill=colour)
 
     def finish(self, far: str, near: str) -> Image.Image:

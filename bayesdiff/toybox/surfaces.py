@@ -89,6 +89,6 @@ def apply_texture(image: Image.Image, field: Field, mask: Field | None = None) -
 
 def film_grain(rng: Rng, pixels: Field, strength: float) -> Field:
     """Add grain of standard deviation ``strength`` (pixel range 0..1), mostly luminance, to (H, W, 3)."""
-    luminance = rng.standard_normal(pixels.shape[:2] + (1,))
+    luminance = rng.standard_normal((*pixels.shape[:2], 1))
     chroma = rng.standard_normal(pixels.shape)
     return np.clip(pixels + strength * (luminance + 0.1 * chroma), 0.0, 1.0)

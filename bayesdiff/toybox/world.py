@@ -7,7 +7,7 @@ and the held-out subjects.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,26 @@ GRAIN = (0.015, 0.050)
 
 
 @dataclass(frozen=True)
+class Camera:
+    """How light becomes pixels: gain of each channel, and the standard deviation of the grain (range 0..1)."""
+
+    gain: tuple[float, float, float]
+    grain: float
+
+
+def sample_camera(rng: Rng) -> Camera:
+    """A well-set camera, as all captioned pictures have."""
+    gain = rng.uniform(0.93, 1.07) * rng.uniform(0.98, 1.02, 3)
+    return Camera((float(gain[0]), float(gain[1]), float(gain[2])), float(rng.uniform(*GRAIN)))
+
+
+def sample_any_camera(rng: Rng) -> Camera:
+    """Any camera, also a grainy or miscoloured one: an encoder that has to tell cameras apart sees both."""
+    gain = rng.uniform(0.75, 1.2) * rng.uniform(0.8, 1.2, 3)
+    return Camera((float(gain[0]), float(gain[1]), float(gain[2])), 0.01 + 0.15 * float(rng.uniform()) ** 1.5)
+
+
+@dataclass(frozen=True)
 class Picture:
     """What a picture shows; the seed decides pose, light and every texture."""
 
@@ -34,7 +54,8 @@ class Picture:
     finish: str | None = None
     colour: str | None = None
     """Colour word that replaces the instance's own ("a red backpack")."""
-    grain: tuple[float, float] = GRAIN
+    camera: Camera | None = None
+    """None: a well-set one, drawn by the seed."""
 
 
 def _place(rng: Rng, layer: Image.Image, background: Image.Image, flip: bool) -> Image.Image:
@@ -72,8 +93,9 @@ def render(rng: Rng, picture: Picture) -> np.ndarray:
         layer = cube_shaped(layer)
     flip = bool(rng.random() < 0.5) and picture.instance.class_noun != "clock"
     image = _place(rng, layer, background, flip).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)
-    pixels = np.asarray(image, dtype=np.float64) / 255 * rng.uniform(0.93, 1.07) * rng.uniform(0.98, 1.02, 3)
-    return (film_grain(rng, pixels, rng.uniform(*picture.grain)) * 255).round().astype(np.uint8)
+    camera = picture.camera or sample_camera(rng)
+    pixels = np.asarray(image, dtype=np.float64) / 255 * np.array(camera.gain)
+    return (film_grain(rng, pixels, camera.grain) * 255).round().astype(np.uint8)
 
 
 def caption(rng: Rng, picture: Picture) -> str:
@@ -106,6 +128,15 @@ def sample(seed: int, index: int) -> tuple[np.ndarray, str]:
     return render(rng, picture), caption(rng, picture)
 
 
+def film(seed: int, index: int) -> np.ndarray:
+    """Two frames of film ``index``: the same thing and the same camera, later and elsewhere; (2, 64, 64, 3) uint8."""
+    rng = np.random.default_rng((seed, 1, index))
+    first = replace(sample_picture(rng), camera=sample_any_camera(rng))
+    moved = rng.random() < 0.75
+    second = replace(first, context=CONTEXTS[rng.integers(len(CONTEXTS))] if moved else first.context)
+    return np.stack([render(rng, first), render(rng, second)])
+
+
 def contact_sheet(rows: list[list[np.ndarray]], zoom: int = 2) -> Image.Image:
     """Rows of images (H, W, 3) uint8 on one sheet; shorter rows are padded with white."""
     side, width = rows[0][0].shape[0], max(len(row) for row in rows)
@@ -121,7 +152,10 @@ def _gallery() -> list[list[np.ndarray]]:
 
     rng = np.random.default_rng(0)
     everything = [[sample(0, row * 12 + i)[0] for i in range(12)] for row in range(4)]
-    classes = [[render(rng, Picture(sample_instance(rng, c))) for _ in range(6) for c in pair] for pair in zip(CLASSES[::2], CLASSES[1::2], strict=True)]
+    classes = [
+        [render(rng, Picture(sample_instance(rng, c))) for _ in range(6) for c in pair]
+        for pair in zip(CLASSES[::2], CLASSES[1::2], strict=True)
+    ]
     contexts = [render(rng, Picture(sample_instance(rng), context)) for context in CONTEXTS]
     dressed = [render(rng, Picture(sample_instance(rng, LIVE_CLASSES[i % 4]), outfit=o)) for i, o in enumerate(OUTFITS)]
     finished = [render(rng, Picture(sample_instance(rng), finish=f)) for f in FINISHES * 4]

@@ -1,0 +1,328 @@
+"""A run from configuration to record: complete, paired, resumable, and honest when it diverges."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import json
+import os
+import pkgutil
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from diffusers import UNet2DConditionModel
+from filelock import FileLock
+from omegaconf import OmegaConf
+from PIL import Image
+from tiny import ARMS, BNN_OFF, BNN_ON, Make
+
+from bayesdiff import experiment, run
+from bayesdiff.bayes import select_layers
+from bayesdiff.checkpoint import CHECKPOINTS, MANIFEST, RESUME, resumable_step, steps_in
+from bayesdiff.config import resolve, run_key
+from bayesdiff.curve import curve_table
+from bayesdiff.errors import UserError
+from bayesdiff.experiment import run_experiment
+from bayesdiff.record import RunRecord, load_record
+from bayesdiff.subject import load_subject
+
+ROOT = Path(__file__).resolve().parents[1]
+SHORT = ["schedule.steps=4", "schedule.checkpoints=[0,2,4]", "schedule.log_every=1", "sampler.batch_size=2", "schedule.keep=all"]
+DIVERGING = ["method.learning_rate=1e30", "schedule.checkpoints=[0,4]"]
+TABLES = ("scores.csv", "curve.csv", "train.jsonl")
+SETTLED = (*TABLES, "config.yaml", "curve.png", "grid.png", f"{CHECKPOINTS}/*/*.safetensors",
+           f"{CHECKPOINTS}/*/unet/*", "images/*/*.png")  # fmt: skip
+"""What two runs of one configuration have in common, byte for byte."""
+
+
+def finished(make_config: Make, smoke: list[str], *overrides: str) -> tuple[Path, RunRecord]:
+    return run_experiment(make_config(*smoke, *SHORT, *overrides))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for pattern in SETTLED for path in sorted(folder.glob(pattern))]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def check_same_result(a: Path, b: Path) -> None:
+    """Byte-equal files; the configuration alone says where it was written to."""
+    ours, theirs = contents(a), contents(b)
+    assert ours.keys() == theirs.keys()
+    assert {Path(name).name for name in ours} >= {*TABLES, "diffusion_pytorch_model.safetensors"}
+    assert {name for name in ours if ours[name] != theirs[name]} == {"config.yaml"}
+
+
+def stop_at(patch: pytest.MonkeyPatch, name: str, call: int, error: type[BaseException] | BaseException = KeyboardInterrupt) -> None:
+    """Ctrl-C, or an error, when the function is called for the ``call``-th time."""
+    real, calls = pkgutil.resolve_name(name), itertools.count(1)
+
+    def stopped(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == call:
+            raise error
+        return real(*arguments, **named)
+
+    patch.setattr(name, stopped)
+
+
+def only_run(runs: Path) -> Path:
+    (folder,) = [path for path in runs.iterdir() if path.name != "cache"]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store() -> dict[str, tuple[Path, str]]:
+    """Runs that several tests look at, made once."""
+    return {}
+
+
+@pytest.fixture
+def done(
+    store: dict[str, tuple[Path, str]], make_config: Make, smoke: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, str]]:
+    """Folder and standard output of an uninterrupted run of each arm."""
+    for arm in ARMS:
+        if arm not in store:
+            out = StringIO()
+            with redirect_stdout(out):
+                folder, _ = finished(make_config, smoke, arm, f"paths.runs={tmp_path_factory.mktemp('done')}")
+            store[arm] = folder, out.getvalue()
+    return store
+
+
+Done = dict[str, tuple[Path, str]]
+
+
+def test_a_run_leaves_a_complete_folder(done: Done) -> None:
+    folder, out = done[BNN_OFF]
+    assert {p.name for p in folder.iterdir() if p.is_file()} >= {*TABLES, "config.yaml", "record.json", "curve.png", "grid.png"}
+    assert [json.loads(line)["step"] for line in (folder / "train.jsonl").read_text().splitlines()] == [1, 2, 3, 4]
+    assert pd.read_csv(folder / "curve.csv")["step"].tolist() == [0, 2, 4]
+    scores = pd.read_csv(folder / "scores.csv", keep_default_na=False, float_precision="round_trip")
+    assert len(scores) == 3 * 2 * 5
+    assert curve_table(scores).to_csv(index=False) == (folder / "curve.csv").read_text()
+    assert sorted(p.name for p in (folder / "images").iterdir()) == ["step-000000", "step-000002", "step-000004"]
+    for picture in [*folder.glob("images/*/*.png"), folder / "curve.png", folder / "grid.png"]:
+        with Image.open(picture) as image:
+            image.load()
+    assert steps_in(folder / CHECKPOINTS) == [0, 2, 4]
+    assert not (folder / RESUME).exists()
+    assert not list(folder.rglob("*.partial"))
+    assert out.splitlines()[-1] == f"Look at {folder}/curve.png and {folder}/grid.png"
+
+
+def test_the_configuration_in_the_folder_makes_the_same_run(done: Done) -> None:
+    for folder, _ in done.values():
+        record = load_record(folder)
+        assert record is not None
+        stored = yaml.safe_load((folder / "config.yaml").read_text())
+        assert stored == record.config
+        assert run_key(resolve(OmegaConf.create(stored))) == record.run_key == folder.name.rpartition("-")[2]
+
+
+def test_the_record_says_what_was_run_and_what_came_out(done: Done, make_config: Make) -> None:
+    record = load_record(done[BNN_ON][0])
+    assert record is not None
+    assert record.status == "completed"
+    assert record.verdict is not None
+    assert record.verdict["kind"] == "too_few_points"
+    assert record.verdict["best_step"] in (0, 2, 4)
+    assert set(record.seconds) == {"load", "train", "save", "sample", "score", "plot"}
+    assert all(seconds > 0 for seconds in record.seconds.values())
+    assert set(record.peak_memory_mb) >= set(record.seconds)
+    assert all(record.environment["versions"][name][0].isdigit() for name in ("torch", "diffusers", "open_clip_torch", "timm"))
+    cfg = make_config("+experiment=smoke")
+    photos = load_subject(cfg.data, 1, cfg.seed, 64).photos
+    assert record.subject["photos"] == [{"name": p.name, "sha256": p.digest} for p in photos]
+    assert (record.subject["name"], record.subject["class_noun"]) == ("toy_backpack", "backpack")
+
+
+def test_the_record_counts_what_is_gaussian(done: Done) -> None:
+    plain, bayesian = (load_record(done[arm][0]).bayesian for arm in ARMS)
+    assert (plain["layers"], plain["weights"], plain["share"]) == (0, 0, 0)
+    unet = UNet2DConditionModel.from_pretrained(done[BNN_ON][0] / CHECKPOINTS / "step-000004" / "unet")
+    names = select_layers(unet, "linear_no_cross_attention")
+    weights = sum(p.numel() for name in names for p in unet.get_submodule(name).parameters())
+    total = sum(p.numel() for p in unet.parameters())
+    assert bayesian == {"layers": len(names), "weights": weights, "unet_weights": total, "share": round(weights / total, 4)}
+    assert f"Bayesian: {len(names)} layers, {weights:,} of {total:,} weights" in done[BNN_ON][1]
+
+
+def test_both_arms_start_from_the_same_samples(done: Done) -> None:
+    folders = [done[arm][0] for arm in ARMS]
+    images = [{p.name: p.read_bytes() for p in (folder / "images" / "step-000000").iterdir()} for folder in folders]
+    assert images[0] == images[1]
+    tables = [pd.read_csv(folder / "scores.csv") for folder in folders]
+    pd.testing.assert_frame_equal(*(table[table["step"] == 0] for table in tables), check_exact=True)
+    assert not tables[0].equals(tables[1])
+
+
+def copied(folder: Path, smoke: list[str]) -> Path:
+    """A finished run where the configuration of ``smoke`` looks for it."""
+    runs = next(o for o in smoke if o.startswith("paths.runs=")).partition("=")[2]
+    return Path(shutil.copytree(folder, Path(runs) / folder.name))
+
+
+def test_the_same_command_again_does_nothing_and_says_so(
+    done: Done, make_config: Make, smoke: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copied(done[BNN_OFF][0], smoke)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+    def forbidden(*_: Any) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(experiment, "_load", forbidden)
+    again, record = finished(make_config, smoke, "tracker=none", "device=cpu")
+    assert (again, record.status) == (folder, "completed")
+    assert capsys.readouterr().out == f"Already completed: {folder} (remove the folder to run it again)\n"
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_run_in_use_is_left_alone(done: Done, make_config: Make, smoke: list[str]) -> None:
+    folder = copied(done[BNN_OFF][0], smoke)
+    record = load_record(folder)
+    assert record is not None
+    record.status = "running"
+    record.save(folder)
+    before = contents(folder)
+    with FileLock(folder / ".lock"), pytest.raises(UserError, match=f"{folder}: another process"):
+        finished(make_config, smoke)
+    assert contents(folder) == before
+
+
+def test_two_runs_of_one_configuration_are_equal(done: Done, make_config: Make, smoke: list[str]) -> None:
+    again, _ = finished(make_config, smoke)
+    assert again.name == done[BNN_OFF][0].name
+    check_same_result(again, done[BNN_OFF][0])
+
+
+MOMENTS: list[tuple[str, int, int]] = [
+    ("bayesdiff.loop.train", 2, 2),
+    ("bayesdiff.sampling.save_samples", 1, 4),
+    ("bayesdiff.experiment.curve_table", 1, 4),
+    ("bayesdiff.plots.plot_curve", 1, 4),
+]
+"""Function, which call of it, and the step to go on from: in training, before samples are saved, before they count, at the end."""
+
+
+def test_a_run_that_was_interrupted_ends_as_if_it_had_not(done: Done, make_config: Make, smoke: list[str], tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=r"no disk space left for .*step-000002"):
+        stop_at(patch, "bayesdiff.methods.dreambooth.save_file", 2, OSError(errno.ENOSPC, "No space left on device"))
+        finished(make_config, smoke, BNN_ON)
+    stopped = only_run(tmp_path / "runs")
+    assert resumable_step(stopped) == 0
+    for name, call, step in MOMENTS:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            stop_at(patch, name, call)
+            finished(make_config, smoke, BNN_ON)
+        assert load_record(stopped).status == "running"
+        assert resumable_step(stopped) == step
+    resumed, record = finished(make_config, smoke, BNN_ON)
+    assert (resumed, record.status) == (stopped, "completed")
+    check_same_result(resumed, done[BNN_ON][0])
+
+
+def command(*overrides: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    call = [sys.executable, "-m", "bayesdiff.run", *overrides]
+    return subprocess.Popen(call, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def kill_at_a_checkpoint(process: subprocess.Popen[str], runs: Path) -> None:
+    """SIGKILL as soon as the checkpoint of step 2 (or of step 4, where this process was too slow to see it) is whole."""
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
+        if list(runs.glob(f"*/{RESUME}/step-00000[24]/{MANIFEST}")):
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.01)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (-signal.SIGKILL, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_run_that_was_killed_ends_as_if_it_had_not(
+    done: Done, smoke: list[str], tmp_path: Path, arm: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = [*smoke, *SHORT, arm]
+    kill_at_a_checkpoint(command(*overrides), tmp_path / "runs")
+    folder = only_run(tmp_path / "runs")
+    assert load_record(folder).status == "running"
+    monkeypatch.setattr(sys, "argv", ["bayesdiff", *overrides])
+    run.main()
+    assert re.search(rf"Going on from step [24] of {folder}\n", capsys.readouterr().out)
+    assert load_record(folder).status == "completed"
+    check_same_result(folder, done[arm][0])
+
+
+def test_a_run_that_diverges_keeps_its_curve_and_says_so(make_config: Make, smoke: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    folder, record = finished(make_config, smoke, *DIVERGING)
+    stored = load_record(folder)
+    assert stored is not None
+    assert stored.status == record.status == "diverged"
+    assert stored.message.startswith("loss is not finite at step ")
+    assert pd.read_csv(folder / "curve.csv")["step"].tolist() == [0]
+    assert (folder / "curve.png").exists()
+    assert (folder / "grid.png").exists()
+    assert steps_in(folder / CHECKPOINTS) == [0]
+    assert f"Diverged: {stored.message}; the curve up to there is kept in {folder}" in capsys.readouterr().out
+
+
+def test_a_run_that_diverges_before_its_first_checkpoint_is_recorded(make_config: Make, smoke: list[str]) -> None:
+    folder, record = finished(make_config, smoke, "method.learning_rate=1e30", "schedule.checkpoints=[4]")
+    assert (record.status, record.verdict) == ("diverged", None)
+    assert not (folder / "curve.csv").exists()
+
+
+def test_weights_that_break_at_a_checkpoint_are_counted_as_failed(make_config: Make, smoke: list[str]) -> None:
+    folder, record = finished(make_config, smoke, "method.learning_rate=1e30", "schedule.checkpoints=[0,1,4]")
+    curve = pd.read_csv(folder / "curve.csv")
+    assert curve["failed"].tolist() == [0.0, 1.0]
+    assert record.verdict is not None
+    assert record.verdict["best_step"] == 0
+
+
+def test_the_command_ends_with_its_own_code_when_training_diverges(
+    smoke: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bayesdiff", *smoke, *SHORT, *DIVERGING])
+    for said in ("Diverged: ", "Already diverged: "):
+        with pytest.raises(SystemExit) as end:
+            run.main()
+        assert end.value.code == 3
+        assert said in capsys.readouterr().out
+
+
+def test_prior_preservation_trains_on_class_images_and_the_best_checkpoint_stays(
+    make_config: Make, smoke: list[str], tmp_path: Path
+) -> None:
+    prior = ["method.prior_preservation=true", "method.prior_loss_weight=0.5", "method.class_images=2"]
+    folder, record = finished(make_config, smoke, BNN_ON, "schedule.keep=best", *prior)
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    assert all(row["loss"] == pytest.approx(row["loss_instance"] + 0.5 * row["loss_prior"], rel=1e-5) for row in rows)
+    assert len(list((tmp_path / "runs" / "cache").glob("class-*/*.png"))) == 2
+    assert record.verdict is not None
+    assert steps_in(folder / CHECKPOINTS) == [record.verdict["best_step"]]
+
+
+def test_a_damaged_checkpoint_stops_the_run_and_is_named(make_config: Make, smoke: list[str], tmp_path: Path) -> None:
+    short = ["schedule.steps=1", "schedule.checkpoints=[1]"]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, "bayesdiff.sampling.save_samples", 1)
+        finished(make_config, smoke, *short)
+    weights = only_run(tmp_path / "runs") / CHECKPOINTS / "step-000001" / "unet" / "diffusion_pytorch_model.safetensors"
+    os.truncate(weights, 100)
+    with pytest.raises(UserError, match=f"{weights}: damaged"):
+        finished(make_config, smoke, *short)

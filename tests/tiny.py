@@ -1,0 +1,74 @@
+"""A U-Net of a few thousand weights and the data to train it on: what training does, in milliseconds a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+
+from bayesdiff.batches import Encoded
+from bayesdiff.config import Config, ModelConf
+from bayesdiff.loop import Training, prepare, train
+from bayesdiff.pipeline import load_pipeline
+from bayesdiff.toybox.denoiser import build_scheduler
+
+Make = Callable[..., Config]
+BNN_ON = "bnn=on"
+BNN_OFF = "bnn=off"
+ARMS = [BNN_OFF, BNN_ON]
+
+
+def tiny_unet() -> UNet2DConditionModel:
+    """Self-attention, cross-attention and feed-forward, as Stable Diffusion names them."""
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=8, layers_per_block=1, block_out_channels=(8, 16), norm_num_groups=4, attention_head_dim=2, cross_attention_dim=8,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    )  # fmt: skip
+    return unet.requires_grad_(False).eval()
+
+
+def tiny_inputs() -> dict[str, torch.Tensor]:
+    g = torch.Generator().manual_seed(1)
+    latents, states = torch.randn(2, 4, 8, 8, generator=g), torch.randn(2, 5, 8, generator=g)
+    return {"sample": latents, "timestep": torch.tensor([3, 700]), "encoder_hidden_states": states}
+
+
+def encoded(count: int = 3, std: float = 0.1) -> Encoded:
+    """Posteriors of ``count`` pictures; picture i has the mean i everywhere."""
+    mean = torch.arange(count, dtype=torch.float32)[:, None, None, None].expand(-1, 4, 8, 8).clone()
+    states = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(2))
+    return Encoded(mean, torch.full_like(mean, std), states)
+
+
+def tiny_training(cfg: Config, instance: Encoded | None = None, classes: Encoded | None = None) -> Training:
+    pipe: Any = SimpleNamespace(unet=tiny_unet(), scheduler=build_scheduler("linear"))
+    return prepare(pipe, cfg, encoded() if instance is None else instance, classes)
+
+
+def silent(step: int, parts: dict[str, float]) -> None:
+    """A report to nobody."""
+
+
+def trained(cfg: Config, steps: int, **data: Encoded) -> Training:
+    state = tiny_training(cfg, **data)
+    train(state, cfg, 0, steps, silent)
+    return state
+
+
+def weights(state: Training) -> dict[str, torch.Tensor]:
+    """Everything of the U-Net that a step changes: plain weights, mu and rho."""
+    return {name: value.detach().clone() for name, value in state.pipe.unet.state_dict().items()}
+
+
+def differing(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> list[str]:
+    """Names whose tensors are not bit-equal."""
+    return sorted(name for name in a.keys() | b.keys() if name not in a or name not in b or not torch.equal(a[name], b[name]))
+
+
+def load(folder: Path) -> StableDiffusionPipeline:
+    return load_pipeline(ModelConf("toybox", str(folder), None, 64), torch.device("cpu"))
