@@ -44,11 +44,15 @@ def _seal(folder: Path, step: int) -> None:
 
 def verify(folder: Path) -> None:
     """Check every file against the manifest; raises ``UserError`` naming the damaged one."""
-    manifest = json.loads((folder / MANIFEST).read_text())
-    for name, digest in manifest["files"].items():
+    remedy = f"remove the folder {folder} and give the same command again"
+    try:
+        files = json.loads((folder / MANIFEST).read_text())["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / MANIFEST}: damaged; {remedy}") from error
+    for name, digest in files.items():
         path = folder / name
         if not path.exists() or sha256(path) != digest:
-            raise UserError(f"{path}: damaged or missing; remove the folder {folder} and give the same command again")
+            raise UserError(f"{path}: damaged or missing; {remedy}")
 
 
 def save_checkpoint(

@@ -42,6 +42,14 @@ def paired_difference(reference: pd.DataFrame, other: pd.DataFrame, metric: str)
     return table.reset_index()
 
 
+def _check_prompts(folders: list[Path]) -> None:
+    """Images are paired by prompt and number, so all runs have to have sampled the same templates."""
+    prompts = [read_run(folder)[0].config["sampler"]["prompts"] for folder in folders]
+    for folder, own in zip(folders, prompts, strict=True):
+        if own != prompts[0]:
+            raise UserError(f"{folder}: sampled other prompts than {folders[0]}; compare runs with equal sampler.prompts")
+
+
 def _label(folder: Path, record: RunRecord) -> str:
     bnn = "BNN on" if record.config["bnn"]["enabled"] else "BNN off"
     return f"{record.config['data']['subject']} {record.config['method']['name']} {bnn} seed {record.config['seed']} ({folder.name[-6:]})"
@@ -49,6 +57,7 @@ def _label(folder: Path, record: RunRecord) -> str:
 
 def print_comparison(folders: list[Path], metric: str) -> None:
     """One line a run with its verdict, then a table of paired differences to the first."""
+    _check_prompts(folders)
     console, runs = Console(width=None if Console().is_terminal else 110), [read_run(folder) for folder in folders]
     for folder, (record, _) in zip(folders, runs, strict=True):
         sentence = record.verdict["sentence"] if record.verdict else f"no verdict ({record.status})"

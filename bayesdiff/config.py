@@ -49,6 +49,12 @@ class TrackerMode(str, Enum):
     online = "online"
 
 
+class Fidelity(str, Enum):
+    dino = "dino"
+    clip_i = "clip_i"
+    clip_t = "clip_t"
+
+
 class Scheduler(str, Enum):
     model = "model"
     ddim = "ddim"
@@ -150,7 +156,8 @@ class MetricsConf:
 
 @dataclass
 class DetectorConf:
-    metric: str = "dino"
+    metric: Fidelity = Fidelity.dino
+    """The curve the verdict is about."""
     alpha: float = 0.05
     min_depth: float = 0.03
 

@@ -193,7 +193,7 @@ def _checkpoint(bench: Bench, step: int, scores: pd.DataFrame, tracker: Tracker,
 
 
 def _verdict(cfg: Config, scores: pd.DataFrame) -> CorruptionVerdict:
-    steps, matrix = score_matrix(scores, cfg.detector.metric)
+    steps, matrix = score_matrix(scores, cfg.detector.metric.value)
     return detect_corruption(steps, matrix, alpha=cfg.detector.alpha, min_depth=cfg.detector.min_depth, seed=cfg.seed)
 
 
@@ -209,7 +209,7 @@ def _conclude(bench: Bench, scores: pd.DataFrame, tracker: Tracker) -> None:
             f"{bench.subject.name}, {len(bench.subject.photos)} image(s), {cfg.method.name.value}, BNN {'on' if cfg.bnn.enabled else 'off'}"
         )
         with phase(record, "plot"):
-            plot_curve(folder, curve, verdict, cfg.detector.metric, title)
+            plot_curve(folder, curve, verdict, cfg.detector.metric.value, title)
             photos = [photo.image for photo in bench.subject.photos]
             plot_grid(folder, [int(s) for s in curve["step"]], [p.text for p in bench.prompts], photos)
         record.verdict = verdict.to_dict()

@@ -32,8 +32,9 @@ def staged(target: Path) -> Iterator[Path]:
         if part.is_dir() and target.exists():
             shutil.rmtree(target)
         part.replace(target)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
+    except Exception as error:
+        # safetensors reports a full disk with an exception of its own
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
             raise UserError(f"no disk space left for {target}: free some, then give the same command again") from error
         raise
     finally:

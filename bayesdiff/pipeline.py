@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,9 @@ def choose_device(name: str) -> torch.device:
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f"device={name}: choose auto, cpu, cuda or cuda:N") from error
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"device={name}: choose auto, cpu, cuda or cuda:N")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA device(s); use device=auto or device=cpu")
     return device
@@ -75,9 +75,17 @@ def load_pipeline(conf: ModelConf, device: torch.device) -> StableDiffusionPipel
 
 
 def use_sampler(pipe: StableDiffusionPipeline, conf: SamplerConf) -> None:
-    """Put the sampler's scheduler on the pipeline, built from the model's own noise schedule."""
+    """Put the sampler's scheduler on the pipeline, built from the model's own noise schedule.
+
+    Raises:
+        UserError: the scheduler cannot follow that schedule (PNDM knows no zero terminal SNR).
+    """
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, PNDMScheduler
 
     kinds = {Scheduler.ddim: DDIMScheduler, Scheduler.pndm: PNDMScheduler, Scheduler.dpm: DPMSolverMultistepScheduler}
-    if conf.scheduler is not Scheduler.model:
-        pipe.scheduler = kinds[conf.scheduler].from_config(pipe.scheduler.config)
+    if conf.scheduler is Scheduler.model:
+        return
+    scheduler = kinds[conf.scheduler].from_config(pipe.scheduler.config)
+    if not scheduler.alphas_cumprod.allclose(pipe.scheduler.alphas_cumprod, rtol=0, atol=1e-6):
+        raise UserError(f"sampler.scheduler={conf.scheduler.value}: cannot follow this model's noise schedule; use ddim, dpm or model")
+    pipe.scheduler = scheduler

@@ -47,7 +47,7 @@ def fill(template: str, identifier: str, class_noun: str) -> str:
     """Put the words into a template; an empty identifier leaves no double space. Raises ``UserError``."""
     try:
         return " ".join(template.format(identifier=identifier, class_noun=class_noun).split())
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"prompt {template!r}: only {{identifier}} and {{class_noun}} can stand in braces") from error
 
 

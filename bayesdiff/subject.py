@@ -43,6 +43,8 @@ def square(image: Image.Image, side: int) -> Image.Image:
     Applies the EXIF rotation, puts transparency on white, and spreads greyscale over three channels.
     """
     image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip
+        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")

@@ -149,7 +149,6 @@ def test_a_damaged_file_is_named_and_nothing_is_restored(
     assert differing(before, weights(fresh)) == []
 
 
-@pytest.mark.xfail(strict=True, reason="checkpoint.verify: a damaged manifest.json raises JSONDecodeError, not UserError")
 def test_a_damaged_manifest_is_named(make_config: Make, tmp_path: Path) -> None:
     saved(tmp_path, smoke_config(make_config))
     folder = step_folder(tmp_path / CHECKPOINTS, 2)
@@ -259,7 +258,6 @@ def test_a_full_disk_is_said_and_the_older_checkpoint_stays(make_config: Make, t
     check_full_disk(make_config, tmp_path, monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
 
 
-@pytest.mark.xfail(strict=True, reason="files.staged: safetensors' own error for a full disk is no OSError and passes")
 def test_a_full_disk_is_said_as_safetensors_reports_it(make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     message = "Error while serializing: I/O error: No space left on device (os error 28)"
     check_full_disk(make_config, tmp_path, monkeypatch, SafetensorError(message))

@@ -138,9 +138,6 @@ def test_a_metric_that_is_not_measured_is_refused(runs: list[Path]) -> None:
     assert caught.value.code == 2
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="pairs are made by the prompt's number: runs with other prompts are compared as if equal"
-)
 def test_runs_that_sampled_other_prompts_are_refused(runs: list[Path], tmp_path: Path) -> None:
     other = write_run(tmp_path / "beach-cccccc", OTHER, True, prompts=("a {class_noun} on the beach",))
     assert main([str(runs[0]), str(other)]) == 2

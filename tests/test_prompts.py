@@ -46,7 +46,6 @@ def test_any_other_brace_is_refused_with_the_template(template: str) -> None:
     assert template in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, raises=(AttributeError, TypeError), reason="fill does not catch what attribute and index lookups raise")
 @pytest.mark.parametrize("template", ["a {identifier.name} dog", "a {identifier[name]} dog"])
 def test_a_lookup_inside_braces_is_refused(template: str) -> None:
     with pytest.raises(UserError, match=r"only \{identifier\} and \{class_noun\}"):
