@@ -227,6 +227,8 @@ def _check_ranges(cfg: Config) -> None:
     for key, number in {"bnn.kl_weight": cfg.bnn.kl_weight, "method.prior_loss_weight": cfg.method.prior_loss_weight}.items():
         if number < 0:
             raise UserError(f"{key}={number}: must not be negative")
+    if cfg.bnn.sigma_init > 1:
+        raise UserError(f"bnn.sigma_init={cfg.bnn.sigma_init}: weights are of the order of 0.05; give 1 or less")
     if cfg.shots.count is not None and cfg.shots.count < 1:
         raise UserError(f"shots.count={cfg.shots.count}: give 1 or more, or null for all images")
     if not 0 < cfg.detector.alpha < 1:

@@ -6,6 +6,7 @@ curve → verdict → record. Give the same command again to go on with a run th
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ def run_experiment(cfg: Config) -> tuple[Path, RunRecord]:
         UserError: bad input, found before anything is written, or a run in use by another process.
     """
     folder = Path(cfg.paths.runs) / run_name(cfg)
+    _check_writable(folder)
     done = load_record(folder)
     if done is not None and done.status != "running":
         print(f"Already {done.status}: {folder} (remove the folder to run it again)")
@@ -74,18 +76,26 @@ def run_experiment(cfg: Config) -> tuple[Path, RunRecord]:
     return folder, record
 
 
+def _check_writable(folder: Path) -> None:
+    """Raises ``UserError`` where the run folder could not be made; makes nothing."""
+    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"paths.runs={folder.parent}: {there} is not a folder one can write to; choose another paths.runs")
+
+
 def _load(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompts: list[Prompt]) -> Bench:
     """Load every model; nothing is written yet, so that bad input leaves no trace."""
     from bayesdiff.batches import encode_pictures
     from bayesdiff.encoders import load_encoders
     from bayesdiff.loop import prepare
-    from bayesdiff.pipeline import choose_device, load_pipeline, use_sampler
+    from bayesdiff.pipeline import check_limits, choose_device, load_pipeline, use_sampler
     from bayesdiff.prior import class_images
     from bayesdiff.scores import embed_references, real_to_real
 
     device = choose_device(cfg.device)
     encoders = load_encoders(cfg.metrics, device)
     pipe = load_pipeline(cfg.model, device)
+    check_limits(pipe, cfg.model, cfg.sampler)
     use_sampler(pipe, cfg.sampler)
     instance_text = fill(cfg.data.instance_prompt, subject.identifier, subject.class_noun)
     instance = encode_pictures(pipe, [photo.image for photo in subject.photos], instance_text)

@@ -74,6 +74,16 @@ def load_pipeline(conf: ModelConf, device: torch.device) -> StableDiffusionPipel
     return pipe.to(device)
 
 
+def check_limits(pipe: StableDiffusionPipeline, conf: ModelConf, sampler: SamplerConf) -> None:
+    """Settings that only the loaded model can judge; raises ``UserError``."""
+    halvings = len(pipe.unet.config.block_out_channels) - 1
+    multiple = max(8, pipe.vae_scale_factor * 2**halvings)
+    if conf.resolution < multiple or conf.resolution % multiple:
+        raise UserError(f"model.resolution={conf.resolution}: must be a multiple of {multiple} for this model")
+    if sampler.steps > pipe.scheduler.config.num_train_timesteps:
+        raise UserError(f"sampler.steps={sampler.steps}: this model has {pipe.scheduler.config.num_train_timesteps} timesteps")
+
+
 def use_sampler(pipe: StableDiffusionPipeline, conf: SamplerConf) -> None:
     """Put the sampler's scheduler on the pipeline, built from the model's own noise schedule.
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -25,6 +28,15 @@ ConfigStore.instance().store(name="config_schema", node=Config)
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _job(raw: DictConfig) -> None:
+    try:
+        _run(raw)
+    except (UserError, RunDiverged) as error:
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            raise  # the other jobs go on; Hydra tells at the end
+        _end(error)
+
+
+def _run(raw: DictConfig) -> None:
     cfg = resolve(raw)
     from bayesdiff.experiment import run_experiment
 
@@ -37,26 +49,37 @@ def main() -> None:
     """Run the job; what a person can mend is said in one line, without a traceback."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
+        _check_group_numbers(sys.argv[1:])
         _job()
-    except UserError as error:
-        _fail(str(error))
-    except RunDiverged:
-        sys.exit(EXIT_DIVERGED)  # said where it happened; the curve up to there is kept
-    except (HydraException, OmegaConfBaseException) as error:
-        _fail(_one_line(error))
+    except (UserError, RunDiverged, HydraException, OmegaConfBaseException) as error:
+        _end(error)
     except KeyboardInterrupt:
         print("\nStopped. Give the same command again to go on.", file=sys.stderr)
         sys.exit(EXIT_STOPPED)
 
 
+def _check_group_numbers(arguments: list[str]) -> None:
+    """Hydra takes no bare number as a group's option and says so with a traceback."""
+    for argument in arguments:
+        group, _, value = argument.lstrip("+").partition("=")
+        if value.isdigit() and (CONF / group).is_dir():
+            options = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+            raise UserError(f"{argument}: options of {group} are {options}; a number goes into one of its keys (shots.count={value})")
+
+
+def _end(error: Exception) -> NoReturn:
+    """Leave with the error's own exit code; a diverged run has said so where it happened."""
+    if isinstance(error, RunDiverged):
+        sys.exit(EXIT_DIVERGED)
+    print(f"bayesdiff: {error if isinstance(error, UserError) else _one_line(error)}", file=sys.stderr)
+    sys.exit(EXIT_INPUT)
+
+
 def _one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"configuration: {'; '.join(lines[:3])}. See all keys with --cfg job, all groups with --help"
-
-
-def _fail(message: str) -> None:
-    print(f"bayesdiff: {message}", file=sys.stderr)
-    sys.exit(EXIT_INPUT)
+    override = getattr(error, "override", None)
+    where = f"{override}: " if override else ""
+    return f"configuration: {where}{'; '.join(lines[:3])}. See all keys with --cfg job, all groups with --help"
 
 
 if __name__ == "__main__":
