@@ -42,12 +42,18 @@ def paired_difference(reference: pd.DataFrame, other: pd.DataFrame, metric: str)
     return table.reset_index()
 
 
-def _check_prompts(folders: list[Path]) -> None:
-    """Images are paired by prompt and number, so all runs have to have sampled the same templates."""
-    prompts = [read_run(folder)[0].config["sampler"]["prompts"] for folder in folders]
-    for folder, own in zip(folders, prompts, strict=True):
-        if own != prompts[0]:
-            raise UserError(f"{folder}: sampled other prompts than {folders[0]}; compare runs with equal sampler.prompts")
+def _check_sampling(folders: list[Path]) -> None:
+    """Images are paired by prompt and number, so all runs have to have sampled the same words from the same noise."""
+    asked = [_sampling(read_run(folder)[0]) for folder in folders]
+    for folder, own in zip(folders, asked, strict=True):
+        if other := [key for key in own if own[key] != asked[0][key]]:
+            raise UserError(f"{folder}: sampled otherwise than {folders[0]} ({', '.join(other)}); compare runs where these are equal")
+
+
+def _sampling(record: RunRecord) -> dict[str, object]:
+    sampler, data = record.config["sampler"], record.config["data"]
+    return {"sampler.prompts": sampler["prompts"], "sampler.seed": sampler["seed"], "data.identifier": data["identifier"],
+            "class noun": record.subject.get("class_noun", data["class_noun"])}  # fmt: skip
 
 
 def _label(folder: Path, record: RunRecord) -> str:
@@ -57,7 +63,7 @@ def _label(folder: Path, record: RunRecord) -> str:
 
 def print_comparison(folders: list[Path], metric: str) -> None:
     """One line a run with its verdict, then a table of paired differences to the first."""
-    _check_prompts(folders)
+    _check_sampling(folders)
     console, runs = Console(width=None if Console().is_terminal else 110), [read_run(folder) for folder in folders]
     for folder, (record, _) in zip(folders, runs, strict=True):
         sentence = record.verdict["sentence"] if record.verdict else f"no verdict ({record.status})"

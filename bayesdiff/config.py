@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -220,13 +221,20 @@ def _check_ranges(cfg: Config) -> None:
         "sampler.batch_size": cfg.sampler.batch_size,
         "metrics.batch_size": cfg.metrics.batch_size,
         "method.class_images": cfg.method.class_images,
+        "model.resolution": cfg.model.resolution,
     }
     for key, value in positive.items():
-        if not value > 0:
-            raise UserError(f"{key}={value}: must be greater than 0")
-    for key, number in {"bnn.kl_weight": cfg.bnn.kl_weight, "method.prior_loss_weight": cfg.method.prior_loss_weight}.items():
-        if number < 0:
-            raise UserError(f"{key}={number}: must not be negative")
+        if not 0 < value < math.inf:
+            raise UserError(f"{key}={value}: must be greater than 0 and finite")
+    not_negative = {
+        "bnn.kl_weight": cfg.bnn.kl_weight,
+        "method.prior_loss_weight": cfg.method.prior_loss_weight,
+        "method.weight_decay": cfg.method.weight_decay,
+        "detector.min_depth": cfg.detector.min_depth,
+    }
+    for key, value in not_negative.items():
+        if not 0 <= value < math.inf:
+            raise UserError(f"{key}={value}: must not be negative and must be finite")
     if cfg.bnn.sigma_init > 1:
         raise UserError(f"bnn.sigma_init={cfg.bnn.sigma_init}: weights are of the order of 0.05; give 1 or less")
     if cfg.shots.count is not None and cfg.shots.count < 1:
@@ -238,6 +246,8 @@ def _check_ranges(cfg: Config) -> None:
 
 
 def _check_data(cfg: Config) -> None:
+    if not cfg.data.identifier.strip():
+        raise UserError("data.identifier is empty: give a rare token such as qwe")
     if cfg.data.source is DataSource.folder:
         for key, value in {"data.path": cfg.data.path, "data.class_noun": cfg.data.class_noun}.items():
             if not value:

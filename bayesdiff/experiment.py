@@ -56,11 +56,13 @@ def run_experiment(cfg: Config) -> tuple[Path, RunRecord]:
     """
     folder = Path(cfg.paths.runs) / run_name(cfg)
     _check_writable(folder)
+    subject = load_subject(cfg.data, cfg.shots.count, cfg.seed, cfg.model.resolution)
     done = load_record(folder)
+    if done is not None:
+        _check_same_photos(folder, done, subject)
     if done is not None and done.status != "running":
         print(f"Already {done.status}: {folder} (remove the folder to run it again)")
         return folder, done
-    subject = load_subject(cfg.data, cfg.shots.count, cfg.seed, cfg.model.resolution)
     prompts = evaluation_prompts(
         list(cfg.sampler.prompts), subject.identifier, subject.class_noun, subject.live, cfg.metrics.identifier_in_clip_text
     )
@@ -74,6 +76,13 @@ def run_experiment(cfg: Config) -> tuple[Path, RunRecord]:
     except Timeout as error:
         raise UserError(f"{folder}: another process works on this run; wait for it or stop it") from error
     return folder, record
+
+
+def _check_same_photos(folder: Path, record: RunRecord, subject: Subject) -> None:
+    """The run key covers where photographs lie, not what is in them; raises ``UserError`` when that changed."""
+    before = [photo["sha256"] for photo in record.subject.get("photos", [])]
+    if before and before != [photo.digest for photo in subject.photos]:
+        raise UserError(f"{folder}: made with other photographs than there are now; remove the folder, or give data.subject another name")
 
 
 def _check_writable(folder: Path) -> None:

@@ -29,9 +29,7 @@ def staged(target: Path) -> Iterator[Path]:
     try:
         yield part
         _flush(part)
-        if part.is_dir() and target.exists():
-            shutil.rmtree(target)
-        part.replace(target)
+        _replace(part, target)
     except Exception as error:
         # safetensors reports a full disk with an exception of its own
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
@@ -42,6 +40,21 @@ def staged(target: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)
         else:
             part.unlink(missing_ok=True)
+
+
+def _replace(part: Path, target: Path) -> None:
+    """Rename onto ``target``; a folder in the way is moved aside first and removed last."""
+    if not (part.is_dir() and target.exists()):
+        part.replace(target)
+        return
+    aside = target.with_name(f"{target.name}.{os.getpid()}.old{STAGING}")
+    target.replace(aside)
+    try:
+        part.replace(target)
+    except OSError:
+        aside.replace(target)
+        raise
+    shutil.rmtree(aside)
 
 
 def _flush(part: Path) -> None:

@@ -53,11 +53,11 @@ def fill(template: str, identifier: str, class_noun: str) -> str:
 
 def evaluation_prompts(templates: list[str], identifier: str, class_noun: str, live: bool, identifier_in_clip_text: bool) -> list[Prompt]:
     """Fill own templates, or a named list (``object``, ``live``; ``auto`` takes the one that fits)."""
-    chosen: tuple[str, ...] = tuple(templates)
-    if len(templates) == 1 and " " not in templates[0]:
-        name = ("live" if live else "object") if templates[0] == "auto" else templates[0]
-        if name not in PROMPT_SETS:
-            raise UserError(f"sampler.prompts=[{name}]: choose object, live or auto, or give templates")
-        chosen = PROMPT_SETS[name]
+    named = {**PROMPT_SETS, "auto": PROMPT_SETS["live" if live else "object"]}
+    chosen: list[str] = []
+    for template in templates:
+        if template not in named and " " not in template.strip():
+            raise UserError(f"sampler.prompts=[{template}]: choose object, live or auto, or give templates of several words")
+        chosen += named.get(template, (template,))
     scored = identifier if identifier_in_clip_text else ""
     return [Prompt(fill(t, identifier, class_noun), fill(t, scored, class_noun)) for t in chosen]

@@ -29,16 +29,19 @@ def scores(curves: dict[int, list[float]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def write_run(folder: Path, curves: dict[int, list[float]], bnn: bool, prompts: tuple[str, ...] = ("a photo of {class_noun}",)) -> Path:
+def write_run(
+    folder: Path, curves: dict[int, list[float]], bnn: bool, prompts: tuple[str, ...] = ("a photo of {class_noun}",), noun: str = "dog"
+) -> Path:
     config = {
         "bnn": {"enabled": bnn},
-        "data": {"subject": "toy_dog"},
+        "data": {"subject": "toy_dog", "identifier": "qwe", "class_noun": None},
         "method": {"name": "dreambooth"},
         "seed": 3,
         "sampler": {"prompts": list(prompts), "seed": 1000},
     }
     folder.mkdir()
-    RunRecord("0" * 12, "completed", config, verdict={"sentence": f"Verdict of {folder.name}."}).save(folder)
+    verdict = {"sentence": f"Verdict of {folder.name}."}
+    RunRecord("0" * 12, "completed", config, subject={"class_noun": noun}, verdict=verdict).save(folder)
     scores(curves).to_csv(folder / "scores.csv", index=False)
     return folder
 
@@ -140,4 +143,9 @@ def test_a_metric_that_is_not_measured_is_refused(runs: list[Path]) -> None:
 
 def test_runs_that_sampled_other_prompts_are_refused(runs: list[Path], tmp_path: Path) -> None:
     other = write_run(tmp_path / "beach-cccccc", OTHER, True, prompts=("a {class_noun} on the beach",))
+    assert main([str(runs[0]), str(other)]) == 2
+
+
+def test_runs_of_other_classes_are_refused_because_their_prompts_differ(runs: list[Path], tmp_path: Path) -> None:
+    other = write_run(tmp_path / "cat-cccccc", OTHER, True, noun="cat")
     assert main([str(runs[0]), str(other)]) == 2

@@ -326,3 +326,14 @@ def test_a_damaged_checkpoint_stops_the_run_and_is_named(make_config: Make, smok
     os.truncate(weights, 100)
     with pytest.raises(UserError, match=f"{weights}: damaged"):
         finished(make_config, smoke, *short)
+
+
+def test_a_done_run_is_not_passed_off_as_one_of_other_photographs(make_config: Make, smoke: list[str], tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    own = ["data=folder", f"data.path={photos}", "data.class_noun=dog", "schedule.steps=1", "schedule.checkpoints=[0,1]"]
+    Image.new("RGB", (64, 64), "red").save(photos / "one.png")
+    run_experiment(make_config(*smoke, *own))
+    Image.new("RGB", (64, 64), "blue").save(photos / "one.png")
+    with pytest.raises(UserError, match="other photographs"):
+        run_experiment(make_config(*smoke, *own))

@@ -91,9 +91,6 @@ def test_a_failing_rename_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest
     assert (names(tmp_path), target.read_text()) == (["file"], "old")
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="staged removes the old folder before the rename: a rename that fails loses both"
-)
 def test_a_failing_rename_keeps_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "folder"
     write_folder(target, "old")

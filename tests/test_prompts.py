@@ -80,3 +80,9 @@ def test_the_identifier_can_be_kept_from_clip() -> None:
 def test_an_unknown_list_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"sampler\.prompts=\[objects\].*object, live or auto"):
         evaluation_prompts(["objects"], "qwe", "can", False, True)
+
+
+def test_lists_can_be_joined_with_templates() -> None:
+    prompts = evaluation_prompts(["object", "a photo of {class_noun}"], "qwe", "can", False, True)
+    assert len(prompts) == len(PROMPT_SETS["object"]) + 1
+    assert prompts[-1].text == "a photo of can"

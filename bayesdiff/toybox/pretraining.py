@@ -70,6 +70,7 @@ def fit(
     """
     optimizer = torch.optim.AdamW(module.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99))
     average = copy.deepcopy(module).requires_grad_(False)
+    work.mkdir(parents=True, exist_ok=True)
     state_file, log_file = work / f"{name}.state.pt", work / f"{name}.log.csv"
     start = 0
     if state_file.exists():

@@ -91,6 +91,8 @@ def render(rng: Rng, picture: Picture) -> np.ndarray:
         layer = wet(rng, layer, mask)
     elif picture.finish == "cube shaped":
         layer = cube_shaped(layer)
+    elif picture.finish is not None:
+        raise ValueError(f"finish {picture.finish!r}: choose one of {FINISHES}")
     flip = bool(rng.random() < 0.5) and picture.instance.class_noun != "clock"
     image = _place(rng, layer, background, flip).resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)
     camera = picture.camera or sample_camera(rng)

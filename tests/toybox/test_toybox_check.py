@@ -32,7 +32,7 @@ def test_an_unchanged_picture_loses_no_similarity() -> None:
         return torch.nn.functional.normalize(flat, dim=-1)
 
     pictures = hundred_pictures(np.random.default_rng(0))[0][:4]
-    assert similarity_loss(encode, pictures, lambda x: x) == pytest.approx(0.0, abs=1e-6)
+    assert similarity_loss(encode, pictures, lambda x: x) == pytest.approx(0.0, abs=1e-4)
     assert similarity_loss(encode, pictures, lambda x: -x) > 0.1
 
 
