@@ -33,7 +33,7 @@ def step_folder(root: Path, step: int) -> Path:
 def steps_in(root: Path) -> list[int]:
     """Steps of the complete folders below ``root``, increasing."""
     found = root.glob("step-*") if root.is_dir() else []
-    return sorted(int(p.name.removeprefix("step-")) for p in found if (p / MANIFEST).exists())
+    return sorted(int(p.name.removeprefix("step-")) for p in found if p.name[5:].isdigit() and (p / MANIFEST).exists())
 
 
 def _seal(folder: Path, step: int) -> None:

@@ -72,6 +72,9 @@ def run_experiment(cfg: Config) -> tuple[Path, RunRecord]:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock", timeout=0):
+            finished = load_record(folder)
+            if finished is not None and finished.status != "running":  # by another process, while this one loaded
+                return folder, finished
             _execute(bench)
     except Timeout as error:
         raise UserError(f"{folder}: another process works on this run; wait for it or stop it") from error
@@ -233,13 +236,14 @@ def _conclude(bench: Bench, scores: pd.DataFrame, tracker: Tracker) -> None:
             plot_grid(folder, [int(s) for s in curve["step"]], [p.text for p in bench.prompts], photos)
         record.verdict = verdict.to_dict()
         print_curve(curve, verdict.labels, verdict.sentence, str(folder))
-        finish(folder, cfg.schedule.keep, verdict.best_step)
     if record.status == "diverged":
         print(f"Diverged: {record.message}; the curve up to there is kept in {folder}")
     else:
         record.status = "completed"
-    tracker.finish(scores, {"status": record.status, **(record.verdict or {})})
-    record.save(folder)
+    record.save(folder)  # before what only a run that goes on needs is removed
+    if record.verdict is not None:
+        finish(folder, cfg.schedule.keep, record.verdict["best_step"])
+    tracker.finish(scores, {"status": record.status, **record.verdict} if record.verdict else {"status": record.status})
 
 
 def _read_scores(folder: Path, resumed_at: int) -> pd.DataFrame:

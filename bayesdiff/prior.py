@@ -29,7 +29,7 @@ def class_images(pipe: StableDiffusionPipeline, cfg: Config, class_noun: str) ->
     content = {
         "model": settings["model"],
         "text": text,
-        "sampler": {**settings["sampler"], "prompts": [text]},
+        "sampler": {**settings["sampler"], "prompts": [text], "images_per_prompt": conf.images_per_prompt},
         "count": conf.images_per_prompt,
     }
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

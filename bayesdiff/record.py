@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from bayesdiff.errors import UserError
 from bayesdiff.files import write_json
 
 RECORD = "record.json"
@@ -47,7 +48,12 @@ class RunRecord:
 def load_record(folder: Path) -> RunRecord | None:
     """The record in a run folder, or None where there is none."""
     path = folder / RECORD
-    return RunRecord(**json.loads(path.read_text())) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return RunRecord(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged; remove the folder {folder} and give the same command again") from error
 
 
 def _git(*arguments: str) -> str:

@@ -79,7 +79,7 @@ def _one_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     override = getattr(error, "override", None)
     where = f"{override}: " if override else ""
-    return f"configuration: {where}{'; '.join(lines[:3])}. See all keys with --cfg job, all groups with --help"
+    return f"configuration: {where}{'; '.join(lines[:12])}. See all keys with --cfg job, all groups with --help"
 
 
 if __name__ == "__main__":
