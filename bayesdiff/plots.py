@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
@@ -49,7 +48,8 @@ def plot_curve(run: Path, curve: pd.DataFrame, verdict: CorruptionVerdict, metri
     import matplotlib.pyplot as plt
 
     figure = plt.figure(figsize=(9, 6.2), layout="constrained")
-    top, bottom = np.ravel(figure.subfigures(2, 1, height_ratios=(2.4, 1)))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(2.4, 1))
+    top, bottom = parts
     axes = top.subplots()
     draw_band(axes, curve, metric, "mean and 95 % band over images", "C0")
     if verdict.onset_step is not None and verdict.recovery_step is not None:
