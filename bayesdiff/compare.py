@@ -16,17 +16,17 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from bayesdiff.curve import curve_table, per_image
+from bayesdiff.curve import SCORES, curve_table, per_image, read_scores
 from bayesdiff.errors import UserError
 from bayesdiff.record import RunRecord, load_record
 
 
 def read_run(folder: Path) -> tuple[RunRecord, pd.DataFrame]:
     """Record and scores of a run folder; raises ``UserError`` for anything else."""
-    record, scores = load_record(folder), folder / "scores.csv"
-    if record is None or not scores.exists():
+    record = load_record(folder)
+    if record is None or not (folder / SCORES).exists():
         raise UserError(f"{folder}: not a run folder with scores (needs record.json and scores.csv)")
-    return record, pd.read_csv(scores, keep_default_na=False, float_precision="round_trip")
+    return record, read_scores(folder)
 
 
 def paired_difference(reference: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -42,9 +42,9 @@ def paired_difference(reference: pd.DataFrame, other: pd.DataFrame, metric: str)
     return table.reset_index()
 
 
-def _check_sampling(folders: list[Path]) -> None:
+def _check_sampling(folders: list[Path], records: list[RunRecord]) -> None:
     """Images are paired by prompt and number, so all runs have to have sampled the same words from the same noise."""
-    asked = [_sampling(read_run(folder)[0]) for folder in folders]
+    asked = [_sampling(record) for record in records]
     for folder, own in zip(folders, asked, strict=True):
         if other := [key for key in own if own[key] != asked[0][key]]:
             raise UserError(f"{folder}: sampled otherwise than {folders[0]} ({', '.join(other)}); compare runs where these are equal")
@@ -63,8 +63,8 @@ def _label(folder: Path, record: RunRecord) -> str:
 
 def print_comparison(folders: list[Path], metric: str) -> None:
     """One line a run with its verdict, then a table of paired differences to the first."""
-    _check_sampling(folders)
     console, runs = Console(width=None if Console().is_terminal else 110), [read_run(folder) for folder in folders]
+    _check_sampling(folders, [record for record, _ in runs])
     for folder, (record, _) in zip(folders, runs, strict=True):
         sentence = record.verdict["sentence"] if record.verdict else f"no verdict ({record.status})"
         console.print(f"{_label(folder, record)}: {sentence}", highlight=False, soft_wrap=True)

@@ -178,7 +178,7 @@ def _corrupted(at: NDArray[np.int64], curve: Array, floor: int, p: float, tau: f
     depth = float(min(curve[peak], curve[back]) - curve[trough])
     shaken = curve + noise
     spread = np.minimum(shaken[:, peak], shaken[:, back]) - shaken[:, trough]
-    interval = (float(np.quantile(spread, 0.025)), float(np.quantile(spread, 0.975)))
+    interval = _interval(spread)
     labels = ["rising"] * len(at)
     labels[peak] = "peak"
     labels[peak + 1 : recovery] = ["corrupted"] * (recovery - peak - 1)
@@ -198,6 +198,11 @@ def _corrupted(at: NDArray[np.int64], curve: Array, floor: int, p: float, tau: f
     )  # fmt: skip
 
 
+def _interval(samples: Array) -> tuple[float, float]:
+    """Central 95 % of resampled values."""
+    return float(np.quantile(samples, 0.025)), float(np.quantile(samples, 0.975))
+
+
 def _best(curve: Array, labels: list[str]) -> int:
     allowed = np.array([label not in ("corrupted", "recovering") for label in labels])
     return int(np.where(allowed, curve, -np.inf).argmax())
@@ -213,7 +218,7 @@ def _not_flagged(
     shaken = curve + noise
     sides = np.minimum(shaken[:, :floor].max(1), shaken[:, floor + 2 :].max(1))
     spread = np.maximum(sides - shaken[:, floor : floor + 2].max(1), 0.0)
-    interval = (float(np.quantile(spread, 0.025)), float(np.quantile(spread, 0.975)))
+    interval = _interval(spread)
     reason = "highest fidelity; later checkpoints are lower" if fallen else "highest fidelity; no stage found"
     after = "corrupted" if fallen else "peak"
     labels = tuple("rising" if i < peak else "peak" if i == peak else after for i in range(len(at)))

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from bayesdiff.scores import METRICS
+
+SCORES = "scores.csv"
+
+
+def read_scores(run: Path) -> pd.DataFrame:
+    """``scores.csv`` of a run folder, values as they were written; raises FileNotFoundError."""
+    return pd.read_csv(run / SCORES, keep_default_na=False, float_precision="round_trip")
 
 
 def per_image(scores: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bayesdiff.config import MetricsConf
-from bayesdiff.errors import UserError
+from bayesdiff.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -66,7 +66,7 @@ def load_clip(name: str, device: torch.device, batch_size: int = 32) -> tuple[Im
         model, _, _ = open_clip.create_model_and_transforms(architecture, pretrained=pretrained or None)
         tokenizer = open_clip.get_tokenizer(architecture)
     except Exception as error:  # loaders raise many kinds for a bad or missing file
-        raise UserError(f"metrics.clip={name}: cannot be loaded ({_first_line(error)}); {_remedy(name)}") from error
+        raise UserError(f"metrics.clip={name}: cannot be loaded ({first_line(error)}); {_remedy(name)}") from error
     model = model.eval().requires_grad_(False).to(device).float()
     visual = model.visual
     side = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
@@ -91,7 +91,7 @@ def load_dino(name: str, device: torch.device, batch_size: int = 32) -> ImageEnc
     try:
         model = timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:  # as above; timm's FileNotFoundError has an empty message
-        raise UserError(f"metrics.dino={name}: cannot be loaded ({_first_line(error)}); {_remedy(name)}") from error
+        raise UserError(f"metrics.dino={name}: cannot be loaded ({first_line(error)}); {_remedy(name)}") from error
     model = model.eval().requires_grad_(False).to(device).float()
     data = resolve_model_data_config(model)
     return _image_encoder(model, data["input_size"][-1], data["mean"], data["std"], device, batch_size)
@@ -102,11 +102,9 @@ def load_encoders(conf: MetricsConf, device: torch.device) -> Encoders:
     return Encoders(clip_image, clip_text, load_dino(conf.dino, device, conf.batch_size))
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-
-
 def _remedy(name: str) -> str:
     if "toybox" in name:
-        return "restore it with 'git checkout -- bayesdiff/toybox/weights' or retrain it with 'make pretrain'"
+        from bayesdiff.toybox.weights import RESTORE
+
+        return RESTORE
     return "name a published model (its weights are downloaded once) or local-dir:FOLDER"

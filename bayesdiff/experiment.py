@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from bayesdiff.checkpoint import finish, restore, resumable_step, retain, save_checkpoint
 from bayesdiff.config import Config, as_dict, run_key, run_name
 from bayesdiff.corruption import CorruptionVerdict, detect_corruption
-from bayesdiff.curve import curve_table, score_matrix
+from bayesdiff.curve import SCORES, curve_table, read_scores, score_matrix
 from bayesdiff.errors import UserError
 from bayesdiff.files import staged, sweep_partial, write_text
 from bayesdiff.progress import Display, display, print_curve
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bayesdiff.loop import Training
     from bayesdiff.scores import References
 
-SCORES, CURVE = "scores.csv", "curve.csv"
+CURVE = "curve.csv"
 
 
 @dataclass
@@ -248,10 +248,9 @@ def _conclude(bench: Bench, scores: pd.DataFrame, tracker: Tracker) -> None:
 
 def _read_scores(folder: Path, resumed_at: int) -> pd.DataFrame:
     """Scores of the checkpoints up to the resumed step; later ones will be made again."""
-    path = folder / SCORES
-    if not path.exists():
+    if not (folder / SCORES).exists():
         return pd.DataFrame(columns=["step"])
-    scores = pd.read_csv(path, keep_default_na=False, float_precision="round_trip")
+    scores = read_scores(folder)
     return scores[scores["step"] <= resumed_at].reset_index(drop=True)
 
 

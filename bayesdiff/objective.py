@@ -26,13 +26,13 @@ class Batch:
     prior: int = 0
 
 
-def prediction_target(scheduler: Any, batch: Batch) -> torch.Tensor:
+def prediction_target(scheduler: Any, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
     """What the U-Net predicts: the noise, or the velocity (progressive distillation, eq. 13)."""
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
-        return batch.noise
+        return noise
     if kind == "v_prediction":
-        return scheduler.get_velocity(batch.latents, batch.noise, batch.timesteps)
+        return scheduler.get_velocity(latents, noise, timesteps)
     raise ValueError(f"prediction_type {kind!r} is not supported")
 
 
@@ -47,7 +47,8 @@ def training_loss(
     """
     noisy = scheduler.add_noise(batch.latents, batch.noise, batch.timesteps)
     prediction = unet(noisy, batch.timesteps, encoder_hidden_states=batch.text_states).sample
-    error = F.mse_loss(prediction.float(), prediction_target(scheduler, batch).float(), reduction="none").mean((1, 2, 3))
+    target = prediction_target(scheduler, batch.latents, batch.noise, batch.timesteps)
+    error = F.mse_loss(prediction.float(), target.float(), reduction="none").mean((1, 2, 3))
     count = len(error) - batch.prior
     loss = error[:count].mean()
     parts = {"loss_instance": loss.detach()}

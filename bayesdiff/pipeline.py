@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bayesdiff.config import ModelConf, SamplerConf, Scheduler
-from bayesdiff.errors import UserError
+from bayesdiff.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,9 @@ def model_location(conf: ModelConf) -> str:
 
 def _remedy(conf: ModelConf, location: str) -> str:
     if conf.path == "toybox":
-        return "restore it with 'git checkout -- bayesdiff/toybox/weights' or retrain it with 'make pretrain'"
+        from bayesdiff.toybox.weights import RESTORE
+
+        return RESTORE
     if Path(location).exists():
         return "download it again or correct model.path"
     size = f" ({conf.size})" if conf.size else ""
@@ -66,8 +68,7 @@ def load_pipeline(conf: ModelConf, device: torch.device) -> StableDiffusionPipel
             requires_safety_checker=False, local_files_only=Path(location).exists() or conf.path == "toybox",
         )  # fmt: skip
     except Exception as error:  # the loaders raise OSError, ValueError, SafetensorError, KeyError … for a bad folder
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-        raise UserError(f"model {location}: cannot be loaded ({reason}); {_remedy(conf, location)}") from error
+        raise UserError(f"model {location}: cannot be loaded ({first_line(error)}); {_remedy(conf, location)}") from error
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         part.requires_grad_(False).eval()
     pipe.set_progress_bar_config(disable=True)

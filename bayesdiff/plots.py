@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from PIL import Image, ImageDraw
 
+from bayesdiff.checkpoint import step_folder
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.files import staged
+from bayesdiff.sampling import image_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +23,7 @@ GRID_COLUMNS = 12
 
 
 def images_folder(run: Path, step: int) -> Path:
-    return run / IMAGES / f"step-{step:06d}"
+    return step_folder(run / IMAGES, step)
 
 
 def save_figure(figure: Figure, target: Path) -> None:
@@ -99,7 +101,7 @@ def plot_grid(run: Path, steps: list[int], prompts: list[str], photos: list[Imag
         y = header + side * (row + 1)
         draw.multiline_text((4, y + 8), "\n".join(textwrap.wrap(prompt, 19)), fill="black")
         for column, step in enumerate(steps):
-            path = images_folder(run, step) / f"prompt-{row:02d}-image-00.png"
+            path = images_folder(run, step) / image_name(row, 0)
             if path.exists():
                 sheet.paste(Image.open(path).resize((side, side), Image.Resampling.NEAREST), (left + column * side, y))
     with staged(run / "grid.png") as part:

@@ -10,17 +10,17 @@ from dataclasses import dataclass
 
 from bayesdiff.errors import UserError
 
-_SHARED = (
+SHARED_ENDINGS = (
     "in the jungle", "in the snow", "on the beach", "on a cobblestone street", "on top of pink fabric", "on top of a wooden floor",
     "with a city in the background", "with a mountain in the background", "with a blue house in the background",
     "on top of a purple rug in a forest",
 )  # fmt: skip
-_OBJECT = (
+OBJECT_ENDINGS = (
     "with a wheat field in the background", "with a tree and autumn leaves in the background", "with the Eiffel Tower in the background",
     "floating on top of water", "floating in an ocean of milk", "on top of green grass with sunflowers around it",
     "on top of a mirror", "on top of the sidewalk in a crowded street", "on top of a dirt road", "on top of a white rug",
 )  # fmt: skip
-_LIVE = (
+LIVE_ENDINGS = (
     "wearing a red hat", "wearing a santa hat", "wearing a rainbow scarf", "wearing a black top hat and a monocle", "in a chef outfit",
     "in a firefighter outfit", "in a police outfit", "wearing pink glasses", "wearing a yellow shirt", "in a purple wizard outfit",
 )  # fmt: skip
@@ -32,7 +32,10 @@ def _templates(endings: tuple[str, ...]) -> tuple[str, ...]:
     return scenes + tuple(f"a {adjective} {{identifier}} {{class_noun}}" for adjective in _ADJECTIVES)
 
 
-PROMPT_SETS: dict[str, tuple[str, ...]] = {"object": _templates(_SHARED + _OBJECT), "live": _templates(_SHARED + _LIVE)}
+PROMPT_SETS: dict[str, tuple[str, ...]] = {
+    "object": _templates(SHARED_ENDINGS + OBJECT_ENDINGS),
+    "live": _templates(SHARED_ENDINGS + LIVE_ENDINGS),
+}
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ def sample_prompts(pipe: StableDiffusionPipeline, prompts: list[Prompt], conf: S
     return samples
 
 
-def image_name(sample: Sample) -> str:
-    return f"prompt-{sample.prompt:02d}-image-{sample.index:02d}.png"
+def image_name(prompt: int, index: int) -> str:
+    return f"prompt-{prompt:02d}-image-{index:02d}.png"
 
 
 def save_samples(samples: list[Sample], folder: Path) -> None:
@@ -63,4 +63,4 @@ def save_samples(samples: list[Sample], folder: Path) -> None:
     with staged(folder) as part:
         part.mkdir()
         for sample in samples:
-            sample.image.save(part / image_name(sample))
+            sample.image.save(part / image_name(sample.prompt, sample.index))

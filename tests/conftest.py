@@ -43,14 +43,12 @@ def random_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def random_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Names of a random CLIP and a random DINO in the shipped layouts, as ``metrics`` overrides."""
-    import timm
-
     from bayesdiff.toybox import clip, dino
 
     folder = tmp_path_factory.mktemp("encoders")
     torch.manual_seed(0)
     clip.save(clip.build(), folder / "clip")
-    dino.save(timm.create_model(dino.ARCHITECTURE, pretrained=False, **dino.MODEL_ARGS), folder / "dino")
+    dino.save(dino.build(), folder / "dino")
     return {"metrics.clip": f"local-dir:{folder / 'clip'}", "metrics.dino": f"local-dir:{folder / 'dino'}"}
 
 

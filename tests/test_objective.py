@@ -57,20 +57,24 @@ def gaussian_layers() -> list[BayesianLayer]:
     return layers
 
 
+def wanted(schedule: object, data: Batch) -> torch.Tensor:
+    return prediction_target(schedule, data.latents, data.noise, data.timesteps)
+
+
 def test_the_target_of_an_epsilon_model_is_the_noise() -> None:
     data = batch()
-    assert torch.equal(prediction_target(scheduler(), data), data.noise)
+    assert torch.equal(wanted(scheduler(), data), data.noise)
 
 
 def test_the_target_of_a_v_model_is_the_velocity() -> None:
     data = batch()
     signal, noise = coefficients(data.timesteps)
-    torch.testing.assert_close(prediction_target(scheduler("v_prediction"), data), signal * data.noise - noise * data.latents)
+    torch.testing.assert_close(wanted(scheduler("v_prediction"), data), signal * data.noise - noise * data.latents)
 
 
 def test_another_prediction_type_is_refused() -> None:
     with pytest.raises(ValueError, match="sample"):
-        prediction_target(scheduler("sample"), batch())
+        wanted(scheduler("sample"), batch())
 
 
 def test_the_model_sees_noisy_latents_timesteps_and_text() -> None:
@@ -86,7 +90,7 @@ def test_the_model_sees_noisy_latents_timesteps_and_text() -> None:
 def test_the_loss_is_the_mean_squared_error(kind: str) -> None:
     data, model = batch(), guess()
     loss, parts = training_loss(model, scheduler(kind), data, METHOD, BnnConf(), [])
-    expected = ((model.prediction - prediction_target(scheduler(kind), data)) ** 2).mean().item()
+    expected = ((model.prediction - wanted(scheduler(kind), data)) ** 2).mean().item()
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     assert parts == {"loss": loss.item(), "loss_instance": loss.item()}
 

@@ -8,7 +8,6 @@ Expected: PSNR above 28 dB on held-out renders, high-frequency energy kept above
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -16,7 +15,7 @@ from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
 from bayesdiff.toybox.dataset import WorldData, render_world
-from bayesdiff.toybox.pretraining import WORK, Recipe, fit
+from bayesdiff.toybox.pretraining import WORK, Recipe, fit, work_folder
 from bayesdiff.toybox.weights import save_component
 
 TRAIN_IMAGES = 40_000
@@ -103,6 +102,4 @@ def main(work: Path = WORK) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=WORK)
-    main(parser.parse_args().work)
+    main(work_folder(__doc__))

@@ -7,7 +7,6 @@ Expected: image-to-text recall@1 above 0.90 among 100 captions that differ in cl
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from bayesdiff.files import staged
 from bayesdiff.toybox.autoencoder import TRAIN_IMAGES
 from bayesdiff.toybox.dataset import WorldData, render_world
 from bayesdiff.toybox.dino import GLOBAL, PADDING, crop
-from bayesdiff.toybox.pretraining import WORK, Recipe, fit
+from bayesdiff.toybox.pretraining import WORK, Recipe, fit, work_folder
 from bayesdiff.toybox.tokenizer import build_tokenizer
 from bayesdiff.toybox.vocabulary import EOS, MAX_TOKENS, PAD, vocabulary
 from bayesdiff.toybox.weights import CLIP
@@ -92,6 +91,4 @@ def main(work: Path = WORK) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=WORK)
-    main(parser.parse_args().work)
+    main(work_folder(__doc__))

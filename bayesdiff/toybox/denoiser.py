@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from bayesdiff.objective import prediction_target
 from bayesdiff.toybox.autoencoder import TRAIN_IMAGES, encode_means
 from bayesdiff.toybox.clip import tokenize
 from bayesdiff.toybox.dataset import WorldData, render_world
@@ -80,13 +81,6 @@ class Denoiser(nn.Module):
         return self.unet(noisy, timesteps, encoder_hidden_states=states).sample
 
 
-def target(scheduler: DDIMScheduler, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-    """What the model has to predict: noise, or velocity."""
-    if scheduler.config.prediction_type == "v_prediction":
-        return scheduler.get_velocity(latents, noise, timesteps)
-    return noise
-
-
 def denoising_loss(
     model: Denoiser, scheduler: DDIMScheduler, latents: torch.Tensor, tokens: torch.Tensor, g: torch.Generator
 ) -> torch.Tensor:
@@ -94,7 +88,7 @@ def denoising_loss(
     noise = torch.randn(latents.shape, generator=g)
     timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), generator=g)
     prediction = model(scheduler.add_noise(latents, noise, timesteps), timesteps, tokens)
-    return F.mse_loss(prediction.float(), target(scheduler, latents, noise, timesteps))
+    return F.mse_loss(prediction.float(), prediction_target(scheduler, latents, noise, timesteps))
 
 
 def cached_latents(work: Path, data: WorldData, vae: AutoencoderKL) -> torch.Tensor:

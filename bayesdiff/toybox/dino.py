@@ -16,7 +16,6 @@ crops of single pictures after 500 steps, 0.64 with films after 250.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from torch.nn import functional as F
 
 from bayesdiff.files import staged
 from bayesdiff.toybox.dataset import render_films, to_pixels
-from bayesdiff.toybox.pretraining import WORK, Recipe, fit
+from bayesdiff.toybox.pretraining import WORK, Recipe, fit, work_folder
 from bayesdiff.toybox.weights import DINO
 
 ARCHITECTURE = "vit_tiny_patch16_224"
@@ -104,6 +103,4 @@ def main(work: Path = WORK) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, default=WORK)
-    main(parser.parse_args().work)
+    main(work_folder(__doc__))

@@ -6,6 +6,7 @@ bf16 autocast, the log and the resume file. Give the same command again to go on
 
 from __future__ import annotations
 
+import argparse
 import copy
 import time
 from collections.abc import Callable
@@ -39,6 +40,13 @@ class Recipe:
     seed: int = 0
     save_every: int = 250
     clip: float = 1.0
+
+
+def work_folder(description: str | None) -> Path:
+    """The one option of a part's command line: ``--work FOLDER``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=WORK)
+    return parser.parse_args().work
 
 
 def rate(recipe: Recipe, step: int) -> float:

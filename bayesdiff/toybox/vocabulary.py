@@ -6,6 +6,8 @@ prompts), so that every evaluation prompt of the paper has a meaning in this wor
 
 from __future__ import annotations
 
+from bayesdiff.prompts import LIVE_ENDINGS, OBJECT_ENDINGS, SHARED_ENDINGS
+
 OBJECT_CLASSES: tuple[str, ...] = (
     "backpack", "ball", "boot", "can", "candle", "car", "clock", "lamp", "mug", "robot", "teapot", "vase",
 )  # fmt: skip
@@ -28,44 +30,11 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 }
 PATTERNS: tuple[str, ...] = ("plain", "striped", "banded", "dotted", "checkered", "patched")
 
-SHARED_CONTEXTS: tuple[str, ...] = (
-    "in the jungle",
-    "in the snow",
-    "on the beach",
-    "on a cobblestone street",
-    "on top of pink fabric",
-    "on top of a wooden floor",
-    "with a city in the background",
-    "with a mountain in the background",
-    "with a blue house in the background",
-    "on top of a purple rug in a forest",
-)
-OBJECT_CONTEXTS: tuple[str, ...] = (
-    "with a wheat field in the background",
-    "with a tree and autumn leaves in the background",
-    "with the eiffel tower in the background",
-    "floating on top of water",
-    "floating in an ocean of milk",
-    "on top of green grass with sunflowers around it",
-    "on top of a mirror",
-    "on top of the sidewalk in a crowded street",
-    "on top of a dirt road",
-    "on top of a white rug",
-)
+SHARED_CONTEXTS: tuple[str, ...] = SHARED_ENDINGS
+OBJECT_CONTEXTS: tuple[str, ...] = tuple(ending.lower() for ending in OBJECT_ENDINGS)
 CONTEXTS: tuple[str, ...] = SHARED_CONTEXTS + OBJECT_CONTEXTS
 
-OUTFITS: tuple[str, ...] = (
-    "wearing a red hat",
-    "wearing a santa hat",
-    "wearing a rainbow scarf",
-    "wearing a black top hat and a monocle",
-    "in a chef outfit",
-    "in a firefighter outfit",
-    "in a police outfit",
-    "wearing pink glasses",
-    "wearing a yellow shirt",
-    "in a purple wizard outfit",
-)
+OUTFITS: tuple[str, ...] = LIVE_ENDINGS
 FINISHES: tuple[str, ...] = ("shiny", "wet", "cube shaped")
 
 OPENINGS: tuple[str, ...] = ("a", "a photo of a", "the", "a picture of a")

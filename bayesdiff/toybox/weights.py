@@ -11,6 +11,9 @@ WEIGHTS = Path(__file__).parent / "weights"
 """A ``StableDiffusionPipeline`` folder (``pipeline``) beside an open_clip and a timm ``local-dir``."""
 PIPELINE, CLIP, DINO = WEIGHTS / "pipeline", WEIGHTS / "clip", WEIGHTS / "dino"
 
+RESTORE = "restore it with 'git checkout -- bayesdiff/toybox/weights' or retrain it with 'make pretrain'"
+"""What to do when a shipped part is missing or damaged."""
+
 
 def save_component(name: str, module: Any, root: Path = PIPELINE) -> Path:
     """Write one part of the pipeline (anything with ``save_pretrained``) in half precision."""

@@ -10,10 +10,11 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
+from bayesdiff.objective import prediction_target
 from bayesdiff.toybox.autoencoder import build, encode_means
 from bayesdiff.toybox.clip import tokenize
 from bayesdiff.toybox.dataset import WorldData
-from bayesdiff.toybox.denoiser import SCHEDULES, Denoiser, build_scheduler, cached_latents, denoising_loss, target
+from bayesdiff.toybox.denoiser import SCHEDULES, Denoiser, build_scheduler, cached_latents, denoising_loss
 
 LATENTS, NOISE = (torch.randn(3, 4, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
 TIMESTEPS = torch.tensor([0, 500, 999])
@@ -57,19 +58,19 @@ def test_sampling_starts_where_zero_snr_ends() -> None:
 
 @pytest.mark.parametrize("name", ["sd", "linear"])
 def test_epsilon_is_predicted_as_the_noise(name: str) -> None:
-    assert torch.equal(target(build_scheduler(name), LATENTS, NOISE, TIMESTEPS), NOISE)
+    assert torch.equal(prediction_target(build_scheduler(name), LATENTS, NOISE, TIMESTEPS), NOISE)
 
 
 def test_velocity_is_predicted_as_noise_minus_latents_by_their_shares() -> None:
     scheduler = build_scheduler("zero_snr_v")
     truth = bars(scheduler).sqrt() * NOISE - (1 - bars(scheduler)).sqrt() * LATENTS
-    assert torch.allclose(target(scheduler, LATENTS, NOISE, TIMESTEPS), truth, atol=1e-5)
+    assert torch.allclose(prediction_target(scheduler, LATENTS, NOISE, TIMESTEPS), truth, atol=1e-5)
     assert torch.allclose(truth[2], -LATENTS[2], atol=1e-5)
 
 
 def test_latents_are_recovered_from_the_velocity() -> None:
     scheduler = build_scheduler("zero_snr_v")
-    noisy, velocity = scheduler.add_noise(LATENTS, NOISE, TIMESTEPS), target(scheduler, LATENTS, NOISE, TIMESTEPS)
+    noisy, velocity = scheduler.add_noise(LATENTS, NOISE, TIMESTEPS), prediction_target(scheduler, LATENTS, NOISE, TIMESTEPS)
     assert torch.allclose(bars(scheduler).sqrt() * noisy - (1 - bars(scheduler)).sqrt() * velocity, LATENTS, atol=1e-4)
 
 
