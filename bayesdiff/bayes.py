@@ -5,7 +5,8 @@ section 4, code of record ``models/layers``). ``mu`` is the module's own paramet
 Gaussian weights stays the same model; the mean (eps = 0) is what samples use.
 
 Two corrections against the code of record, each guarded by a test:
-* sigma = softplus(rho) stays positive by construction; there it is stored directly and clamped.
+* sigma = softplus(rho) stays positive by construction; there it is stored directly and clamped
+  (``sigma_parametrization=direct`` does the same, also for OFT).
 * eps is drawn once a step, outside the forward pass, as a function of (seed, step, layer): recomputed
   forwards (gradient checkpointing) see the same draw, and pairs of runs stay paired.
 """
@@ -21,35 +22,63 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from bayesdiff.config import BnnConf, Kl, Sigma, SigmaParametrization
 from bayesdiff.errors import UserError
 from bayesdiff.seeds import derive
 
+SMALLEST = 1e-7
+"""Where ``direct`` sigmas are clamped (code of record: ``models/layers/linear.py``)."""
 
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear)
+
+def inverse_softplus(sigma: float) -> float:
+    """The rho of a sigma; minus infinity for 0, where softplus and its slope are exactly 0."""
+    return math.log(math.expm1(sigma)) if sigma > 0 else -math.inf
 
 
-PRESETS: dict[str, str] = {"linear_no_cross_attention": r"\.(attn1\.to_(q|k|v|out\.0)|ff\.net\.\d+(\.proj)?)$"}
-"""Layer presets as patterns on the names of linear layers. The default is what the released script
-converts: self-attention and feed-forward, without cross-attention and time layers."""
+def _sigma_shape(mean: torch.Tensor, kind: Sigma) -> tuple[int, ...]:
+    if kind is Sigma.per_weight:
+        return tuple(mean.shape)
+    return (mean.shape[0],) + (1,) * (mean.ndim - 1) if kind is Sigma.per_row else (1,) * mean.ndim
 
 
 class GaussianWeight(nn.Module):
-    """Parametrisation of one tensor: returns mu, or mu + sigma · eps while a draw is set."""
+    """Parametrisation of one tensor: returns mu, or mu + sigma · eps while a draw is set.
+
+    Args:
+        mean: the tensor that becomes Gaussian, any shape.
+        conf: which sigma is trained, how it is stored, and where it starts.
+        scale: of ``sigma_init`` for this tensor (a method's own units).
+    """
 
     eps: torch.Tensor | None
-    prior_mean: torch.Tensor
+    prior_mean: torch.Tensor | None
+    rho: torch.Tensor
 
-    def __init__(self, mean: torch.Tensor, sigma: float):
+    def __init__(self, mean: torch.Tensor, conf: BnnConf, scale: float = 1.0):
         super().__init__()
-        self.rho = nn.Parameter(torch.full_like(mean, math.log(math.expm1(sigma))))
+        self.direct = conf.sigma_parametrization is SigmaParametrization.direct
+        start = scale * conf.sigma_init
+        rho = torch.full(_sigma_shape(mean, conf.sigma), start if self.direct else inverse_softplus(start), dtype=mean.dtype)
+        if conf.sigma is Sigma.fixed:
+            self.register_buffer("rho", rho.to(mean.device))
+        else:
+            self.rho = nn.Parameter(rho.to(mean.device))
         self.eps = None
-        self.register_buffer("prior_mean", mean.detach().clone(), persistent=False)
+        # a copy of the weights, so only where a KL will be taken
+        self.register_buffer("prior_mean", mean.detach().clone() if conf.kl_weight > 0 else None, persistent=False)
 
     @property
     def sigma(self) -> torch.Tensor:
-        """Standard deviation of every scalar, the shape of the weight, > 0."""
-        return nn.functional.softplus(self.rho)
+        """Standard deviation, broadcastable to the weight; > 0, or 0 where training started from 0."""
+        return self.rho if self.direct else nn.functional.softplus(self.rho)
+
+    @torch.no_grad()
+    def draw(self, shape: torch.Size, seed: int) -> None:
+        """Set eps, a function of ``seed`` alone; made on the weights' own device."""
+        if self.direct:
+            self.rho.clamp_(min=SMALLEST)
+        g = torch.Generator(self.rho.device).manual_seed(seed)
+        self.eps = torch.randn(shape, generator=g, device=self.rho.device, dtype=self.rho.dtype)
 
     def forward(self, mean: torch.Tensor) -> torch.Tensor:
         return mean if self.eps is None else torch.addcmul(mean, self.sigma, self.eps)
@@ -62,6 +91,8 @@ class BayesianLayer:
     name: str
     module: nn.Module
     parameter: str
+    scale: float = 1.0
+    """Of sigma and prior sigma, see ``GaussianWeight``."""
 
     @property
     def gaussian(self) -> GaussianWeight:
@@ -72,41 +103,27 @@ class BayesianLayer:
         return self.module.get_parameter(f"parametrizations.{self.parameter}.original")
 
 
-def select_layers(model: nn.Module, layers: str) -> list[str]:
-    """Names of the linear layers that a preset or a regular expression selects, in module order.
-
-    Raises:
-        UserError: a bad expression, or one that selects nothing.
-    """
-    try:
-        pattern = re.compile(PRESETS.get(layers, layers))
-    except re.error as error:
-        raise UserError(f"bnn.layers={layers!r}: neither a preset ({', '.join(PRESETS)}) nor a regular expression ({error})") from error
-    names = [name for name, module in model.named_modules() if _is_linear(module) and pattern.search(f".{name}")]
-    if not names:
-        raise UserError(f"bnn.layers={layers!r}: selects no linear layer of this model; presets: {', '.join(PRESETS)}")
-    return names
-
-
-def make_bayesian(model: nn.Module, names: list[str], sigma: float) -> list[BayesianLayer]:
-    """Make weight and bias of the named modules Gaussian around their present values, in place."""
+def make_bayesian(model: nn.Module, names: list[str], conf: BnnConf, scale: float = 1.0) -> list[BayesianLayer]:
+    """Make all tensors of the named modules Gaussian around their present values, in place."""
     layers = []
     for name in names:
         module = model.get_submodule(name)
         for parameter in [key for key, value in module.named_parameters(recurse=False) if value is not None]:
             tensor = getattr(module, parameter)
-            parametrize.register_parametrization(module, parameter, GaussianWeight(tensor, sigma), unsafe=True)
-            layers.append(BayesianLayer(f"{name}.{parameter}", module, parameter))
+            parametrize.register_parametrization(module, parameter, GaussianWeight(tensor, conf, scale), unsafe=True)
+            layers.append(BayesianLayer(f"{name}.{parameter}", module, parameter, scale))
     return layers
 
 
-@torch.no_grad()
-def draw_weights(layers: list[BayesianLayer], seed: int, step: int) -> None:
-    """Set one draw of every Bayesian tensor: a function of (seed, step, layer name) alone."""
+def rho_parameters(layers: list[BayesianLayer]) -> list[nn.Parameter]:
+    """The rhos that are trained (none where sigma is fixed), in layer order."""
+    return [rho for layer in layers if isinstance(rho := layer.gaussian.rho, nn.Parameter)]
+
+
+def draw_weights(layers: list[BayesianLayer], seed: int, step: int, stream: str = "weights") -> None:
+    """Set one draw of every Bayesian tensor: a function of (seed, stream, step, layer name) alone."""
     for layer in layers:
-        rho = layer.gaussian.rho
-        g = torch.Generator(rho.device).manual_seed(derive(seed, f"weights/{layer.name}", step))
-        layer.gaussian.eps = torch.randn(rho.shape, generator=g, device=rho.device, dtype=rho.dtype)
+        layer.gaussian.draw(layer.mean.shape, derive(seed, f"{stream}/{layer.name}", step))
 
 
 def use_mean(layers: list[BayesianLayer]) -> None:
@@ -115,16 +132,20 @@ def use_mean(layers: list[BayesianLayer]) -> None:
         layer.gaussian.eps = None
 
 
-def kl_divergence(layers: list[BayesianLayer], prior_sigma: float) -> torch.Tensor:
-    """KL(q || prior) in nats, summed over all Bayesian scalars (paper eq. 3).
+def kl_divergence(layers: list[BayesianLayer], conf: BnnConf) -> torch.Tensor:
+    """KL between posterior and prior in nats, summed over all Bayesian scalars.
 
-    The prior of a scalar is N(pretrained weight, prior_sigma²). The code of record sums the reverse
-    divergence, KL(prior || q).
+    The prior of a scalar is N(pretrained weight, prior_sigma²). ``elbo`` is KL(q || prior), paper
+    eq. 3; ``reverse`` is KL(prior || q), which the code of record sums (``cal_KL`` called with the
+    prior first).
     """
     total = torch.zeros((), device=layers[0].mean.device)
     for layer in layers:
-        sigma, shift = layer.gaussian.sigma, layer.mean - layer.gaussian.prior_mean
-        total = total + (math.log(prior_sigma) - sigma.log() + (sigma**2 + shift**2) / (2 * prior_sigma**2) - 0.5).sum()
+        prior, prior_mean = layer.scale * conf.prior_sigma, layer.gaussian.prior_mean
+        assert prior_mean is not None, "make_bayesian keeps the prior mean where kl_weight > 0"
+        sigma, shift = layer.gaussian.sigma, layer.mean - prior_mean
+        wide, narrow = (sigma, torch.full_like(sigma, prior)) if conf.kl is Kl.elbo else (torch.full_like(sigma, prior), sigma)
+        total = total + (narrow.log() - wide.log() + (wide**2 + shift**2) / (2 * narrow**2) - 0.5).sum()
     return total
 
 
@@ -139,3 +160,18 @@ def mean_state(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
         if key.endswith(".rho"):
             continue
         yield re.sub(r"parametrizations\.(\w+)\.original$", r"\1", key), value
+
+
+@torch.no_grad()
+def load_mean(model: nn.Module, mean: dict[str, torch.Tensor]) -> None:
+    """Copy a plain state dict into a model, Bayesian or not; names must match exactly. Raises ``UserError``."""
+    copy_tensors(dict(mean_state(model)), mean)
+
+
+@torch.no_grad()
+def copy_tensors(target: dict[str, torch.Tensor], source: dict[str, torch.Tensor]) -> None:
+    """Copy tensors by name, in place; raises ``UserError`` where the names differ."""
+    if set(target) != set(source):
+        raise UserError(f"checkpoint does not fit the model: {len(set(target) ^ set(source))} names differ")
+    for name, value in target.items():
+        value.copy_(source[name])

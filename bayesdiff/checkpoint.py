@@ -1,7 +1,8 @@
 """Checkpoints that are whole or absent, and resume that equals never having stopped.
 
-``checkpoints/step-000100`` holds what people keep: the mean U-Net in stock layout and the Gaussian
-weights' rho. ``resume/step-000100`` holds what only training needs: the optimiser's moments. A
+``checkpoints/step-000100`` holds what people keep: the mean (or averaged) weights in the stock layout
+of the method, and the Gaussian weights' rho. ``resume/step-000100`` holds what only training needs:
+the optimiser's moments, and the weights themselves where an average of them is kept. A
 ``manifest.json`` with the hash of every file is written last; a folder without one does not count.
 """
 
@@ -18,12 +19,11 @@ from bayesdiff.files import sha256, staged, write_json
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
-    from bayesdiff.bayes import BayesianLayer
+    from bayesdiff.loop import Training
     from bayesdiff.methods import FineTuning
 
-CHECKPOINTS, RESUME, MANIFEST = "checkpoints", "resume", "manifest.json"
+CHECKPOINTS, RESUME, MANIFEST, RHO = "checkpoints", "resume", "manifest.json", "rho.safetensors"
 
 
 def step_folder(root: Path, step: int) -> Path:
@@ -55,31 +55,43 @@ def verify(folder: Path) -> None:
             raise UserError(f"{path}: damaged or missing; {remedy}")
 
 
-def save_checkpoint(
-    run: Path, step: int, method: FineTuning, unet: nn.Module, layers: list[BayesianLayer], optimizer: torch.optim.Optimizer
-) -> None:
-    """Save weights and optimiser at a step, then drop older resume states."""
+def save_checkpoint(run: Path, step: int, method: FineTuning, state: Training) -> None:
+    """Save weights and optimiser at a step, then drop older resume states.
+
+    With a weight average the model has to show it (``state.average.shown()``): what is saved is what
+    is sampled.
+    """
     from safetensors.torch import save_file
 
     from bayesdiff.bayes import sigmas
 
     with staged(step_folder(run / CHECKPOINTS, step)) as part:
         part.mkdir()
-        method.export(unet, part / "unet")
-        if layers:
-            save_file({k: v.cpu().contiguous() for k, v in sigmas(layers).items()}, part / "rho.safetensors")
+        method.export(state.parts, part)
+        if state.layers:
+            save_file({k: v.cpu().contiguous() for k, v in sigmas(state.layers).items()}, part / RHO)
         _seal(part, step)
     with staged(step_folder(run / RESUME, step)) as part:
         part.mkdir()
-        save_file(_moments(optimizer), part / "optimizer.safetensors")
+        save_file(_moments(state.optimizer), part / "optimizer.safetensors")
+        if state.average is not None:  # while the average is shown, its place holds the weights
+            save_file(_numbered(state.average.average), part / "weights.safetensors")
+        write_json(part / "scaler.json", state.scaler.state_dict())
         _seal(part, step)
     for old in steps_in(run / RESUME)[:-1]:
         shutil.rmtree(step_folder(run / RESUME, old))
 
 
+def _numbered(tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"{index:06d}": value.detach().cpu().contiguous() for index, value in enumerate(tensors)}
+
+
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimiser's state, flat; plain numbers (8-bit AdamW's step) become tensors."""
+    import torch
+
     state = optimizer.state_dict()["state"]
-    return {f"{index}.{key}": value.cpu().contiguous() for index, entry in state.items() for key, value in entry.items()}
+    return {f"{i}.{key}": torch.as_tensor(value).cpu().contiguous() for i, entry in state.items() for key, value in entry.items()}
 
 
 def resumable_step(run: Path) -> int | None:
@@ -88,36 +100,30 @@ def resumable_step(run: Path) -> int | None:
     return max(both) if both else None
 
 
-def restore(run: Path, step: int, unet: nn.Module, layers: list[BayesianLayer], optimizer: torch.optim.Optimizer) -> None:
-    """Load weights, rho and optimiser of a step in place; raises ``UserError`` for damaged files."""
+def restore(run: Path, step: int, method: FineTuning, state: Training) -> None:
+    """Load everything of a step in place; raises ``UserError`` for damaged files, and then changes nothing."""
     import torch
     from safetensors.torch import load_file
 
     weights, resume = step_folder(run / CHECKPOINTS, step), step_folder(run / RESUME, step)
     verify(weights)
     verify(resume)
-    mean = load_file(weights / "unet" / "diffusion_pytorch_model.safetensors")
-    rho = load_file(weights / "rho.safetensors") if layers else {}
+    method.load(state.parts, weights)
+    rho = load_file(weights / RHO) if state.layers else {}
     with torch.no_grad():
-        load_mean(unet, mean)
-        for layer in layers:
+        for layer in state.layers:
             layer.gaussian.rho.copy_(rho[layer.name])
+        if state.average is not None:
+            for average, parameter in zip(state.average.average, state.trained, strict=True):
+                average.copy_(parameter)
+            for value, parameter in zip(load_file(resume / "weights.safetensors").values(), state.trained, strict=True):
+                parameter.copy_(value)
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in load_file(resume / "optimizer.safetensors").items():
         index, key = name.split(".", 1)
         moments.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def load_mean(unet: nn.Module, mean: dict[str, torch.Tensor]) -> None:
-    """Copy a plain state dict into a model, Bayesian or not; names must match exactly."""
-    from bayesdiff.bayes import mean_state
-
-    target = dict(mean_state(unet))
-    if set(target) != set(mean):
-        raise UserError(f"checkpoint does not fit the model: {len(set(target) ^ set(mean))} names differ")
-    for name, value in target.items():
-        value.copy_(mean[name])
+    state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
+    state.scaler.load_state_dict(json.loads((resume / "scaler.json").read_text()))
 
 
 def retain(run: Path, keep: Keep, best: int | None) -> None:

@@ -16,6 +16,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+from bayesdiff.config import arm_name
 from bayesdiff.curve import SCORES, curve_table, per_image, read_scores
 from bayesdiff.errors import UserError
 from bayesdiff.record import RunRecord, load_record
@@ -57,8 +58,8 @@ def _sampling(record: RunRecord) -> dict[str, object]:
 
 
 def _label(folder: Path, record: RunRecord) -> str:
-    bnn = "BNN on" if record.config["bnn"]["enabled"] else "BNN off"
-    return f"{record.config['data']['subject']} {record.config['method']['name']} {bnn} seed {record.config['seed']} ({folder.name[-6:]})"
+    arm = arm_name(record.config["bnn"])
+    return f"{record.config['data']['subject']} {record.config['method']['name']} {arm} seed {record.config['seed']} ({folder.name[-6:]})"
 
 
 def print_comparison(folders: list[Path], metric: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -25,11 +26,62 @@ CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
 
 class Method(str, Enum):
     dreambooth = "dreambooth"
+    lora = "lora"
+    oft = "oft"
+
+
+class Arm(str, Enum):
+    """What a run does about the corruption stage: nothing, Gaussian weights, or a simpler control."""
+
+    off = "off"
+    gaussian = "gaussian"
+    ema = "ema"
+    input_noise = "input_noise"
+    dropout = "dropout"
+    lr_decay = "lr_decay"
+    l2_to_pretrained = "l2_to_pretrained"
+
+
+class Sigma(str, Enum):
+    per_weight = "per_weight"
+    per_row = "per_row"
+    per_tensor = "per_tensor"
+    fixed = "fixed"
+
+
+class SigmaParametrization(str, Enum):
+    softplus = "softplus"
+    direct = "direct"
+
+
+class Kl(str, Enum):
+    elbo = "elbo"
+    reverse = "reverse"
+
+
+class Optimizer(str, Enum):
+    adamw = "adamw"
+    adamw_8bit = "adamw_8bit"
+
+
+class LrSchedule(str, Enum):
+    constant = "constant"
+    constant_with_warmup = "constant_with_warmup"
+    linear = "linear"
+    cosine = "cosine"
+
+
+class Precision(str, Enum):
+    no = "no"
+    bf16 = "bf16"
+    fp16 = "fp16"
 
 
 class DataSource(str, Enum):
     toybox = "toybox"
     folder = "folder"
+    dreambooth = "dreambooth"
+    celeba = "celeba"
 
 
 class Keep(str, Enum):
@@ -69,6 +121,11 @@ class ModelConf:
     path: str = MISSING
     """``toybox``, a folder in the Stable Diffusion layout, or a hub id."""
     revision: str | None = None
+    """Commit of the hub repository; null takes the newest."""
+    variant: str | None = None
+    """File variant on the hub, such as fp16."""
+    gated: bool = False
+    """Whether the hub asks to accept a licence first."""
     resolution: int = 512
     """Side of training and sampled images in pixels."""
     size: str = ""
@@ -79,8 +136,14 @@ class ModelConf:
 class MethodConf:
     name: Method = MISSING
     learning_rate: float = MISSING
-    """AdamW step size, constant over training."""
-    weight_decay: float = 0.01
+    """Peak step size of AdamW; what it does over training is ``training.lr_schedule``."""
+    rank: int = 4
+    """LoRA: rank of the update. OFT: number of blocks of the rotation."""
+    alpha: float | None = None
+    """LoRA: the update is scaled by alpha / rank; null takes alpha = rank."""
+    targets: list[str] = field(default_factory=lambda: ["to_q", "to_k", "to_v", "to_out.0"])
+    """LoRA and OFT: ends of the names of the U-Net's layers that get an adapter."""
+    train_text_encoder: bool = False
     prior_preservation: bool = False
     prior_loss_weight: float = 1.0
     class_images: int = 200
@@ -89,22 +152,59 @@ class MethodConf:
 
 @dataclass
 class BnnConf:
-    enabled: bool = False
-    layers: str = "linear_no_cross_attention"
-    """A preset of ``bayesdiff.bayes.PRESETS`` or a regular expression on module names."""
+    kind: Arm = Arm.off
+    layers: str = "default"
+    """``default`` (the method's own), one of the method's presets, or a regular expression on module names."""
+    time_layers: bool = False
+    """Whether linear presets take in the timestep layers; the released script leaves them out, the
+    fractions that the paper prints say they were in."""
+    sigma: Sigma = Sigma.per_weight
+    """What has a standard deviation of its own; ``fixed`` is plain weight noise, not trained."""
     sigma_init: float = 0.01
-    """Standard deviation of every Gaussian weight at step 0; > 0."""
+    """Standard deviation of every Gaussian weight at step 0; 0 trains the plain model."""
+    sigma_parametrization: SigmaParametrization = SigmaParametrization.softplus
+    """``direct`` stores sigma itself and clamps it at 1e-7, as the released code does."""
     prior_sigma: float = 0.01
+    kl: Kl = Kl.elbo
+    """``elbo`` is KL(q || prior), paper eq. 3; ``reverse`` is KL(prior || q), the released code."""
     kl_weight: float = 0.0
-    """Weight of KL(q || prior), summed over weights; 0 (the paper's default) builds no KL at all."""
+    """Weight of the KL, summed over weights; 0 (the paper's default) builds no KL at all."""
+    ema_decay: float = 0.99
+    """Control ``ema``: the average of the trained weights that is sampled and kept."""
+    input_noise: float = 0.1
+    """Control ``input_noise``: standard deviation of extra noise on the latents of unit variance."""
+    dropout: float = 0.1
+    """Control ``dropout``: rate of every dropout layer of the U-Net while it is trained."""
+    l2_weight: float = 0.01
+    """Control ``l2_to_pretrained``: weight of the summed squared distance from the first weights."""
+
+
+@dataclass
+class TrainingConf:
+    batch_size: int = 1
+    gradient_accumulation_steps: int = 1
+    optimizer: Optimizer = Optimizer.adamw
+    weight_decay: float = 0.01
+    """On means; never on rho, which it would draw towards a larger sigma."""
+    max_grad_norm: float = 1.0
+    """Over the means and over the rhos, each for itself."""
+    lr_schedule: LrSchedule = LrSchedule.constant
+    lr_warmup_steps: int = 0
+    mixed_precision: Precision = Precision.no
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    """Compile the U-Net with torch.compile."""
+    min_snr_gamma: float | None = None
+    """Bound of the loss weight's signal-to-noise ratio (arXiv 2303.09556); null weighs all timesteps alike."""
 
 
 @dataclass
 class DataConf:
     source: DataSource = MISSING
     subject: str = MISSING
-    """A toybox subject, or any name for an own folder."""
+    """A toybox subject, a folder name of the data set, or any name for an own folder."""
     path: str | None = None
+    """Own photographs, or the root of the data set (one folder a subject)."""
     class_noun: str | None = None
     """The word for what it is ("dog"); toybox subjects know theirs."""
     identifier: str = "qwe"
@@ -124,8 +224,6 @@ class ScheduleConf:
     steps: int = MISSING
     checkpoints: list[int] = MISSING
     """Steps at which the run samples and scores; 0 is the base model, the last one is ``steps``."""
-    batch_size: int = 1
-    max_grad_norm: float = 1.0
     keep: Keep = Keep.last_and_best
     log_every: int = 10
 
@@ -136,12 +234,14 @@ class SamplerConf:
     steps: int = 50
     guidance_scale: float = 7.5
     prompts: list[str] = MISSING
-    """Templates with {identifier} and {class_noun}; or the one word object, live or auto (the
-    DreamBooth list that fits the class)."""
+    """Templates with {identifier} and {class_noun}; or the one word object, live, face or auto (the
+    list that fits the class)."""
     images_per_prompt: int = 4
     batch_size: int = 8
     seed: int = 1000
     """Seed of the initial noise, the same at every checkpoint and in every run."""
+    sample_weights: int = 0
+    """Draws of Gaussian weights to sample besides the mean; for studying uncertainty, never in the curve."""
 
 
 @dataclass
@@ -151,7 +251,11 @@ class MetricsConf:
     dino: str = MISSING
     """A timm model: ``toybox``, ``local-dir:FOLDER`` or a timm name."""
     identifier_in_clip_text: bool = False
-    """Whether CLIP-T's text keeps the rare token; the paper's evaluation keeps it."""
+    """Whether ``clip_t`` keeps the rare token in its text, as the paper's evaluation does; both are logged."""
+    lpips: bool = False
+    """LPIPS (AlexNet) among the images of one prompt; its backbone is downloaded once."""
+    clip_iqa: str | None = None
+    """An open_clip model for CLIP-IQA; null leaves it out (the toybox's words know no quality)."""
     batch_size: int = 32
 
 
@@ -182,6 +286,7 @@ class Config:
     model: ModelConf = field(default_factory=ModelConf)
     method: MethodConf = field(default_factory=MethodConf)
     bnn: BnnConf = field(default_factory=BnnConf)
+    training: TrainingConf = field(default_factory=TrainingConf)
     data: DataConf = field(default_factory=DataConf)
     shots: ShotsConf = field(default_factory=ShotsConf)
     schedule: ScheduleConf = field(default_factory=ScheduleConf)
@@ -196,7 +301,7 @@ class Config:
     """auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
-        for check in (_check_schedule, _check_ranges, _check_data):
+        for check in (_check_schedule, _check_ranges, _check_data, _check_arm):
             check(self)
 
 
@@ -211,10 +316,11 @@ def _check_schedule(cfg: Config) -> None:
 def _check_ranges(cfg: Config) -> None:
     positive: dict[str, float] = {
         "method.learning_rate": cfg.method.learning_rate,
-        "bnn.sigma_init": cfg.bnn.sigma_init,
+        "method.rank": cfg.method.rank,
         "bnn.prior_sigma": cfg.bnn.prior_sigma,
-        "schedule.batch_size": cfg.schedule.batch_size,
-        "schedule.max_grad_norm": cfg.schedule.max_grad_norm,
+        "training.batch_size": cfg.training.batch_size,
+        "training.gradient_accumulation_steps": cfg.training.gradient_accumulation_steps,
+        "training.max_grad_norm": cfg.training.max_grad_norm,
         "schedule.log_every": cfg.schedule.log_every,
         "sampler.steps": cfg.sampler.steps,
         "sampler.images_per_prompt": cfg.sampler.images_per_prompt,
@@ -228,13 +334,24 @@ def _check_ranges(cfg: Config) -> None:
             raise UserError(f"{key}={value}: must be greater than 0 and finite")
     not_negative = {
         "bnn.kl_weight": cfg.bnn.kl_weight,
+        "bnn.sigma_init": cfg.bnn.sigma_init,
+        "bnn.input_noise": cfg.bnn.input_noise,
+        "bnn.l2_weight": cfg.bnn.l2_weight,
         "method.prior_loss_weight": cfg.method.prior_loss_weight,
-        "method.weight_decay": cfg.method.weight_decay,
+        "training.weight_decay": cfg.training.weight_decay,
+        "training.lr_warmup_steps": cfg.training.lr_warmup_steps,
+        "sampler.sample_weights": cfg.sampler.sample_weights,
         "detector.min_depth": cfg.detector.min_depth,
     }
     for key, value in not_negative.items():
         if not 0 <= value < math.inf:
             raise UserError(f"{key}={value}: must not be negative and must be finite")
+    for key, optional in {"method.alpha": cfg.method.alpha, "training.min_snr_gamma": cfg.training.min_snr_gamma}.items():
+        if optional is not None and not 0 < optional < math.inf:
+            raise UserError(f"{key}={optional}: must be greater than 0 and finite, or null")
+    for key, share in {"bnn.ema_decay": cfg.bnn.ema_decay, "bnn.dropout": cfg.bnn.dropout}.items():
+        if not 0 <= share < 1:
+            raise UserError(f"{key}={share}: must be at least 0 and below 1")
     if cfg.bnn.sigma_init > 1:
         raise UserError(f"bnn.sigma_init={cfg.bnn.sigma_init}: weights are of the order of 0.05; give 1 or less")
     if cfg.shots.count is not None and cfg.shots.count < 1:
@@ -242,16 +359,28 @@ def _check_ranges(cfg: Config) -> None:
     if not 0 < cfg.detector.alpha < 1:
         raise UserError(f"detector.alpha={cfg.detector.alpha}: must lie between 0 and 1")
     if not cfg.sampler.prompts:
-        raise UserError("sampler.prompts is empty: give templates, or the word object, live or auto")
+        raise UserError("sampler.prompts is empty: give templates, or the word object, live, face or auto")
 
 
 def _check_data(cfg: Config) -> None:
     if not cfg.data.identifier.strip():
         raise UserError("data.identifier is empty: give a rare token such as qwe")
+    needed = {"data.path": cfg.data.path} if cfg.data.source is not DataSource.toybox else {}
     if cfg.data.source is DataSource.folder:
-        for key, value in {"data.path": cfg.data.path, "data.class_noun": cfg.data.class_noun}.items():
-            if not value:
-                raise UserError(f"data=folder needs {key}: add {key}=… to the command")
+        needed["data.class_noun"] = cfg.data.class_noun
+    for key, value in needed.items():
+        if not value:
+            raise UserError(f"data={cfg.data.source.value} needs {key}: add {key}=… to the command")
+
+
+def _check_arm(cfg: Config) -> None:
+    gaussian = cfg.bnn.kind is Arm.gaussian
+    if cfg.sampler.sample_weights and not gaussian:
+        raise UserError(f"sampler.sample_weights={cfg.sampler.sample_weights}: only Gaussian weights can be drawn; add bnn=on")
+    if gaussian and cfg.bnn.kl_weight > 0 and cfg.bnn.sigma_init == 0:
+        raise UserError("bnn.sigma_init=0: its KL is infinite; set bnn.kl_weight=0 or a larger bnn.sigma_init")
+    if cfg.bnn.kind is Arm.lr_decay and cfg.training.lr_schedule is not LrSchedule.constant:
+        raise UserError(f"training.lr_schedule={cfg.training.lr_schedule.value}: bnn=lr_decay sets the schedule itself; leave it constant")
 
 
 def resolve(raw: DictConfig) -> Config:
@@ -280,9 +409,24 @@ def run_key(cfg: Config) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def arm_name(bnn: Mapping[str, Any]) -> str:
+    """One word for the arm of a configuration or record: plain, bnn, weight_noise, or the control's own name."""
+    kind, sigma = Arm(bnn["kind"]), Sigma(bnn["sigma"])
+    if kind is Arm.gaussian:
+        return "weight_noise" if sigma is Sigma.fixed else "bnn"
+    return "plain" if kind is Arm.off else kind.value
+
+
 def run_name(cfg: Config) -> str:
     """A readable folder name that ends with the run key."""
     shots = "all" if cfg.shots.count is None else str(cfg.shots.count)
-    arm = "bnn" if cfg.bnn.enabled else "plain"
-    parts = [cfg.model.name, cfg.method.name.value, arm, cfg.data.subject, f"{shots}shot", f"seed{cfg.seed}", run_key(cfg)]
+    parts = [
+        cfg.model.name,
+        cfg.method.name.value,
+        arm_name(vars(cfg.bnn)),
+        cfg.data.subject,
+        f"{shots}shot",
+        f"seed{cfg.seed}",
+        run_key(cfg),
+    ]
     return "-".join("".join(c if c.isalnum() or c in "_." else "_" for c in part)[:40] for part in parts)

@@ -24,10 +24,11 @@ def per_image(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def curve_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Columns ``step``, ``images``, and for every metric its mean and ``<metric>_se`` (std / sqrt(n))."""
-    grouped = per_image(scores).groupby(level="step")
+    """Columns ``step``, ``images``, and for every metric that was measured its mean and ``<metric>_se`` (std / sqrt(n))."""
+    wide = per_image(scores)
+    grouped = wide.groupby(level="step")
     table = pd.DataFrame({"images": grouped.size()})
-    for metric in METRICS:
+    for metric in [name for name in METRICS if name in wide.columns]:
         table[metric] = grouped[metric].mean()
         table[f"{metric}_se"] = grouped[metric].std(ddof=1) / np.sqrt(table["images"])
     return table.reset_index()

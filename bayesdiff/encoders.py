@@ -1,4 +1,6 @@
-"""CLIP and DINO as functions from images to unit vectors: toybox, local folder or published weights.
+"""CLIP and DINO as functions from images to unit vectors, and two published quality measures.
+
+Models are the toybox's, a local folder's or published ones.
 
 Images are resized to a square without cropping, as the paper's evaluation does.
 """
@@ -20,13 +22,20 @@ ImageEncoder = Callable[["list[Image.Image]"], "torch.Tensor"]
 TextEncoder = Callable[["list[str]"], "torch.Tensor"]
 
 
+QUALITY_WORDS = ("Good photo.", "Bad photo.")
+
+
 @dataclass(frozen=True)
 class Encoders:
-    """Each returns L2-normalised float32 features (N, D) on the CPU."""
+    """Each encoder returns L2-normalised float32 features (N, D) on the CPU."""
 
     clip_image: ImageEncoder
     clip_text: TextEncoder
     dino: ImageEncoder
+    lpips: ImageEncoder | None = None
+    """From N images to their (N, N) distances, 0 on the diagonal."""
+    clip_iqa: ImageEncoder | None = None
+    """From N images to N qualities in [0, 1]."""
 
 
 def _image_encoder(
@@ -52,7 +61,7 @@ def _image_encoder(
     return encode
 
 
-def load_clip(name: str, device: torch.device, batch_size: int = 32) -> tuple[ImageEncoder, TextEncoder]:
+def load_clip(name: str, device: torch.device, batch_size: int = 32, key: str = "metrics.clip") -> tuple[ImageEncoder, TextEncoder]:
     """An open_clip model: ``toybox``, ``local-dir:FOLDER`` or ``ARCHITECTURE/PRETRAINED``. Raises ``UserError``."""
     import open_clip
     import torch
@@ -66,7 +75,7 @@ def load_clip(name: str, device: torch.device, batch_size: int = 32) -> tuple[Im
         model, _, _ = open_clip.create_model_and_transforms(architecture, pretrained=pretrained or None)
         tokenizer = open_clip.get_tokenizer(architecture)
     except Exception as error:  # loaders raise many kinds for a bad or missing file
-        raise UserError(f"metrics.clip={name}: cannot be loaded ({first_line(error)}); {_remedy(name)}") from error
+        raise UserError(f"{key}={name}: cannot be loaded ({first_line(error)}); {_remedy(name)}") from error
     model = model.eval().requires_grad_(False).to(device).float()
     visual = model.visual
     side = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
@@ -97,9 +106,58 @@ def load_dino(name: str, device: torch.device, batch_size: int = 32) -> ImageEnc
     return _image_encoder(model, data["input_size"][-1], data["mean"], data["std"], device, batch_size)
 
 
+def load_lpips(device: torch.device) -> ImageEncoder:
+    """LPIPS with AlexNet (torchmetrics) on images at 512 pixels, as the paper measures it. Raises ``UserError``."""
+    import torch
+    from torchvision.transforms import v2
+
+    try:
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+        metric = LearnedPerceptualImagePatchSimilarity(net_type="alex", reduction="none").to(device)
+    except Exception as error:  # its backbone comes from the network
+        raise UserError(
+            f"metrics.lpips=true: cannot be loaded ({first_line(error)}); its backbone is downloaded once, or set false"
+        ) from error
+    prepare = v2.Compose([v2.ToImage(), v2.Resize((512, 512), antialias=True), v2.ToDtype(torch.float32, scale=True)])
+
+    @torch.inference_mode()
+    def distances(images: list[Image.Image]) -> torch.Tensor:
+        pixels = torch.stack([prepare(image) for image in images]).to(device) * 2 - 1
+        table = torch.zeros(len(images), len(images))
+        for i in range(1, len(images)):
+            row = metric.net(pixels[:i], pixels[i : i + 1].expand(i, -1, -1, -1)).flatten().cpu()
+            table[i, :i] = table[:i, i] = row
+        return table
+
+    return distances
+
+
+def load_clip_iqa(name: str, device: torch.device, batch_size: int = 32) -> ImageEncoder:
+    """CLIP-IQA (arXiv 2207.12396) by an open_clip model: how much more a "good photo" than a bad one.
+
+    By open_clip, because torchmetrics' version asks for a package of its own or for a transformers
+    release of the past. The paper's came from piq (RN50 without positional embedding, at native
+    resolution), so values are comparable between runs here and not with its table. Raises ``UserError``.
+    """
+    import torch
+
+    image, text = load_clip(name, device, batch_size, key="metrics.clip_iqa")
+    good, bad = text(list(QUALITY_WORDS))
+
+    def quality(images: list[Image.Image]) -> torch.Tensor:
+        features = image(images)
+        return torch.sigmoid(100.0 * (features @ good - features @ bad))
+
+    return quality
+
+
 def load_encoders(conf: MetricsConf, device: torch.device) -> Encoders:
     clip_image, clip_text = load_clip(conf.clip, device, conf.batch_size)
-    return Encoders(clip_image, clip_text, load_dino(conf.dino, device, conf.batch_size))
+    dino = load_dino(conf.dino, device, conf.batch_size)
+    lpips = load_lpips(device) if conf.lpips else None
+    iqa = load_clip_iqa(conf.clip_iqa, device, conf.batch_size) if conf.clip_iqa else None
+    return Encoders(clip_image, clip_text, dino, lpips, iqa)
 
 
 def _remedy(name: str) -> str:

@@ -15,7 +15,7 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from bayesdiff.checkpoint import finish, restore, resumable_step, retain, save_checkpoint
-from bayesdiff.config import Config, as_dict, run_key, run_name
+from bayesdiff.config import Config, arm_name, as_dict, run_key, run_name
 from bayesdiff.corruption import CorruptionVerdict, detect_corruption
 from bayesdiff.curve import SCORES, curve_table, read_scores, score_matrix
 from bayesdiff.errors import UserError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bayesdiff.loop import Training
     from bayesdiff.scores import References
 
-CURVE = "curve.csv"
+CURVE, DRAWS = "curve.csv", "draws.csv"
 
 
 @dataclass
@@ -63,9 +63,7 @@ def run_experiment(cfg: Config) -> tuple[Path, RunRecord]:
     if done is not None and done.status != "running":
         print(f"Already {done.status}: {folder} (remove the folder to run it again)")
         return folder, done
-    prompts = evaluation_prompts(
-        list(cfg.sampler.prompts), subject.identifier, subject.class_noun, subject.live, cfg.metrics.identifier_in_clip_text
-    )
+    prompts = evaluation_prompts(list(cfg.sampler.prompts), subject.identifier, subject.class_noun, cfg.metrics.identifier_in_clip_text)
     record = done or RunRecord(run_key(cfg), "running", as_dict(cfg))
     with phase(record, "load"):
         bench = _load(cfg, folder, record, subject, prompts)
@@ -100,11 +98,12 @@ def _load(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompt
     from bayesdiff.batches import encode_pictures
     from bayesdiff.encoders import load_encoders
     from bayesdiff.loop import prepare
-    from bayesdiff.pipeline import check_limits, choose_device, load_pipeline, use_sampler
+    from bayesdiff.pipeline import check_limits, check_precision, choose_device, load_pipeline, use_sampler
     from bayesdiff.prior import class_images
     from bayesdiff.scores import embed_references, real_to_real
 
     device = choose_device(cfg.device)
+    check_precision(cfg.training.mixed_precision, device)
     encoders = load_encoders(cfg.metrics, device)
     pipe = load_pipeline(cfg.model, device)
     check_limits(pipe, cfg.model, cfg.sampler)
@@ -119,7 +118,7 @@ def _load(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompt
     references = embed_references(encoders, subject, prompts)
     record.environment = environment(str(device))
     record.subject = {
-        "name": subject.name, "class_noun": subject.class_noun, "live": subject.live,
+        "name": subject.name, "class_noun": subject.class_noun,
         "photos": [{"name": p.name, "sha256": p.digest} for p in subject.photos],
     }  # fmt: skip
     record.bayesian = _converted(training)
@@ -128,24 +127,27 @@ def _load(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompt
 
 
 def _converted(training: Training) -> dict[str, Any]:
-    """Layers and weights that are Gaussian, and their share of the U-Net's weights."""
-    from bayesdiff.bayes import mean_state
+    """Layers and weights that are Gaussian, and their share of the U-Net's weights (with its adapter)."""
+    from bayesdiff.bayes import rho_parameters
 
-    total = sum(value.numel() for _, value in mean_state(training.pipe.unet))
+    total = sum(p.numel() for p in training.pipe.unet.parameters()) - sum(rho.numel() for rho in rho_parameters(training.layers))
     weights = sum(layer.mean.numel() for layer in training.layers)
     modules = len({layer.name.rpartition(".")[0] for layer in training.layers})
-    return {"layers": modules, "weights": weights, "unet_weights": total, "share": round(weights / total, 4)}
+    trained = sum(p.numel() for p in training.trained)
+    return {"layers": modules, "weights": weights, "trained_weights": trained, "unet_weights": total, "share": round(weights / total, 4)}
 
 
 def _execute(bench: Bench) -> None:
     """Resume where the run stands, walk the checkpoints, and close with the verdict."""
+    from bayesdiff.methods import METHODS
+
     cfg, folder, record = bench.cfg, bench.folder, bench.record
     sweep_partial(folder)
     record.save(folder)
     write_text(folder / "config.yaml", _yaml(record.config))
     start = resumable_step(folder) or 0
     if start:
-        restore(folder, start, bench.training.pipe.unet, bench.training.layers, bench.training.optimizer)
+        restore(folder, start, METHODS[cfg.method.name], bench.training)
         print(f"Going on from step {start} of {folder}")
     scores = _read_scores(folder, start)
     tracker = Tracker(cfg, folder, start)
@@ -192,16 +194,19 @@ def _checkpoint(bench: Bench, step: int, scores: pd.DataFrame, tracker: Tracker,
     from bayesdiff.scores import score_samples
 
     cfg, folder, record, training = bench.cfg, bench.folder, bench.record, bench.training
-    show.phase("save", step)
-    with phase(record, "save"):
-        save_checkpoint(folder, step, METHODS[cfg.method.name], training.pipe.unet, training.layers, training.optimizer)
-    show.phase("sample", step)
-    with phase(record, "sample"):
-        samples = sample_prompts(training.pipe, bench.prompts, cfg.sampler, cfg.model.resolution)
-        save_samples(samples, images_folder(folder, step))
+    with training.shown():
+        show.phase("save", step)
+        with phase(record, "save"):
+            save_checkpoint(folder, step, METHODS[cfg.method.name], training)
+        show.phase("sample", step)
+        with phase(record, "sample"):
+            samples = sample_prompts(training.pipe, bench.prompts, cfg.sampler, cfg.model.resolution)
+            save_samples(samples, images_folder(folder, step))
     show.phase("score", step)
     with phase(record, "score"):
         rows = score_samples(samples, step, bench.encoders, bench.references)
+    if cfg.sampler.sample_weights:
+        _sample_draws(bench, step, show)
     scores = pd.concat([scores, rows], ignore_index=True) if len(scores) else rows
     curve = curve_table(scores)
     _write_csv(folder / SCORES, scores)
@@ -212,6 +217,27 @@ def _checkpoint(bench: Bench, step: int, scores: pd.DataFrame, tracker: Tracker,
     retain(folder, cfg.schedule.keep, _verdict(cfg, scores).best_step)
     record.save(folder)
     return scores
+
+
+def _sample_draws(bench: Bench, step: int, show: Display) -> None:
+    """Sample with draws of the Gaussian weights: ``draws.csv`` and ``draws/``, beside the curve of the mean."""
+    from bayesdiff.bayes import draw_weights, use_mean
+    from bayesdiff.checkpoint import step_folder
+    from bayesdiff.sampling import sample_prompts, save_samples
+    from bayesdiff.scores import score_samples
+
+    cfg, training = bench.cfg, bench.training
+    before = pd.read_csv(bench.folder / DRAWS, keep_default_na=False) if (bench.folder / DRAWS).exists() else None
+    tables = [] if before is None else [before[before["step"] < step]]
+    for draw in range(cfg.sampler.sample_weights):
+        show.phase(f"draw {draw + 1}", step)
+        draw_weights(training.layers, cfg.sampler.seed, draw, "sampled weights")
+        with phase(bench.record, "draws"):
+            samples = sample_prompts(training.pipe, bench.prompts, cfg.sampler, cfg.model.resolution)
+            save_samples(samples, step_folder(bench.folder / "draws", step) / f"draw-{draw:02d}")
+            tables.append(score_samples(samples, step, bench.encoders, bench.references).assign(draw=draw))
+    use_mean(training.layers)
+    _write_csv(bench.folder / DRAWS, pd.concat(tables, ignore_index=True))
 
 
 def _verdict(cfg: Config, scores: pd.DataFrame) -> CorruptionVerdict:
@@ -227,9 +253,7 @@ def _conclude(bench: Bench, scores: pd.DataFrame, tracker: Tracker) -> None:
     if len(scores):
         verdict, curve = _verdict(cfg, scores), curve_table(scores)
         _write_csv(folder / CURVE, curve)  # again: a run killed between the two tables would lack the last row
-        title = (
-            f"{bench.subject.name}, {len(bench.subject.photos)} image(s), {cfg.method.name.value}, BNN {'on' if cfg.bnn.enabled else 'off'}"
-        )
+        title = f"{bench.subject.name}, {len(bench.subject.photos)} image(s), {cfg.method.name.value}, {arm_name(vars(cfg.bnn))}"
         with phase(record, "plot"):
             plot_curve(folder, curve, verdict, cfg.detector.metric.value, title)
             photos = [photo.image for photo in bench.subject.photos]

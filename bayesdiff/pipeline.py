@@ -6,12 +6,15 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bayesdiff.config import ModelConf, SamplerConf, Scheduler
+from bayesdiff.config import ModelConf, Precision, SamplerConf, Scheduler
 from bayesdiff.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import torch
     from diffusers import StableDiffusionPipeline
+
+
+KINDS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
 def choose_device(name: str) -> torch.device:
@@ -44,18 +47,19 @@ def _remedy(conf: ModelConf, location: str) -> str:
         return RESTORE
     if Path(location).exists():
         return "download it again or correct model.path"
-    size = f" ({conf.size})" if conf.size else ""
-    return f"fetch it{size} with 'hf download {location}', or set model.path to a local folder"
+    size, revision = f" ({conf.size})" if conf.size else "", f" --revision {conf.revision}" if conf.revision else ""
+    gate = f"; accept its licence on huggingface.co/{location} and log in with 'hf auth login' first" if conf.gated else ""
+    return f"fetch it{size} with 'hf download {location}{revision}'{gate}, or set model.path to a local folder"
 
 
 def load_pipeline(conf: ModelConf, device: torch.device) -> StableDiffusionPipeline:
-    """Load all parts in float32, frozen and in evaluation mode.
+    """Load all parts of a Stable Diffusion or SDXL pipeline in float32, frozen and in evaluation mode.
 
     Raises:
         UserError: weights missing, truncated or of another layout; the message names the remedy.
     """
     import torch
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DiffusionPipeline
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
@@ -63,16 +67,29 @@ def load_pipeline(conf: ModelConf, device: torch.device) -> StableDiffusionPipel
     transformers_logging.disable_progress_bar()
     location = model_location(conf)
     try:
-        pipe = StableDiffusionPipeline.from_pretrained(
-            location, revision=conf.revision, dtype=torch.float32, safety_checker=None,
-            requires_safety_checker=False, local_files_only=Path(location).exists() or conf.path == "toybox",
+        pipe = DiffusionPipeline.from_pretrained(
+            location, revision=conf.revision, variant=conf.variant, dtype=torch.float32, safety_checker=None,
+            local_files_only=Path(location).exists() or conf.path == "toybox",
         )  # fmt: skip
+        if type(pipe).__name__ not in KINDS:
+            raise ValueError(f"it holds a {type(pipe).__name__}; this suite fine-tunes {' and '.join(KINDS)}")
     except Exception as error:  # the loaders raise OSError, ValueError, SafetensorError, KeyError … for a bad folder
         raise UserError(f"model {location}: cannot be loaded ({first_line(error)}); {_remedy(conf, location)}") from error
-    for part in (pipe.unet, pipe.vae, pipe.text_encoder):
-        part.requires_grad_(False).eval()
+    for part in (pipe.unet, pipe.vae, pipe.text_encoder, getattr(pipe, "text_encoder_2", None)):
+        if part is not None:
+            part.requires_grad_(False).eval()
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Raises ``UserError`` where the device cannot train in the asked precision."""
+    import torch
+
+    if precision is Precision.fp16 and device.type == "cpu":
+        raise UserError("training.mixed_precision=fp16: needs a CUDA device; choose bf16 or no")
+    if precision is Precision.bf16 and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise UserError("training.mixed_precision=bf16: this GPU has no bf16; choose fp16 or no")
 
 
 def check_limits(pipe: StableDiffusionPipeline, conf: ModelConf, sampler: SamplerConf) -> None:

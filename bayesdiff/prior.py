@@ -37,6 +37,6 @@ def class_images(pipe: StableDiffusionPipeline, cfg: Config, class_noun: str) ->
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            samples = sample_prompts(pipe, [Prompt(text, text)], conf, cfg.model.resolution)
+            samples = sample_prompts(pipe, [Prompt(text, text, text)], conf, cfg.model.resolution)
             save_samples(samples, folder)
     return [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))]

@@ -13,8 +13,16 @@ from bayesdiff.config import DataConf, DataSource
 from bayesdiff.errors import UserError
 from bayesdiff.seeds import derive
 
+DREAMBOOTH_CLASSES = {
+    "backpack": "backpack", "backpack_dog": "backpack", "bear_plushie": "stuffed animal", "berry_bowl": "bowl", "can": "can",
+    "candle": "candle", "cat": "cat", "cat2": "cat", "clock": "clock", "colorful_sneaker": "sneaker", "dog": "dog", "dog2": "dog",
+    "dog3": "dog", "dog5": "dog", "dog6": "dog", "dog7": "dog", "dog8": "dog", "duck_toy": "toy", "fancy_boot": "boot",
+    "grey_sloth_plushie": "stuffed animal", "monster_toy": "toy", "pink_sunglasses": "glasses", "poop_emoji": "toy", "rc_car": "toy",
+    "red_cartoon": "cartoon", "robot_toy": "toy", "shiny_sneaker": "sneaker", "teapot": "teapot", "vase": "vase",
+    "wolf_plushie": "stuffed animal",
+}  # fmt: skip
+"""Subjects and class nouns of the DreamBooth set (github.com/google/dreambooth, ``prompts_and_classes.txt``)."""
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-LIVE_NOUNS = {"cat", "dog", "bear", "duck", "person", "man", "woman", "horse", "bird"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,6 @@ class Subject:
     name: str
     class_noun: str
     identifier: str
-    live: bool
     photos: tuple[Photo, ...]
 
 
@@ -64,14 +71,25 @@ def _read(path: Path, side: int) -> Photo:
     return Photo(path.name, pixels, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def _folder_photos(conf: DataConf, side: int) -> list[Photo]:
-    folder = Path(conf.path or "").expanduser()
+def _folder_photos(folder: Path, side: int) -> list[Photo]:
     if not folder.is_dir():
-        raise UserError(f"data.path={folder}: no such folder")
+        raise UserError(f"{folder}: no such folder; correct data.path")
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
     if not files:
-        raise UserError(f"data.path={folder}: no images in it ({', '.join(sorted(SUFFIXES))})")
+        raise UserError(f"{folder}: no images in it ({', '.join(sorted(SUFFIXES))})")
     return [_read(path, side) for path in files]
+
+
+def _dataset_folder(conf: DataConf) -> Path:
+    """The folder of exactly this subject below the data set's root; raises ``UserError`` with what there is."""
+    root = Path(conf.path or "").expanduser()
+    if not root.is_dir():
+        raise UserError(f"data.path={root}: no such folder; give the root of the data set, with one folder a subject")
+    names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if conf.subject not in names:
+        shown = ", ".join(names[:40]) + (" …" if len(names) > 40 else "") if names else "none"
+        raise UserError(f"data.subject={conf.subject}: no such folder in {root}; there are: {shown}")
+    return root / conf.subject
 
 
 def _toybox_photos(name: str, side: int) -> list[Photo]:
@@ -93,6 +111,17 @@ def choose_shots(photos: list[Photo], count: int | None, seed: int) -> tuple[Pho
     return tuple(photos[i] for i in order[:count])
 
 
+def _photos_and_noun(conf: DataConf, side: int) -> tuple[list[Photo], str | None]:
+    """All photographs of the subject, and the class noun that its source knows."""
+    if conf.source is DataSource.toybox:
+        from bayesdiff.toybox.subjects import SUBJECTS
+
+        return _toybox_photos(conf.subject, side), SUBJECTS[conf.subject]
+    if conf.source is DataSource.folder:
+        return _folder_photos(Path(conf.path or "").expanduser(), side), None
+    return _folder_photos(_dataset_folder(conf), side), DREAMBOOTH_CLASSES.get(conf.subject)
+
+
 def load_subject(conf: DataConf, shots: int | None, seed: int, resolution: int) -> Subject:
     """Load a subject and choose its training images.
 
@@ -101,13 +130,10 @@ def load_subject(conf: DataConf, shots: int | None, seed: int, resolution: int) 
         resolution: side of the squares in pixels.
 
     Raises:
-        UserError: unknown subject, missing or empty folder, unreadable image, too many shots.
+        UserError: unknown subject, missing or empty folder, unreadable image, too many shots, no class noun.
     """
-    if conf.source is DataSource.toybox:
-        photos = _toybox_photos(conf.subject, resolution)
-        from bayesdiff.toybox.subjects import SUBJECTS
-
-        noun = conf.class_noun or SUBJECTS[conf.subject]
-    else:
-        photos, noun = _folder_photos(conf, resolution), conf.class_noun or ""
-    return Subject(conf.subject, noun, conf.identifier, noun in LIVE_NOUNS, choose_shots(photos, shots, seed))
+    photos, known = _photos_and_noun(conf, resolution)
+    noun = conf.class_noun or known
+    if not noun:
+        raise UserError(f"data.subject={conf.subject}: its class is not known; add data.class_noun=… to the command")
+    return Subject(conf.subject, noun, conf.identifier, choose_shots(photos, shots, seed))

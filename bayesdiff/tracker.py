@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bayesdiff.config import Backend, Config, as_dict, run_key, run_name
+from bayesdiff.config import Backend, Config, arm_name, as_dict, run_key, run_name
 from bayesdiff.files import write_text
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Wandb:
         self.run = wandb.init(
             project=cfg.tracker.project, entity=cfg.tracker.entity, mode=cfg.tracker.mode.value, dir=str(folder),
             id=run_key(cfg), resume="allow", name=run_name(cfg), group=f"{cfg.experiment_name}-{cfg.data.subject}", job_type="train",
-            tags=[cfg.method.name.value, "bnn" if cfg.bnn.enabled else "plain"], config={"cfg": as_dict(cfg), "run_key": run_key(cfg)},
+            tags=[cfg.method.name.value, arm_name(vars(cfg.bnn))], config={"cfg": as_dict(cfg), "run_key": run_key(cfg)},
             reinit="create_new", settings=wandb.Settings(console="off", silent=True),
         )  # fmt: skip
         for space in ("train", "eval"):

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bayesdiff.config import arm_name
 from bayesdiff.record import RunRecord, load_record
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "toybox" / "phenomenon"
@@ -86,7 +87,7 @@ def summarise(folder: Path, record: RunRecord) -> dict[str, object]:
     verdict = record.verdict or {}
     shape = asdict(shape_of(curve["step"].to_numpy(), curve["dino"].to_numpy()))
     row: dict[str, object] = {
-        "subject": record.config["data"]["subject"], "seed": record.config["seed"], "bnn": record.config["bnn"]["enabled"],
+        "subject": record.config["data"]["subject"], "seed": record.config["seed"], "arm": arm_name(record.config["bnn"]),
         "learning_rate": record.config["method"]["learning_rate"], "status": record.status,
         **{key: round(value, 4) if isinstance(value, float) else value for key, value in shape.items()},
         "flagged": verdict.get("flagged"), "onset_step": verdict.get("onset_step"), "recovery_step": verdict.get("recovery_step"),

@@ -14,17 +14,21 @@ from scipy import stats
 from tiny import encoded, load
 
 from bayesdiff.batches import Encoded, batch_at, encode_pictures, encode_text, picture_order, to_tensor
-from bayesdiff.objective import Batch
+from bayesdiff.objective import Batch, Conditioning
 
-FIELDS = ("latents", "noise", "timesteps", "text_states")
+FIELDS = ("latents", "noise", "timesteps", "states")
 
 
 def at(step: int, seed: int = 0, size: int = 2, classes: Encoded | None = None, instance: Encoded | None = None) -> Batch:
     return batch_at(step, seed, size, 1000, encoded(5) if instance is None else instance, classes)
 
 
+def tensors(batch: Batch) -> dict[str, torch.Tensor]:
+    return dict(zip(FIELDS, (batch.latents, batch.noise, batch.timesteps, batch.text.states), strict=True))
+
+
 def same(a: Batch, b: Batch) -> list[bool]:
-    return [torch.equal(getattr(a, name), getattr(b, name)) for name in FIELDS]
+    return [torch.equal(value, tensors(b)[name]) for name, value in tensors(a).items()]
 
 
 def pictures(count: int) -> list[Image.Image]:
@@ -69,14 +73,14 @@ def test_the_rows_of_a_batch_are_the_pictures_of_the_order() -> None:
 
 
 def test_class_rows_come_last() -> None:
-    of_class = replace(encoded(4, std=0.0), mean=encoded(4).mean - 50, text_states=torch.full((1, 5, 8), 7.0))
+    of_class = replace(encoded(4, std=0.0), mean=encoded(4).mean - 50, text=Conditioning(torch.full((1, 5, 8), 7.0)))
     both, alone = at(3, size=2, instance=encoded(5, std=0.0), classes=of_class), at(3, size=2, instance=encoded(5, std=0.0))
     assert (both.prior, alone.prior) == (2, 0)
-    assert [len(getattr(both, name)) for name in FIELDS] == [4, 4, 4, 4]
+    assert [len(value) for value in tensors(both).values()] == [4, 4, 4, 4]
     assert (both.latents[2:] < -40).all()
-    assert (both.text_states[2:] == 7).all()
+    assert (both.text.states[2:] == 7).all()
     for name in FIELDS:
-        assert torch.equal(getattr(both, name)[:2], getattr(alone, name)), f"class rows change the instance rows: {name}"
+        assert torch.equal(tensors(both)[name][:2], tensors(alone)[name]), f"class rows change the instance rows: {name}"
 
 
 def test_class_rows_have_draws_of_their_own() -> None:
@@ -86,14 +90,14 @@ def test_class_rows_have_draws_of_their_own() -> None:
 
 
 def test_latents_are_draws_from_the_posterior() -> None:
-    wide = Encoded(torch.full((2, 4, 32, 32), 3.0), torch.full((2, 4, 32, 32), 0.5), torch.zeros(1, 5, 8))
+    wide = Encoded(torch.full((2, 4, 32, 32), 3.0), torch.full((2, 4, 32, 32), 0.5), Conditioning(torch.zeros(1, 5, 8)))
     z = (torch.cat([at(step, instance=wide).latents for step in range(20)]) - 3.0) / 0.5
     assert abs(float(z.mean())) < 4 / math.sqrt(z.numel())
     assert abs(float(z.std()) - 1) < 4 / math.sqrt(2 * z.numel())
 
 
 def test_noise_is_standard_normal_and_independent_of_the_posterior_draw() -> None:
-    wide = Encoded(torch.zeros(2, 4, 32, 32), torch.ones(2, 4, 32, 32), torch.zeros(1, 5, 8))
+    wide = Encoded(torch.zeros(2, 4, 32, 32), torch.ones(2, 4, 32, 32), Conditioning(torch.zeros(1, 5, 8)))
     batches = [at(step, instance=wide) for step in range(20)]
     noise, draw = (torch.cat([getattr(b, name) for b in batches]).flatten().double() for name in ("noise", "latents"))
     assert abs(float(noise.mean())) < 4 / math.sqrt(len(noise))
@@ -132,7 +136,7 @@ def test_text_states_are_the_ones_that_sampling_uses(random_pipeline: Path) -> N
     pipe = load(random_pipeline)
     text = "a photo of qwe backpack"
     tokens = pipe.tokenizer(text, padding="max_length", max_length=pipe.tokenizer.model_max_length, truncation=True, return_tensors="pt")
-    states = encode_text(pipe, text)
+    states = encode_text(pipe, text, 64).states
     with torch.no_grad():
         assert torch.equal(states, pipe.text_encoder(tokens.input_ids)[0])
         assert torch.equal(states, pipe.encode_prompt(text, pipe.device, 1, True)[0])

@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention import BasicTransformerBlock
 from scipy import stats
 from tiny import tiny_inputs, tiny_unet
 from torch import nn
 
-from bayesdiff.bayes import BayesianLayer, draw_weights, kl_divergence, make_bayesian, mean_state, select_layers, sigmas, use_mean
+from bayesdiff import bayes
+from bayesdiff.bayes import BayesianLayer, draw_weights, kl_divergence, load_mean, mean_state, rho_parameters, sigmas, use_mean
+from bayesdiff.config import Arm, BnnConf, Kl, Sigma, SigmaParametrization
 from bayesdiff.errors import UserError
+from bayesdiff.layers import select_layers
 
 PRESET = "linear_no_cross_attention"
+
+
+def gaussian(start: float, **options: Any) -> BnnConf:
+    """A Gaussian arm that keeps its prior."""
+    return BnnConf(Arm.gaussian, sigma_init=start, **{"kl_weight": 1.0, **options})
+
+
+def make_bayesian(model: nn.Module, names: list[str], start: float, **options: Any) -> list[BayesianLayer]:
+    return bayes.make_bayesian(model, names, gaussian(start, **options))
+
+
+def divergence(layers: list[BayesianLayer], prior_sigma: float, kl: Kl = Kl.elbo) -> torch.Tensor:
+    return kl_divergence(layers, gaussian(0.1, prior_sigma=prior_sigma, kl=kl))
 
 
 def two_linears(dtype: torch.dtype = torch.float32) -> nn.Sequential:
@@ -169,21 +185,121 @@ def test_the_divergence_is_that_of_torch() -> None:
             q = torch.distributions.Normal(layer.mean, layer.gaussian.sigma)
             expected += float(torch.distributions.kl_divergence(q, prior).sum())
     assert expected > 1
-    assert kl_divergence(layers, 0.05).item() == pytest.approx(expected, rel=1e-6)
+    assert divergence(layers, 0.05).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("kl", list(Kl))
+@pytest.mark.parametrize("sigma", [Sigma.per_weight, Sigma.per_row, Sigma.per_tensor])
+def test_either_divergence_counts_every_scalar_once(kl: Kl, sigma: Sigma) -> None:
+    torch.manual_seed(4)
+    layers = make_bayesian(two_linears(torch.float64), ["0", "2"], 0.03, sigma=sigma)
+    expected = 0.0
+    for layer in layers:
+        prior = torch.distributions.Normal(layer.mean.detach().clone(), 0.05)
+        with torch.no_grad():
+            layer.mean.add_(0.02 * torch.randn_like(layer.mean))
+            layer.gaussian.rho.add_(0.5 * torch.randn_like(layer.gaussian.rho))
+            q = torch.distributions.Normal(layer.mean, layer.gaussian.sigma.expand_as(layer.mean))
+            pair = (q, prior) if kl is Kl.elbo else (prior, q)
+            expected += float(torch.distributions.kl_divergence(*pair).sum())
+    assert divergence(layers, 0.05, kl).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_two_divergences_differ() -> None:
+    layers = make_bayesian(two_linears(torch.float64), ["0"], 0.03)
+    assert divergence(layers, 0.05, Kl.elbo).item() != pytest.approx(divergence(layers, 0.05, Kl.reverse).item(), rel=0.05)
+
+
+def test_a_methods_scale_is_that_of_sigma_and_prior() -> None:
+    conf = gaussian(0.01, prior_sigma=0.01)
+    layers = bayes.make_bayesian(two_linears(), ["0"], conf, scale=0.5)
+    torch.testing.assert_close(layers[0].gaussian.sigma, torch.full_like(layers[0].mean, 0.005), rtol=2e-6, atol=0)
+    assert abs(kl_divergence(layers, conf).item()) < 1e-4
+
+
+def test_the_prior_is_kept_only_where_a_divergence_is_taken() -> None:
+    assert make_bayesian(two_linears(), ["0"], 0.1, kl_weight=0.0)[0].gaussian.prior_mean is None
+    assert torch.equal(make_bayesian(model := two_linears(), ["0"], 0.1)[0].gaussian.prior_mean, model[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "shapes"),
+    [
+        (Sigma.per_weight, [(5, 6), (5,)]),
+        (Sigma.per_row, [(5, 1), (5,)]),
+        (Sigma.per_tensor, [(1, 1), (1,)]),
+        (Sigma.fixed, [(1, 1), (1,)]),
+    ],
+)
+def test_a_sigma_has_the_asked_shape_and_every_scalar_its_own_noise(sigma: Sigma, shapes: list[tuple[int, ...]]) -> None:
+    layers = make_bayesian(two_linears(), ["0"], 0.1, sigma=sigma)
+    assert [tuple(layer.gaussian.rho.shape) for layer in layers] == shapes
+    draw_weights(layers, 0, 0)
+    for layer in layers:
+        noise = (getattr(layer.module, layer.parameter) - layer.mean).detach()
+        assert noise.unique().numel() == noise.numel()
+
+
+def test_a_fixed_sigma_is_no_parameter() -> None:
+    layers = make_bayesian(model := two_linears(), ["0"], 0.1, sigma=Sigma.fixed)
+    assert rho_parameters(layers) == []
+    assert not any("rho" in name for name, _ in model.named_parameters())
+    assert set(sigmas(layers)) == {"0.weight", "0.bias"}
+    assert len(rho_parameters(make_bayesian(two_linears(), ["0"], 0.1))) == 2
+
+
+def test_a_direct_sigma_is_stored_itself_and_clamped_where_weights_are_drawn() -> None:
+    layers = make_bayesian(two_linears(), ["0"], 0.1, sigma_parametrization=SigmaParametrization.direct)
+    assert (layers[0].gaussian.rho == 0.1).all()
+    with torch.no_grad():
+        layers[0].gaussian.rho.fill_(-3.0)
+    draw_weights(layers, 0, 0)
+    assert (layers[0].gaussian.sigma == bayes.SMALLEST).all()
+    assert torch.isfinite(divergence(layers, 0.05)).item()
+
+
+def test_a_sigma_of_zero_is_the_plain_model_with_any_draw() -> None:
+    model = two_linears()
+    layers = make_bayesian(model, ["0", "2"], 0.0)
+    draw_weights(layers, 0, 0)
+    x = torch.randn(9, 6, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(model(x), two_linears()(x))
+    loss_of(model, x).backward()
+    assert all((layer.gaussian.rho.grad == 0).all() for layer in layers)
+
+
+def test_another_stream_gives_another_draw() -> None:
+    layers = make_bayesian(two_linears(), ["0"], 0.1)
+    draws = []
+    for stream in ("weights", "sampled weights"):
+        draw_weights(layers, 0, 0, stream)
+        draws.append(layers[0].gaussian.eps)
+    assert not torch.equal(*draws)
+
+
+def test_at_the_mean_the_model_does_the_plain_models_arithmetic() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counts = []
+    for unet in (tiny_unet(), bayesian_unet()[0]):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            unet(**tiny_inputs())
+        counts.append(counter.get_flop_counts()["Global"])
+    assert counts[0] == counts[1]
 
 
 def test_the_divergence_is_zero_at_the_start() -> None:
     _, layers = bayesian_unet(0.01)
     scalars = sum(layer.mean.numel() for layer in layers)
-    assert abs(kl_divergence(layers, 0.01).item()) < 1e-6 * scalars
-    assert kl_divergence(layers, 0.02).item() > 0.1 * scalars
+    assert abs(divergence(layers, 0.01).item()) < 1e-6 * scalars
+    assert divergence(layers, 0.02).item() > 0.1 * scalars
 
 
 def test_the_divergence_pulls_mean_and_sigma_towards_the_prior() -> None:
     layers = make_bayesian(two_linears(torch.float64), ["0"], 0.03)
     with torch.no_grad():
         layers[0].mean.add_(0.1)
-    kl_divergence(layers, 0.05).backward()
+    divergence(layers, 0.05).backward()
     assert (layers[0].mean.grad > 0).all()
     assert (layers[0].gaussian.rho.grad < 0).all()
 
@@ -273,37 +389,18 @@ def test_sigmas_are_named_by_layer() -> None:
     assert all(torch.equal(value, layer.gaussian.rho) for value, layer in zip(sigmas(layers).values(), layers, strict=True))
 
 
-def test_the_preset_takes_self_attention_and_feed_forward_of_every_block() -> None:
+def test_a_state_dict_with_other_names_is_refused() -> None:
     unet = tiny_unet()
-    blocks = [name for name, module in unet.named_modules() if isinstance(module, BasicTransformerBlock)]
-    parts = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "ff.net.0.proj", "ff.net.2")
-    assert len(blocks) == 4
-    assert set(select_layers(unet, PRESET)) == {f"{block}.{part}" for block in blocks for part in parts}
+    state = dict(unet.state_dict())
+    state["stranger"] = state.pop("conv_in.weight")
+    with pytest.raises(UserError, match="2 names differ"):
+        load_mean(unet, state)
 
 
-def test_the_preset_takes_a_quarter_of_stable_diffusion() -> None:
-    with torch.device("meta"):
-        unet = UNet2DConditionModel(cross_attention_dim=768)
-    names = select_layers(unet, PRESET)
-    chosen = [unet.get_submodule(name) for name in names]
-    assert len(names) == len(set(names)) == 96
-    assert not any("attn2" in name or "time" in name for name in names)
-    assert sum(p.numel() for p in unet.parameters()) == 859_520_964
-    assert sum(module.weight.numel() for module in chosen) == 198_246_400
-    assert sum(p.numel() for module in chosen for p in module.parameters()) == 198_371_200
-
-
-def test_an_expression_selects_linear_layers_by_name() -> None:
-    names = select_layers(tiny_unet(), r"mid_block.*attn2\.to_(k|v)$")
-    assert names == [f"mid_block.attentions.0.transformer_blocks.0.attn2.to_{key}" for key in "kv"]
-
-
-def test_an_expression_never_selects_a_convolution() -> None:
+def test_plain_weights_load_into_a_bayesian_model_as_its_mean() -> None:
     unet = tiny_unet()
-    assert all(isinstance(unet.get_submodule(name), nn.Linear) for name in select_layers(unet, "."))
-
-
-@pytest.mark.parametrize("layers", ["(", "no_such_layer", "conv_in"])
-def test_a_bad_or_empty_selection_is_named(layers: str) -> None:
-    with pytest.raises(UserError, match=r"bnn\.layers=.*linear_no_cross_attention"):
-        select_layers(tiny_unet(), layers)
+    layers = make_bayesian(unet, select_layers(unet, PRESET), 0.01)
+    plain = {name: value + 1 for name, value in tiny_unet().state_dict().items()}
+    load_mean(unet, plain)
+    assert all(torch.equal(value, plain[name]) for name, value in mean_state(unet))
+    assert torch.equal(layers[0].mean, plain[layers[0].name])

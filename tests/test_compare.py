@@ -33,7 +33,7 @@ def write_run(
     folder: Path, curves: dict[int, list[float]], bnn: bool, prompts: tuple[str, ...] = ("a photo of {class_noun}",), noun: str = "dog"
 ) -> Path:
     config = {
-        "bnn": {"enabled": bnn},
+        "bnn": {"kind": "gaussian" if bnn else "off", "sigma": "per_weight"},
         "data": {"subject": "toy_dog", "identifier": "qwe", "class_noun": None},
         "method": {"name": "dreambooth"},
         "seed": 3,
@@ -100,8 +100,8 @@ def test_a_folder_that_is_no_run_is_refused(runs: list[Path], missing: str) -> N
 def test_the_table_shows_both_curves_and_the_difference(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     print_comparison(runs, "dino")
     text = capsys.readouterr().out
-    assert "toy_dog dreambooth BNN off seed 3 (aaaaaa): Verdict of plain-aaaaaa." in text
-    assert "BNN on seed 3 (bbbbbb): Verdict of bnn-bbbbbb." in text
+    assert "toy_dog dreambooth plain seed 3 (aaaaaa): Verdict of plain-aaaaaa." in text
+    assert "bnn seed 3 (bbbbbb): Verdict of bnn-bbbbbb." in text
     cells = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in text.splitlines() if "│" in line]
     assert ["50", "0.600", "0.800", "+0.200", "+0.087 to +0.313"] in cells
 

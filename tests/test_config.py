@@ -11,7 +11,7 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from bayesdiff.config import CONF, Config, Keep, as_dict, resolve, run_key, run_name
+from bayesdiff.config import CONF, Config, Keep, arm_name, as_dict, resolve, run_key, run_name
 from bayesdiff.errors import UserError
 
 Make = Callable[..., Config]
@@ -49,12 +49,13 @@ def differing(a: Any, b: Any, prefix: str = "") -> set[str]:
 @pytest.mark.parametrize("row", range(max(len(names) for names in GROUPS.values())))
 def test_every_file_of_every_group_composes(make: Make, row: int) -> None:
     chosen = {group: names[row % len(names)] for group, names in GROUPS.items()}
-    cfg = make(*[f"{group}='{name}'" for group, name in chosen.items()], "data.path=photos", "data.class_noun=dog")
+    cfg = make(*[f"{group}='{name}'" for group, name in chosen.items()], "data.path=photos", "data.class_noun=dog", "data.subject=dog")
     assert cfg.data.source.value == chosen["data"]
     assert cfg.tracker.name.value == chosen["tracker"]
     assert cfg.model.name == chosen["model"]
     assert cfg.shots.count == {"all": None, "one": 1, "two": 2, "four": 4, "six": 6}[chosen["shots"]]
-    assert cfg.bnn.enabled == (chosen["bnn"] == "on")
+    assert arm_name(vars(cfg.bnn)) == {"off": "plain", "on": "bnn", "released": "bnn"}.get(chosen["bnn"], chosen["bnn"])
+    assert cfg.method.name.value == chosen["method"]
     assert cfg.schedule.checkpoints[-1] == cfg.schedule.steps
 
 
@@ -112,7 +113,7 @@ def test_a_missing_value_is_named(make: Make) -> None:
 
 
 RANGES: list[tuple[str, Any]] = [
-    *((key, 0) for key in ("method.learning_rate", "bnn.sigma_init", "bnn.prior_sigma", "schedule.batch_size", "schedule.max_grad_norm")),
+    *((key, 0) for key in ("method.learning_rate", "bnn.prior_sigma", "training.batch_size", "training.max_grad_norm", "method.rank")),
     *((key, 0) for key in ("schedule.log_every", "sampler.steps", "sampler.images_per_prompt", "sampler.batch_size")),
     *((key, 0) for key in ("metrics.batch_size", "method.class_images", "shots.count", "detector.alpha")),
     *((key, -1) for key in ("method.learning_rate", "bnn.kl_weight", "method.prior_loss_weight")),
@@ -174,7 +175,7 @@ def test_the_run_key_ignores_what_cannot_change_results(make: Make, key: str, va
     [
         ("seed", 1),
         ("method.learning_rate", 1e-4),
-        ("bnn.enabled", True),
+        ("bnn.kind", "gaussian"),
         ("bnn.sigma_init", 0.02),
         ("data.subject", "toy_dog"),
         ("shots.count", 1),
@@ -189,7 +190,32 @@ def test_the_run_key_changes_with_what_changes_results(make: Make, key: str, val
 
 def test_the_arms_of_a_pair_differ_only_in_bnn(make: Make) -> None:
     arms = [as_dict(make("+experiment=corruption_curve", f"bnn={arm}")) for arm in ("off", "on")]
-    assert differing(*arms) == {"bnn.enabled"}
+    assert differing(*arms) == {"bnn.kind"}
+
+
+@pytest.mark.parametrize("method", ["dreambooth", "lora", "oft"])
+@pytest.mark.parametrize("arm", GROUPS["bnn"])
+def test_every_arm_differs_from_plain_fine_tuning_only_in_its_own_group(make: Make, method: str, arm: str) -> None:
+    plain, other = (as_dict(make("+experiment=corruption_curve", f"method={method}", f"bnn={name}")) for name in ("off", arm))
+    assert all(key.startswith("bnn.") for key in differing(plain, other))
+
+
+ARM_CHECKS = [
+    ("sampler.sample_weights", 2, "bnn=on"),
+    ("training.lr_schedule", "cosine", "leave it constant"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "remedy"), ARM_CHECKS)
+def test_settings_that_an_arm_cannot_have_are_refused(make: Make, key: str, value: Any, remedy: str) -> None:
+    with pytest.raises(UserError, match=f"{key}=.*{remedy}"):
+        changed(make("bnn=lr_decay"), key, value)
+
+
+def test_a_divergence_needs_a_sigma(make: Make) -> None:
+    assert changed(make("bnn=on"), "bnn.sigma_init", 0.0).bnn.sigma_init == 0
+    with pytest.raises(UserError, match=r"bnn\.sigma_init=0: its KL is infinite"):
+        changed(changed(make("bnn=on"), "bnn.kl_weight", 0.1), "bnn.sigma_init", 0.0)
 
 
 def test_the_run_name_reads_well_and_ends_with_the_key(make: Make) -> None:

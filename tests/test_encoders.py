@@ -35,7 +35,7 @@ def names(random_encoders: dict[str, str]) -> tuple[str, str]:
 
 def encoders(random_encoders: dict[str, str], batch_size: int = 32) -> Encoders:
     clip, dino = names(random_encoders)
-    return load_encoders(MetricsConf(clip, dino, False, batch_size), CPU)
+    return load_encoders(MetricsConf(clip, dino, batch_size=batch_size), CPU)
 
 
 def features(loaded: Encoders) -> dict[str, torch.Tensor]:

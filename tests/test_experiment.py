@@ -28,12 +28,12 @@ from PIL import Image
 from tiny import ARMS, BNN_OFF, BNN_ON, Make
 
 from bayesdiff import experiment, run
-from bayesdiff.bayes import select_layers
 from bayesdiff.checkpoint import CHECKPOINTS, MANIFEST, RESUME, resumable_step, steps_in
 from bayesdiff.config import resolve, run_key
 from bayesdiff.curve import curve_table
 from bayesdiff.errors import UserError
 from bayesdiff.experiment import run_experiment
+from bayesdiff.layers import select_layers
 from bayesdiff.record import RunRecord, load_record
 from bayesdiff.subject import load_subject
 
@@ -109,7 +109,7 @@ def test_a_run_leaves_a_complete_folder(done: Done) -> None:
     assert [json.loads(line)["step"] for line in (folder / "train.jsonl").read_text().splitlines()] == [1, 2, 3, 4]
     assert pd.read_csv(folder / "curve.csv")["step"].tolist() == [0, 2, 4]
     scores = pd.read_csv(folder / "scores.csv", keep_default_na=False, float_precision="round_trip")
-    assert len(scores) == 3 * 2 * 5
+    assert len(scores) == 3 * 2 * 8
     assert curve_table(scores).to_csv(index=False) == (folder / "curve.csv").read_text()
     assert sorted(p.name for p in (folder / "images").iterdir()) == ["step-000000", "step-000002", "step-000004"]
     for picture in [*folder.glob("images/*/*.png"), folder / "curve.png", folder / "grid.png"]:
@@ -154,7 +154,8 @@ def test_the_record_counts_what_is_gaussian(done: Done) -> None:
     names = select_layers(unet, "linear_no_cross_attention")
     weights = sum(p.numel() for name in names for p in unet.get_submodule(name).parameters())
     total = sum(p.numel() for p in unet.parameters())
-    assert bayesian == {"layers": len(names), "weights": weights, "unet_weights": total, "share": round(weights / total, 4)}
+    counts = {"layers": len(names), "weights": weights, "trained_weights": total, "unet_weights": total}
+    assert bayesian == {**counts, "share": round(weights / total, 4)}
     assert f"Bayesian: {len(names)} layers, {weights:,} of {total:,} weights" in done[BNN_ON][1]
 
 

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def conf(path: str | Path, **more: str) -> ModelConf:
-    return ModelConf("model", str(path), None, 64, **more)
+    return ModelConf("model", str(path), resolution=64, **more)
 
 
 @pytest.fixture

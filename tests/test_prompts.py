@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from bayesdiff.errors import UserError
-from bayesdiff.prompts import PROMPT_SETS, Prompt, evaluation_prompts, fill
+from bayesdiff.prompts import PROMPT_SETS, Prompt, evaluation_prompts, fill, fitting_set
+from bayesdiff.subject import DREAMBOOTH_CLASSES
+from bayesdiff.toybox.subjects import SUBJECTS
 from bayesdiff.toybox.vocabulary import CONTEXTS, OUTFITS
 
 
-@pytest.mark.parametrize("name", ["object", "live"])
+@pytest.mark.parametrize("name", ["object", "live", "face"])
 def test_a_list_has_25_different_prompts_with_both_words(name: str) -> None:
     templates = PROMPT_SETS[name]
     assert len(templates) == len(set(templates)) == 25
@@ -52,37 +54,44 @@ def test_a_lookup_inside_braces_is_refused(template: str) -> None:
         fill(template, "qwe", "dog")
 
 
-@pytest.mark.parametrize(("live", "expected"), [(True, "live"), (False, "object")])
-def test_auto_takes_the_list_that_fits(live: bool, expected: str) -> None:
-    prompts = evaluation_prompts(["auto"], "qwe", "dog", live, True)
-    assert [p.text for p in prompts] == [fill(template, "qwe", "dog") for template in PROMPT_SETS[expected]]
+@pytest.mark.parametrize(("noun", "expected"), [("dog", "live"), ("can", "object"), ("stuffed animal", "object"), ("person", "face")])
+def test_auto_takes_the_list_that_fits(noun: str, expected: str) -> None:
+    prompts = evaluation_prompts(["auto"], "qwe", noun, True)
+    assert [p.text for p in prompts] == [fill(template, "qwe", noun) for template in PROMPT_SETS[expected]]
+
+
+def test_animals_are_live_people_have_faces_and_things_neither() -> None:
+    assert {noun for noun in SUBJECTS.values() if fitting_set(noun) == "live"} == {"bear", "cat", "dog", "duck"}
+    assert {noun for noun in DREAMBOOTH_CLASSES.values() if fitting_set(noun) == "live"} == {"cat", "dog"}
+    assert not any(fitting_set(noun) == "face" for noun in DREAMBOOTH_CLASSES.values())
 
 
 def test_a_named_list_is_taken_whatever_the_class() -> None:
-    assert evaluation_prompts(["live"], "qwe", "can", False, True)[10].text == "a qwe can wearing a red hat"
+    assert evaluation_prompts(["live"], "qwe", "can", True)[10].text == "a qwe can wearing a red hat"
 
 
 def test_own_templates_keep_their_order() -> None:
-    prompts = evaluation_prompts(["a {class_noun} at sea", "two of {identifier}"], "qwe", "dog", True, True)
-    assert prompts == [Prompt("a dog at sea", "a dog at sea"), Prompt("two of qwe", "two of qwe")]
+    prompts = evaluation_prompts(["a {class_noun} at sea", "two of {identifier}"], "qwe", "dog", True)
+    assert prompts == [Prompt("a dog at sea", "a dog at sea", "a dog at sea"), Prompt("two of qwe", "two of qwe", "two of")]
 
 
 def test_a_single_own_template_is_no_list() -> None:
-    assert evaluation_prompts(["a photo of {identifier}"], "qwe", "dog", True, False) == [Prompt("a photo of qwe", "a photo of")]
+    assert evaluation_prompts(["a photo of {identifier}"], "qwe", "dog", False) == [Prompt("a photo of qwe", "a photo of", "a photo of")]
 
 
 def test_the_identifier_can_be_kept_from_clip() -> None:
-    kept, left_out = (evaluation_prompts(["object"], "qwe", "can", False, keep) for keep in (True, False))
+    kept, left_out = (evaluation_prompts(["object"], "qwe", "can", keep) for keep in (True, False))
     assert [p.text for p in kept] == [p.text for p in left_out] == [p.clip_text for p in kept]
     assert not any("qwe" in p.clip_text or "  " in p.clip_text for p in left_out)
+    assert [p.plain_text for p in kept] == [p.plain_text for p in left_out] == [p.clip_text for p in left_out]
 
 
 def test_an_unknown_list_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match=r"sampler\.prompts=\[objects\].*object, live or auto"):
-        evaluation_prompts(["objects"], "qwe", "can", False, True)
+    with pytest.raises(UserError, match=r"sampler\.prompts=\[objects\].*object, live, face or auto"):
+        evaluation_prompts(["objects"], "qwe", "can", True)
 
 
 def test_lists_can_be_joined_with_templates() -> None:
-    prompts = evaluation_prompts(["object", "a photo of {class_noun}"], "qwe", "can", False, True)
+    prompts = evaluation_prompts(["object", "a photo of {class_noun}"], "qwe", "can", True)
     assert len(prompts) == len(PROMPT_SETS["object"]) + 1
     assert prompts[-1].text == "a photo of can"

@@ -12,7 +12,7 @@ from bayesdiff.record import PACKAGES, RECORD, RunRecord, environment, load_reco
 
 
 def record() -> RunRecord:
-    return RunRecord("0123456789ab", "running", {"seed": 3, "bnn": {"enabled": True}}, real_to_real_dino=0.5)
+    return RunRecord("0123456789ab", "running", {"seed": 3, "bnn": {"kind": "gaussian"}}, real_to_real_dino=0.5)
 
 
 def test_a_record_survives_the_disk(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_the_file_holds_every_field_as_json(tmp_path: Path) -> None:
     record().save(tmp_path)
     content = json.loads((tmp_path / RECORD).read_text())
     assert set(content) == {f.name for f in dataclasses.fields(RunRecord)}
-    assert content["config"]["bnn"]["enabled"] is True
+    assert content["config"]["bnn"]["kind"] == "gaussian"
 
 
 def test_no_file_is_no_record(tmp_path: Path) -> None:

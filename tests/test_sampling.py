@@ -14,8 +14,9 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionMod
 from PIL import Image
 from tiny import load
 
-from bayesdiff.bayes import draw_weights, make_bayesian, select_layers, use_mean
-from bayesdiff.config import SamplerConf, Scheduler
+from bayesdiff.bayes import draw_weights, make_bayesian, use_mean
+from bayesdiff.config import Arm, BnnConf, SamplerConf, Scheduler
+from bayesdiff.layers import select_layers
 from bayesdiff.methods.dreambooth import export
 from bayesdiff.pipeline import use_sampler
 from bayesdiff.prompts import Prompt
@@ -23,7 +24,7 @@ from bayesdiff.sampling import Sample, image_name, sample_prompts, save_samples
 from bayesdiff.seeds import generator
 
 CONF = SamplerConf(scheduler=Scheduler.ddim, steps=2, prompts=[], images_per_prompt=2, batch_size=2)
-FIRST, SECOND = Prompt("a photo of qwe backpack", ""), Prompt("a qwe backpack in the jungle", "")
+FIRST, SECOND = Prompt("a photo of qwe backpack", "", ""), Prompt("a qwe backpack in the jungle", "", "")
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_pixels_are_rounded_to_eight_bits() -> None:
 
 def test_samples_at_the_mean_are_those_of_the_plain_model(pipe: StableDiffusionPipeline) -> None:
     plain = sampled(pipe, FIRST)
-    layers = make_bayesian(pipe.unet, select_layers(pipe.unet, "linear_no_cross_attention"), 0.1)
+    layers = make_bayesian(pipe.unet, select_layers(pipe.unet, "linear_no_cross_attention"), BnnConf(Arm.gaussian, sigma_init=0.1))
     assert equal(plain, sampled(pipe, FIRST))
     draw_weights(layers, 0, 0)
     assert not equal(plain, sampled(pipe, FIRST))
@@ -146,8 +147,8 @@ def test_a_stock_pipeline_with_the_exported_mean_gives_the_same_images(
     with torch.no_grad():
         for parameter in pipe.unet.parameters():
             parameter.add_(0.01)
-    make_bayesian(pipe.unet, select_layers(pipe.unet, "linear_no_cross_attention"), 0.1)
-    export(pipe.unet, tmp_path / "unet")
+    make_bayesian(pipe.unet, select_layers(pipe.unet, "linear_no_cross_attention"), BnnConf(Arm.gaussian, sigma_init=0.1))
+    export({"unet": pipe.unet}, tmp_path)
     unet = UNet2DConditionModel.from_pretrained(tmp_path / "unet")
     stock = StableDiffusionPipeline.from_pretrained(random_pipeline, unet=unet, safety_checker=None, dtype=torch.float32)
     stock.scheduler = DDIMScheduler.from_config(stock.scheduler.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -26,7 +27,8 @@ from bayesdiff.scores import (
 )
 from bayesdiff.subject import Photo, Subject
 
-PROMPTS = [Prompt("a photo of qwe dog", "a photo of dog"), Prompt("a qwe dog in the snow", "a dog in the snow")]
+PROMPTS = [Prompt(text, text.replace("qwe ", ""), text.replace("qwe ", "")) for text in ("a photo of qwe dog", "a qwe dog in the snow")]
+ALWAYS = ("dino", "clip_i", "clip_t", "clip_t_with_token", "clip_t_without_token", "hf_energy", "failed", "diversity")
 KEY = ["prompt", "image", "metric", "reference"]
 
 
@@ -34,7 +36,7 @@ def picture(seed: int) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (64, 64, 3), dtype=np.uint8))
 
 
-SUBJECT = Subject("toy", "dog", "qwe", True, tuple(Photo(f"{i}.png", picture(100 + i), str(i)) for i in range(3)))
+SUBJECT = Subject("toy", "dog", "qwe", tuple(Photo(f"{i}.png", picture(100 + i), str(i)) for i in range(3)))
 SAMPLES = [Sample(prompt, index, picture(10 * prompt + index), False) for prompt in range(2) for index in range(3)]
 
 
@@ -57,8 +59,8 @@ def test_the_metrics_are_all_there_for_every_image_and_reference(encoders: Encod
     assert tuple(scores.columns) == COLUMNS
     assert set(scores["step"]) == {40}
     counts = scores.groupby("metric").size().to_dict()
-    assert counts == {"dino": 18, "clip_i": 18, "clip_t": 6, "hf_energy": 6, "failed": 6}
-    assert set(METRICS) == set(counts) == set(HIGHER_IS_BETTER)
+    assert counts == {"dino": 18, "clip_i": 18, **dict.fromkeys(ALWAYS[2:], 6)}
+    assert set(METRICS) == set(HIGHER_IS_BETTER) == set(counts) | {"lpips", "clip_iqa"}
     assert not scores.duplicated(KEY).any()
 
 
@@ -75,6 +77,42 @@ def test_text_is_compared_with_the_prompt_of_the_image(encoders: Encoders, refer
     truth = encoders.clip_image([image]) @ encoders.clip_text([prompt.clip_text for prompt in PROMPTS]).T
     assert values(scores, "clip_t") == pytest.approx(truth[0].numpy(), abs=1e-5)
     assert abs(truth[0, 0] - truth[0, 1]) > 1e-4
+
+
+def test_both_token_policies_are_measured_and_the_asked_one_is_clip_t(encoders: Encoders, references: References) -> None:
+    scores = score_samples(SAMPLES, 0, encoders, references)
+    with_token, without = (values(scores, f"clip_t_{name}_token") for name in ("with", "without"))
+    assert np.array_equal(values(scores, "clip_t"), without)
+    assert np.abs(with_token - without).min() > 1e-5
+    truth = encoders.clip_image([s.image for s in SAMPLES]) @ encoders.clip_text([p.text for p in PROMPTS]).T
+    assert with_token == pytest.approx([float(truth[i, s.prompt]) for i, s in enumerate(SAMPLES)], abs=1e-5)
+
+
+def test_diversity_is_the_distance_from_the_other_images_of_the_prompt(encoders: Encoders, references: References) -> None:
+    same = [Sample(0, index, picture(7), False) for index in range(3)]
+    scores = score_samples([*same, *SAMPLES[3:]], 0, encoders, references)
+    found = values(scores, "diversity")
+    assert found[:3] == pytest.approx(0.0, abs=1e-5)
+    dino = encoders.dino([s.image for s in SAMPLES[3:]])
+    assert found[3] == pytest.approx(1 - float((dino[0] @ dino[1] + dino[0] @ dino[2]) / 2), abs=1e-5)
+
+
+def test_the_only_image_of_a_prompt_has_no_diversity(encoders: Encoders, references: References) -> None:
+    assert len(values(score_samples([SAMPLES[0], SAMPLES[3]], 0, encoders, references), "diversity")) == 0
+
+
+def test_pairwise_and_single_image_measures_take_part_where_they_are_loaded(encoders: Encoders, references: References) -> None:
+    def distance(images: list[Image.Image]) -> torch.Tensor:
+        means = torch.tensor([float(np.asarray(image).mean()) for image in images])
+        return (means[:, None] - means).abs()
+
+    def quality(images: list[Image.Image]) -> torch.Tensor:
+        return torch.tensor([float(np.asarray(image)[0, 0, 0]) for image in images])
+
+    scores = score_samples(SAMPLES, 0, replace(encoders, lpips=distance, clip_iqa=quality), references)
+    assert values(scores, "clip_iqa").tolist() == [float(np.asarray(s.image)[0, 0, 0]) for s in SAMPLES]
+    own = distance([s.image for s in SAMPLES[:3]])
+    assert values(scores, "lpips")[:3] == pytest.approx((own.sum(1) / 2).tolist())
 
 
 def test_the_order_of_images_is_irrelevant(encoders: Encoders, references: References) -> None:
@@ -102,7 +140,7 @@ def test_a_failed_image_is_scored_as_black_and_counted(encoders: Encoders, refer
 
 def test_references_keep_the_names_of_the_photos(references: References) -> None:
     assert references.names == ("0.png", "1.png", "2.png")
-    for features in (references.dino, references.clip, references.text):
+    for features in (references.dino, references.clip, *references.texts.values()):
         assert features.norm(dim=-1).numpy() == pytest.approx(1.0, abs=1e-5)
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from bayesdiff.config import DataConf, DataSource
 from bayesdiff.errors import UserError
-from bayesdiff.subject import Photo, choose_shots, load_subject, square
-from bayesdiff.toybox.subjects import SUBJECTS, render_subject
+from bayesdiff.subject import DREAMBOOTH_CLASSES, Photo, choose_shots, load_subject, square
+from bayesdiff.toybox.subjects import render_subject
 
 ORIENTATION = 0x0112
 STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
@@ -126,7 +126,7 @@ def test_a_folder_of_mixed_sizes_is_read_in_the_order_of_names(photos: Path) -> 
     subject = load_subject(own(photos), None, 0, 32)
     assert [photo.name for photo in subject.photos] == ["a.jpg", "b.PNG", "c.webp", "d.bmp"]
     assert {(photo.image.size, photo.image.mode) for photo in subject.photos} == {((32, 32), "RGB")}
-    assert (subject.name, subject.class_noun, subject.identifier, subject.live) == ("own", "dog", "qwe", True)
+    assert (subject.name, subject.class_noun, subject.identifier) == ("own", "dog", "qwe")
 
 
 def test_the_digest_is_that_of_the_file(photos: Path) -> None:
@@ -136,15 +136,55 @@ def test_the_digest_is_that_of_the_file(photos: Path) -> None:
 
 def test_a_toybox_subject_is_its_renders_and_knows_its_noun() -> None:
     subject = load_subject(toybox("toy_clock"), None, 0, 64)
-    assert (subject.class_noun, subject.live, len(subject.photos)) == ("clock", False, 6)
+    assert (subject.class_noun, len(subject.photos)) == ("clock", 6)
     for photo, array in zip(subject.photos, render_subject("toy_clock"), strict=True):
         assert np.array_equal(pixels(photo.image), array)
     assert len({photo.digest for photo in subject.photos}) == 6
 
 
-def test_animals_are_live_and_things_are_not() -> None:
-    live = {noun for name, noun in SUBJECTS.items() if load_subject(toybox(name), 1, 0, 64).live}
-    assert live == {"bear", "cat", "dog", "duck"}
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A data set with one folder a subject; names that contain each other."""
+    for seed, (name, count) in enumerate({"dog": 5, "backpack_dog": 6, "stranger": 1}.items()):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for i in range(count):
+            noise(20, 20, 10 * seed + i).save(tmp_path / "set" / name / f"{i:02d}.jpg")
+    (tmp_path / "set" / "prompts_and_classes.txt").write_text("x")
+    return tmp_path / "set"
+
+
+def listed(root: Path, subject: str, **more: str) -> DataConf:
+    return DataConf(source=DataSource.dreambooth, subject=subject, path=str(root), **more)
+
+
+def test_the_dreambooth_set_has_30_subjects_of_15_classes() -> None:
+    assert len(DREAMBOOTH_CLASSES) == 30
+    assert len(set(DREAMBOOTH_CLASSES.values())) == 15
+    assert sum(noun in ("cat", "dog") for noun in DREAMBOOTH_CLASSES.values()) == 9
+
+
+def test_a_subject_of_the_set_is_its_own_folder_alone_and_knows_its_noun(dataset: Path) -> None:
+    dog, backpack = (load_subject(listed(dataset, name), None, 0, 16) for name in ("dog", "backpack_dog"))
+    assert (dog.class_noun, len(dog.photos)) == ("dog", 5)
+    assert (backpack.class_noun, len(backpack.photos)) == ("backpack", 6)
+    assert not {p.digest for p in dog.photos} & {p.digest for p in backpack.photos}
+
+
+@pytest.mark.parametrize("name", ["do", "og", "DOG", "dog-", "../set/dog", "."])
+def test_a_subject_matches_by_its_exact_name(dataset: Path, name: str) -> None:
+    with pytest.raises(UserError, match=r"data\.subject=.*there are: backpack_dog, dog, stranger"):
+        load_subject(listed(dataset, name), None, 0, 16)
+
+
+def test_a_subject_that_the_set_does_not_list_needs_a_noun(dataset: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.subject=stranger.*data\.class_noun"):
+        load_subject(listed(dataset, "stranger"), None, 0, 16)
+    assert load_subject(listed(dataset, "stranger", class_noun="mug"), None, 0, 16).class_noun == "mug"
+
+
+def test_the_root_of_a_set_has_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.path=.*none: no such folder; give the root"):
+        load_subject(listed(tmp_path / "none", "dog"), None, 0, 16)
 
 
 def numbered(count: int) -> list[Photo]:
@@ -180,7 +220,7 @@ def test_an_unknown_toybox_subject_is_refused_with_the_known_ones() -> None:
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.path=.*nowhere: no such folder"):
+    with pytest.raises(UserError, match=r"nowhere: no such folder; correct data\.path"):
         load_subject(own(tmp_path / "nowhere"), 1, 0, 32)
 
 

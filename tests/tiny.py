@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from bayesdiff.batches import Encoded
 from bayesdiff.config import Config, ModelConf
 from bayesdiff.loop import Training, prepare, train
+from bayesdiff.objective import Conditioning
 from bayesdiff.pipeline import load_pipeline
 from bayesdiff.toybox.denoiser import build_scheduler
 
@@ -32,6 +34,12 @@ def tiny_unet() -> UNet2DConditionModel:
     return unet.requires_grad_(False).eval()
 
 
+def tiny_text_encoder() -> CLIPTextModel:
+    torch.manual_seed(1)
+    sizes = {"vocab_size": 20, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return CLIPTextModel(CLIPTextConfig(max_position_embeddings=5, bos_token_id=17, eos_token_id=18, pad_token_id=19, **sizes)).eval()
+
+
 def tiny_inputs() -> dict[str, torch.Tensor]:
     g = torch.Generator().manual_seed(1)
     latents, states = torch.randn(2, 4, 8, 8, generator=g), torch.randn(2, 5, 8, generator=g)
@@ -42,7 +50,7 @@ def encoded(count: int = 3, std: float = 0.1) -> Encoded:
     """Posteriors of ``count`` pictures; picture i has the mean i everywhere."""
     mean = torch.arange(count, dtype=torch.float32)[:, None, None, None].expand(-1, 4, 8, 8).clone()
     states = torch.randn(1, 5, 8, generator=torch.Generator().manual_seed(2))
-    return Encoded(mean, torch.full_like(mean, std), states)
+    return Encoded(mean, torch.full_like(mean, std), Conditioning(states))
 
 
 def tiny_training(cfg: Config, instance: Encoded | None = None, classes: Encoded | None = None) -> Training:
@@ -61,8 +69,8 @@ def trained(cfg: Config, steps: int, **data: Encoded) -> Training:
 
 
 def weights(state: Training) -> dict[str, torch.Tensor]:
-    """Everything of the U-Net that a step changes: plain weights, mu and rho."""
-    return {name: value.detach().clone() for name, value in state.pipe.unet.state_dict().items()}
+    """Everything of the trained models that a step changes: plain weights, mu and rho."""
+    return {name: value.detach().clone() for part in state.parts.values() for name, value in part.state_dict().items()}
 
 
 def differing(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> list[str]:
@@ -71,4 +79,4 @@ def differing(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> list[st
 
 
 def load(folder: Path) -> StableDiffusionPipeline:
-    return load_pipeline(ModelConf("toybox", str(folder), None, 64), torch.device("cpu"))
+    return load_pipeline(ModelConf("toybox", str(folder), resolution=64), torch.device("cpu"))

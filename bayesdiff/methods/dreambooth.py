@@ -1,32 +1,49 @@
-"""DreamBooth: every weight of the U-Net is trained (arXiv 2208.12242; VAE and text encoder frozen)."""
+"""DreamBooth: every weight is trained (arXiv 2208.12242); the VAE is frozen, text encoders on demand."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bayesdiff.bayes import mean_state, select_layers
-from bayesdiff.config import BnnConf
+from bayesdiff.bayes import load_mean, mean_state
+from bayesdiff.config import BnnConf, MethodConf
+from bayesdiff.layers import select_layers
+
+SIGMA_SCALE = 1.0
+DEFAULT_LAYERS = "linear_no_cross_attention"
+UNET_FILE = "diffusion_pytorch_model.safetensors"
 
 
-def build(unet: nn.Module) -> None:
-    unet.requires_grad_(True)
-
-
-def trainable(unet: nn.Module) -> list[nn.Parameter]:
-    """All parameters in module order; with Gaussian weights that is every mu and every rho."""
-    return [p for p in unet.parameters() if p.requires_grad]
+def build(parts: dict[str, nn.Module], conf: MethodConf, seed: int) -> list[nn.Parameter]:
+    """All parameters of all parts, in module order."""
+    return [p for part in parts.values() for p in part.requires_grad_(True).parameters()]
 
 
 def bayesian_targets(unet: nn.Module, conf: BnnConf) -> list[str]:
-    return select_layers(unet, conf.layers)
+    return select_layers(unet, DEFAULT_LAYERS if conf.layers == "default" else conf.layers, conf.time_layers)
 
 
-def export(unet: nn.Module, folder: Path) -> None:
-    """Write the mean U-Net as diffusers does: ``folder/config.json`` and the safetensors file."""
+def export(parts: dict[str, nn.Module], folder: Path) -> None:
+    """Write ``folder/<part>`` as diffusers and transformers do."""
+    for name, part in parts.items():
+        if name == "unet":
+            _save_unet(part, folder / name)
+        else:
+            part.save_pretrained(folder / name)  # type: ignore[operator]
+
+
+def _save_unet(unet: nn.Module, folder: Path) -> None:
     folder.mkdir(parents=True)
     unet.save_config(folder)  # type: ignore[operator]
     state = {name: value.detach().cpu().contiguous() for name, value in mean_state(unet)}
-    save_file(state, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    save_file(state, folder / UNET_FILE, metadata={"format": "pt"})
+
+
+def load(parts: dict[str, nn.Module], folder: Path) -> None:
+    for name, part in parts.items():
+        if name == "unet":
+            load_mean(part, load_file(folder / name / UNET_FILE))
+        else:
+            part.load_state_dict(type(part).from_pretrained(folder / name).state_dict())  # type: ignore[attr-defined]

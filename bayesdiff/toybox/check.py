@@ -182,7 +182,7 @@ def check_samples(pipe: object, encoders: Encoders, rng: np.random.Generator) ->
     texts = [f"a photo of a {colour} {noun} {context}" for noun, colour, context in wanted]
     conf = SamplerConf(scheduler=Scheduler.ddim, steps=25, guidance_scale=7.5, prompts=texts, images_per_prompt=SEEDS, batch_size=16)
     use_sampler(pipe, conf)
-    samples = [np.asarray(s.image) for s in sample_prompts(pipe, [Prompt(t, t) for t in texts], conf, 64)]
+    samples = [np.asarray(s.image) for s in sample_prompts(pipe, [Prompt(t, t, t) for t in texts], conf, 64)]
     renders = [render(rng, Picture(_coloured(rng, n, c), x)) for n, c, x in wanted for _ in range(RENDERS)]
     text = encoders.clip_text(texts)
     drawn = (encoders.clip_image(_images(samples)) * text.repeat_interleave(SEEDS, 0)).sum(-1).mean()

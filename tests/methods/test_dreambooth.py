@@ -1,4 +1,4 @@
-"""DreamBooth trains all of the U-Net, and exports it as stock libraries write it."""
+"""DreamBooth trains everything it is given, and exports it as stock libraries write it."""
 
 from __future__ import annotations
 
@@ -8,41 +8,37 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from tiny import differing, tiny_unet
+from tiny import differing, tiny_text_encoder, tiny_unet
+from transformers import CLIPTextModel
 
-from bayesdiff.bayes import draw_weights, make_bayesian, select_layers
-from bayesdiff.config import BnnConf, Method
+from bayesdiff.bayes import draw_weights, make_bayesian
+from bayesdiff.config import Arm, BnnConf, Method, MethodConf
+from bayesdiff.layers import select_layers
 from bayesdiff.methods import METHODS, dreambooth
 
-CONF = BnnConf(enabled=True)
+CONF = MethodConf(Method.dreambooth, 1e-4)
+BNN = BnnConf(Arm.gaussian)
 
 
-def test_every_method_offers_the_same_four_names() -> None:
+def test_every_method_offers_the_same_names() -> None:
     assert set(METHODS) == set(Method)
     for method in METHODS.values():
-        assert all(callable(getattr(method, name)) for name in ("build", "trainable", "bayesian_targets", "export"))
+        assert all(callable(getattr(method, name)) for name in ("build", "bayesian_targets", "export", "load"))
+        assert 0 < method.SIGMA_SCALE <= 1
 
 
-def test_all_weights_of_the_unet_are_trained() -> None:
-    unet = tiny_unet()
-    assert dreambooth.trainable(unet) == []
-    dreambooth.build(unet)
-    assert [id(p) for p in dreambooth.trainable(unet)] == [id(p) for p in unet.parameters()]
-
-
-def test_with_gaussian_weights_every_mean_and_every_rho_is_trained_once() -> None:
-    unet = tiny_unet()
-    dreambooth.build(unet)
-    plain = {id(p) for p in unet.parameters()}
-    layers = make_bayesian(unet, dreambooth.bayesian_targets(unet, CONF), 0.01)
-    trained = [id(p) for p in dreambooth.trainable(unet)]
-    assert len(trained) == len(set(trained))
-    assert set(trained) == plain | {id(layer.gaussian.rho) for layer in layers}
+def test_all_weights_of_all_parts_are_trained() -> None:
+    parts = {"unet": tiny_unet(), "text_encoder": tiny_text_encoder()}
+    trained = dreambooth.build(parts, CONF, 0)
+    assert [id(p) for p in trained] == [id(p) for part in parts.values() for p in part.parameters()]
+    assert all(p.requires_grad for p in trained)
 
 
 def test_the_bayesian_targets_are_the_configured_layers() -> None:
     unet = tiny_unet()
-    assert dreambooth.bayesian_targets(unet, CONF) == select_layers(unet, CONF.layers)
+    assert dreambooth.bayesian_targets(unet, BNN) == select_layers(unet, "linear_no_cross_attention")
+    assert dreambooth.bayesian_targets(unet, BnnConf(layers="norms")) == select_layers(unet, "norms")
+    assert len(dreambooth.bayesian_targets(unet, BnnConf(time_layers=True))) > len(dreambooth.bayesian_targets(unet, BNN))
     assert all("attn2" in name for name in dreambooth.bayesian_targets(unet, BnnConf(layers=r"attn2\.to_q$")))
 
 
@@ -50,17 +46,32 @@ def test_the_bayesian_targets_are_the_configured_layers() -> None:
 def test_the_export_loads_as_a_stock_unet_with_the_mean_weights(tmp_path: Path, bayesian: bool) -> None:
     unet = tiny_unet()
     if bayesian:
-        draw_weights(make_bayesian(unet, dreambooth.bayesian_targets(unet, CONF), 0.01), 0, 0)
-    dreambooth.export(unet, tmp_path / "unet")
+        draw_weights(make_bayesian(unet, dreambooth.bayesian_targets(unet, BNN), BNN), 0, 0)
+    dreambooth.export({"unet": unet}, tmp_path)
     stock = UNet2DConditionModel.from_pretrained(tmp_path / "unet")
     assert differing(dict(stock.state_dict()), dict(tiny_unet().state_dict())) == []
     assert stock.dtype == torch.float32
 
 
 def test_the_export_has_the_files_and_the_configuration_that_diffusers_writes(tmp_path: Path) -> None:
-    dreambooth.export(tiny_unet(), tmp_path / "ours")
+    dreambooth.export({"unet": tiny_unet()}, tmp_path / "ours")
     tiny_unet().save_pretrained(tmp_path / "stock")
-    ours, stock = (sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("ours", "stock"))
+    ours, stock = (sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("ours/unet", "stock"))
     assert ours == stock
-    configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("ours", "stock")]
+    configs = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("ours/unet", "stock")]
     assert configs[0] == configs[1]
+
+
+def test_what_was_exported_is_loaded_back_into_all_parts(tmp_path: Path) -> None:
+    parts = {"unet": tiny_unet(), "text_encoder": tiny_text_encoder()}
+    with torch.no_grad():
+        for part in parts.values():
+            for p in part.parameters():
+                p.add_(0.5)
+    dreambooth.export(parts, tmp_path)
+    fresh = {"unet": tiny_unet(), "text_encoder": tiny_text_encoder()}
+    dreambooth.load(fresh, tmp_path)
+    for name, part in parts.items():
+        assert differing(dict(part.state_dict()), dict(fresh[name].state_dict())) == []
+    stock = CLIPTextModel.from_pretrained(tmp_path / "text_encoder")
+    assert differing(dict(stock.state_dict()), dict(parts["text_encoder"].state_dict())) == []
