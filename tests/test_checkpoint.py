@@ -14,7 +14,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError
-from tiny import ARMS, BNN_ON, Make, differing, silent, tiny_training, tiny_unet, trained, weights
+from tiny import ARMS, BNN_ON, CONTROLS, METHOD_ARMS, Make, differing, silent, tiny_training, tiny_unet, trained, weights
 
 from bayesdiff.bayes import draw_weights, mean_state
 from bayesdiff.checkpoint import (
@@ -48,8 +48,9 @@ def save(run: Path, cfg: Config, state: Training, step: int) -> None:
         save_checkpoint(run, step, METHODS[cfg.method.name], state)
 
 
-def put_back(run: Path, state: Training, step: int) -> None:
-    restore(run, step, METHODS[Method.dreambooth], state)
+def put_back(run: Path, state: Training, step: int, cfg: Config | None = None) -> None:
+    method = METHODS[Method.dreambooth] if cfg is None else METHODS[cfg.method.name]
+    restore(run, step, method, state)
 
 
 def saved(run: Path, cfg: Config, steps: int = 2) -> Training:
@@ -78,15 +79,17 @@ def spoil(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_going_on_from_a_checkpoint_equals_never_having_stopped(make_config: Make, tmp_path: Path, arm: str) -> None:
-    cfg = smoke_config(make_config, arm)
+@pytest.mark.parametrize("overrides", [*METHOD_ARMS, *([f"bnn={control}"] for control in CONTROLS)])
+def test_going_on_from_a_checkpoint_equals_never_having_stopped(make_config: Make, tmp_path: Path, overrides: list[str]) -> None:
+    cfg = smoke_config(make_config, *overrides)
     saved(tmp_path, cfg, 3)
     resumed, whole = tiny_training(cfg), trained(cfg, 6)
-    put_back(tmp_path, resumed, 3)
+    put_back(tmp_path, resumed, 3, cfg)
     train(resumed, cfg, 3, 6, silent)
     assert differing(weights(resumed), weights(whole)) == []
     assert differing(moments(resumed), moments(whole)) == []
+    with resumed.shown(), whole.shown():
+        assert differing(weights(resumed), weights(whole)) == []
 
 
 @pytest.mark.parametrize("arm", ARMS)

@@ -9,10 +9,25 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import ARMS, BNN_OFF, BNN_ON, Make, differing, encoded, silent, tiny_training, tiny_unet, trained, weights
+from tiny import (
+    ARMS,
+    BNN_OFF,
+    BNN_ON,
+    METHOD_ARMS,
+    METHOD_NAMES,
+    Make,
+    differing,
+    encoded,
+    silent,
+    tiny_training,
+    tiny_unet,
+    trained,
+    weights,
+)  # fmt: skip
 
 from bayesdiff import loop
-from bayesdiff.batches import Encoded, picture_order
+from bayesdiff.batches import Encoded, batch_at, picture_order
+from bayesdiff.bayes import mean_state
 from bayesdiff.config import Config
 from bayesdiff.loop import Diverged, train
 from bayesdiff.objective import Batch
@@ -28,17 +43,17 @@ def poisoned(picture: int, count: int = 4) -> Encoded:
     return data
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_training_twice_gives_the_same_bits(make_config: Make, arm: str) -> None:
-    cfg = configured(make_config, arm, "training.batch_size=2")
+@pytest.mark.parametrize("overrides", METHOD_ARMS)
+def test_training_twice_gives_the_same_bits(make_config: Make, overrides: list[str]) -> None:
+    cfg = configured(make_config, *overrides, "training.batch_size=2")
     first = weights(trained(cfg, 4))
     torch.manual_seed(99)
     assert differing(first, weights(trained(cfg, 4))) == []
 
 
-@pytest.mark.parametrize("arm", ARMS)
-def test_training_in_parts_gives_the_same_bits(make_config: Make, arm: str) -> None:
-    cfg = configured(make_config, arm)
+@pytest.mark.parametrize("overrides", METHOD_ARMS)
+def test_training_in_parts_gives_the_same_bits(make_config: Make, overrides: list[str]) -> None:
+    cfg = configured(make_config, *overrides)
     state = tiny_training(cfg)
     for start, stop in ((0, 1), (1, 4)):
         train(state, cfg, start, stop, silent)
@@ -68,6 +83,55 @@ def test_with_vanishing_sigma_both_arms_train_to_the_same_weights(make_config: M
         mean = bayesian.get(name, bayesian.get(f"{module}.parametrizations.{parameter}.original"))
         near, far = max(near, float((mean - value).abs().max())), max(far, float((other_seed[name] - value).abs().max()))
     assert near < 0.02 * far
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("sigma", ["per_weight", "fixed"])
+def test_with_sigma_zero_the_bayesian_arm_is_the_plain_one_bit_for_bit_after_20_steps(make_config: Make, method: str, sigma: str) -> None:
+    overrides = [f"method={method}", "method.rank=2", "method.learning_rate=1e-2", "training.max_grad_norm=0.05"]
+    plain, bayesian = (
+        dict(mean_state(trained(configured(make_config, *overrides, *arm), 20).pipe.unet))
+        for arm in ([BNN_OFF], [BNN_ON, "bnn.sigma_init=0", f"bnn.sigma={sigma}"])
+    )
+    assert differing(plain, bayesian) == []
+    start = dict(mean_state(tiny_training(configured(make_config, *overrides)).pipe.unet))
+    assert differing(plain, start) != []
+
+
+def test_accumulated_gradients_are_the_mean_over_the_micro_batches(make_config: Make) -> None:
+    cfg = configured(make_config, "training.gradient_accumulation_steps=3")
+    state, by_hand = tiny_training(cfg), tiny_training(cfg)
+    loop._accumulate(state, cfg, 2)
+    for micro in (6, 7, 8):
+        batch = batch_at(micro, cfg.seed, 1, 1000, by_hand.instance, None)
+        (loop.training_loss(by_hand.pipe.unet, by_hand.noise_schedule, batch, cfg, [])[0] / 3).backward()
+    for ours, expected in zip(state.trained, by_hand.trained, strict=True):
+        torch.testing.assert_close(ours.grad, expected.grad)
+
+
+def test_one_draw_of_weights_serves_all_micro_batches_of_a_step(make_config: Make) -> None:
+    cfg = configured(make_config, BNN_ON, "training.gradient_accumulation_steps=3")
+    state = tiny_training(cfg)
+    draws: list[torch.Tensor] = []
+    state.pipe.unet.register_forward_hook(lambda *_: draws.append(state.layers[0].gaussian.eps.clone()))
+    train(state, cfg, 0, 2, silent)
+    assert [torch.equal(draws[0], draw) for draw in draws] == [True, True, True, False, False, False]
+
+
+def test_bf16_trains_float32_weights(make_config: Make) -> None:
+    exact, rough = (trained(configured(make_config, f"training.mixed_precision={p}"), 2) for p in ("no", "bf16"))
+    assert all(value.dtype == torch.float32 for value in weights(rough).values())
+    assert "conv_in.weight" in differing(weights(exact), weights(rough))
+    torch.testing.assert_close(weights(rough)["conv_in.weight"], weights(exact)["conv_in.weight"], rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("overrides", METHOD_ARMS)
+def test_gradient_checkpointing_changes_nothing(make_config: Make, overrides: list[str]) -> None:
+    plain, recomputed = (
+        trained(configured(make_config, *overrides, f"training.gradient_checkpointing={on}"), 3) for on in ("false", "true")
+    )
+    assert recomputed.pipe.unet.is_gradient_checkpointing
+    assert differing(weights(plain), weights(recomputed)) == []
 
 
 def test_both_arms_see_the_same_batches(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:

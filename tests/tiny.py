@@ -22,6 +22,10 @@ Make = Callable[..., Config]
 BNN_ON = "bnn=on"
 BNN_OFF = "bnn=off"
 ARMS = [BNN_OFF, BNN_ON]
+METHOD_NAMES = ["dreambooth", "lora", "oft"]
+CONTROLS = ["weight_noise", "ema", "input_noise", "dropout", "lr_decay", "l2_to_pretrained"]
+METHOD_ARMS = [[f"method={method}", "method.rank=2", arm] for method in METHOD_NAMES for arm in ARMS]
+"""Overrides for every method with and without Gaussian weights, on the tiny U-Net."""
 
 
 def tiny_unet() -> UNet2DConditionModel:
