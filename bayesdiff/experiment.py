@@ -48,8 +48,8 @@ class Bench:
     references: References
 
 
-def run_experiment(cfg: Config) -> tuple[Path, RunRecord]:
-    """Run, resume, or find done; returns the run folder and its record.
+def run_experiment(cfg: Config, command: str = "") -> tuple[Path, RunRecord]:
+    """Run, resume, or find done; returns the run folder and its record, which keeps ``command``.
 
     Raises:
         UserError: bad input, found before anything is written, or a run in use by another process.
@@ -64,7 +64,7 @@ def run_experiment(cfg: Config) -> tuple[Path, RunRecord]:
         print(f"Already {done.status}: {folder} (remove the folder to run it again)")
         return folder, done
     prompts = evaluation_prompts(list(cfg.sampler.prompts), subject.identifier, subject.class_noun, cfg.metrics.identifier_in_clip_text)
-    record = done or RunRecord(run_key(cfg), "running", as_dict(cfg))
+    record = done or RunRecord(run_key(cfg), "running", as_dict(cfg), command)
     with phase(record, "load"):
         bench = _load(cfg, folder, record, subject, prompts)
     folder.mkdir(parents=True, exist_ok=True)

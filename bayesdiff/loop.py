@@ -63,13 +63,19 @@ def trained_parts(pipe: StableDiffusionPipeline, cfg: Config) -> dict[str, nn.Mo
     return {name: part for name in names if (part := getattr(pipe, name, None)) is not None}
 
 
-def prepare(pipe: StableDiffusionPipeline, cfg: Config, instance: Encoded, classes: Encoded | None) -> Training:
-    """Make the method's weights trainable, some of them Gaussian, and build one optimiser over all of them."""
+def prepare_weights(pipe: StableDiffusionPipeline, cfg: Config) -> tuple[dict[str, nn.Module], list[nn.Parameter], list[BayesianLayer]]:
+    """Make the method's weights trainable and some of them Gaussian: the trained models, the means, the layers."""
     method, parts = METHODS[cfg.method.name], trained_parts(pipe, cfg)
     trained = method.build(parts, cfg.method, cfg.seed)
     layers: list[BayesianLayer] = []
     if cfg.bnn.kind is Arm.gaussian:
         layers = make_bayesian(pipe.unet, method.bayesian_targets(pipe.unet, cfg.bnn), cfg.bnn, method.SIGMA_SCALE)
+    return parts, trained, layers
+
+
+def prepare(pipe: StableDiffusionPipeline, cfg: Config, instance: Encoded, classes: Encoded | None) -> Training:
+    """The model ready to be trained, with one optimiser over all its weights."""
+    parts, trained, layers = prepare_weights(pipe, cfg)
     optimizer = build_optimizer(trained, rho_parameters(layers), cfg)
     scaler = torch.amp.GradScaler(trained[0].device.type, enabled=cfg.training.mixed_precision is Precision.fp16)
     state = Training(pipe, parts, trained, layers, optimizer, instance, classes, _training_scheduler(pipe), scaler)

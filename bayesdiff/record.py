@@ -29,6 +29,8 @@ class RunRecord:
     run_key: str
     status: str
     config: dict[str, Any]
+    command: str = ""
+    """The command line that began the run; empty where it was begun from Python."""
     subject: dict[str, Any] = field(default_factory=dict)
     bayesian: dict[str, Any] = field(default_factory=dict)
     """How many layers and weights are Gaussian, and their share of the U-Net."""

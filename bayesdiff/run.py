@@ -7,6 +7,7 @@ and how to mend it), 3 the training diverged, 130 stopped by Ctrl-C (the same co
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from typing import NoReturn
 
@@ -40,7 +41,8 @@ def _run(raw: DictConfig) -> None:
     cfg = resolve(raw)
     from bayesdiff.experiment import run_experiment
 
-    folder, record = run_experiment(cfg)
+    command = f"python -m bayesdiff.run {shlex.join(HydraConfig.get().overrides.task)}"
+    folder, record = run_experiment(cfg, command)
     if record.status == "diverged":
         raise RunDiverged(f"{folder}: {record.message}")
 

@@ -1,0 +1,95 @@
+"""Every model of ``conf/model`` trains, samples, scores, exports and reloads: on its random twin, by the same code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from diffusers import DiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from tiny import BNN_ON, Make
+from twins import SIDE, TWINS, build_twin
+
+from bayesdiff.config import CONF
+from bayesdiff.experiment import run_experiment
+from bayesdiff.export import export
+from bayesdiff.layers import select_layers
+from bayesdiff.record import RunRecord
+from bayesdiff.seeds import generator
+
+SHORT = ["schedule.steps=2", "schedule.checkpoints=[0,2]", "sampler.batch_size=2", "method.learning_rate=1e-2", "sampler.scheduler=model"]
+LAYERS = {"sd14": 96, "sd15": 96, "sd20": 128, "sd21": 128, "sdxl": 442}
+"""What the default preset takes from the true model (see ``test_layers``): a twin has the same layers."""
+PROMPT = "a photo of qwe backpack"
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {name: build_twin(name, tmp_path_factory.mktemp(name)) for name in TWINS}
+
+
+def run_on(make_config: Make, smoke: list[str], twin: Path, name: str, *overrides: str) -> tuple[Path, RunRecord]:
+    place = [f"model={name}", f"model.path={twin}", "model.revision=null", f"model.resolution={SIDE}"]
+    kept = [o for o in smoke if not o.startswith("model.path=")]
+    return run_experiment(make_config(*kept, *SHORT, *place, *overrides))
+
+
+def test_every_model_has_a_twin() -> None:
+    assert {path.stem for path in (CONF / "model").glob("*.yaml")} == set(TWINS) | {"toybox"}
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_twin_has_the_layers_of_the_true_model(twins: dict[str, Path], name: str) -> None:
+    unet = UNet2DConditionModel.from_pretrained(twins[name] / "unet")
+    assert len(select_layers(unet, "linear_no_cross_attention")) == LAYERS[name]
+
+
+def stock_images(pipe: DiffusionPipeline) -> list[np.ndarray]:
+    noise = [generator(1000, f"sample/{PROMPT}", i) for i in range(2)]
+    found = pipe(prompt=[PROMPT] * 2, generator=noise, num_inference_steps=2, guidance_scale=7.5, height=SIDE, width=SIDE).images
+    return [np.asarray(image) for image in found]
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_a_model_goes_the_whole_way_and_its_export_gives_the_same_images(
+    make_config: Make, smoke: list[str], twins: dict[str, Path], tmp_path: Path, name: str
+) -> None:
+    run, record = run_on(make_config, smoke, twins[name], name, BNN_ON)
+    assert record.status == "completed"
+    assert record.bayesian["layers"] == LAYERS[name]
+    assert np.isfinite(pd.read_csv(run / "scores.csv")["value"]).all()
+    export(run, 2, tmp_path / "export")
+    unet = UNet2DConditionModel.from_pretrained(tmp_path / "export" / "unet")
+    stock = DiffusionPipeline.from_pretrained(twins[name], unet=unet, safety_checker=None, dtype=torch.float32)
+    ours = [np.asarray(Image.open(path)) for path in sorted((run / "images" / "step-000002").glob("*.png"))]
+    before = [np.asarray(Image.open(path)) for path in sorted((run / "images" / "step-000000").glob("*.png"))]
+    assert all(np.array_equal(a, b) for a, b in zip(stock_images(stock), ours, strict=True))
+    assert not np.array_equal(ours[0], before[0])
+
+
+@pytest.mark.parametrize(("name", "method"), [("sd15", "oft"), ("sd21", "lora"), ("sdxl", "lora"), ("sdxl", "oft")])
+def test_adapters_and_trained_text_encoders_work_on_published_structures(
+    make_config: Make, smoke: list[str], twins: dict[str, Path], tmp_path: Path, name: str, method: str
+) -> None:
+    options = [f"method={method}", "method.train_text_encoder=true", "method.prior_preservation=true", "method.class_images=2"]
+    run, record = run_on(make_config, smoke, twins[name], name, *options, BNN_ON)
+    assert record.status == "completed"
+    export(run, 2, tmp_path / "export")
+    if method == "lora":
+        stock = DiffusionPipeline.from_pretrained(twins[name], safety_checker=None, dtype=torch.float32)
+        stock.load_lora_weights(tmp_path / "export")
+        ours = [np.asarray(Image.open(path)) for path in sorted((run / "images" / "step-000002").glob("*.png"))]
+        assert all(np.array_equal(a, b) for a, b in zip(stock_images(stock), ours, strict=True))
+
+
+def test_a_trained_text_encoder_changes_and_is_exported(
+    make_config: Make, smoke: list[str], twins: dict[str, Path], tmp_path: Path
+) -> None:
+    run, _ = run_on(make_config, smoke, twins["sdxl"], "sdxl", "method.train_text_encoder=true")
+    export(run, 2, tmp_path / "export")
+    for name in ("text_encoder", "text_encoder_2"):
+        trained, before = (sorted((root / name).glob("*.safetensors"))[0].read_bytes() for root in (tmp_path / "export", twins["sdxl"]))
+        assert trained != before
