@@ -47,6 +47,15 @@ def test_a_twin_has_the_layers_of_the_true_model(twins: dict[str, Path], name: s
     assert len(select_layers(unet, "linear_no_cross_attention")) == LAYERS[name]
 
 
+def largest_gap(a: list[np.ndarray], b: list[np.ndarray]) -> int:
+    """Largest difference of two lists of images, in levels of 255.
+
+    One level is allowed where images are compared: in products as small as a twin's the CPU's result
+    depends on where in memory a weight was loaded to. ``test_export`` compares bit for bit.
+    """
+    return max(int(np.abs(x.astype(int) - y).max()) for x, y in zip(a, b, strict=True))
+
+
 def stock_images(pipe: DiffusionPipeline) -> list[np.ndarray]:
     noise = [generator(1000, f"sample/{PROMPT}", i) for i in range(2)]
     found = pipe(prompt=[PROMPT] * 2, generator=noise, num_inference_steps=2, guidance_scale=7.5, height=SIDE, width=SIDE).images
@@ -66,8 +75,7 @@ def test_a_model_goes_the_whole_way_and_its_export_gives_the_same_images(
     stock = DiffusionPipeline.from_pretrained(twins[name], unet=unet, safety_checker=None, dtype=torch.float32)
     ours = [np.asarray(Image.open(path)) for path in sorted((run / "images" / "step-000002").glob("*.png"))]
     before = [np.asarray(Image.open(path)) for path in sorted((run / "images" / "step-000000").glob("*.png"))]
-    assert all(np.array_equal(a, b) for a, b in zip(stock_images(stock), ours, strict=True))
-    assert not np.array_equal(ours[0], before[0])
+    assert largest_gap(stock_images(stock), ours) <= 1 < largest_gap(ours, before)
 
 
 @pytest.mark.parametrize(("name", "method"), [("sd15", "oft"), ("sd21", "lora"), ("sdxl", "lora"), ("sdxl", "oft")])
@@ -82,7 +90,7 @@ def test_adapters_and_trained_text_encoders_work_on_published_structures(
         stock = DiffusionPipeline.from_pretrained(twins[name], safety_checker=None, dtype=torch.float32)
         stock.load_lora_weights(tmp_path / "export")
         ours = [np.asarray(Image.open(path)) for path in sorted((run / "images" / "step-000002").glob("*.png"))]
-        assert all(np.array_equal(a, b) for a, b in zip(stock_images(stock), ours, strict=True))
+        assert largest_gap(stock_images(stock), ours) <= 1
 
 
 def test_a_trained_text_encoder_changes_and_is_exported(
