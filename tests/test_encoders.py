@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from bayesdiff.config import MetricsConf
-from bayesdiff.encoders import Encoders, load_clip, load_dino, load_encoders
+from bayesdiff.encoders import QUALITY_WORDS, Encoders, load_clip, load_clip_iqa, load_dino, load_encoders, load_lpips
 from bayesdiff.errors import UserError
 
 CPU = torch.device("cpu")
@@ -128,3 +128,56 @@ def test_missing_toybox_encoders_name_git_and_make(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(f"bayesdiff.toybox.weights.{attribute}", tmp_path / "toybox")
     with pytest.raises(UserError, match=r"git checkout -- bayesdiff/toybox/weights.*make pretrain"):
         LOADERS[kind]("toybox", CPU)
+
+
+@pytest.fixture
+def untrained_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LPIPS with a random AlexNet, because its trained one comes from the network."""
+    from torchmetrics.functional.image import lpips
+
+    build = lpips._get_tv_model_features
+    monkeypatch.setattr(lpips, "_get_tv_model_features", lambda net, pretrained=False: build(net, pretrained=False))
+
+
+def test_lpips_is_a_table_of_distances(untrained_backbone: None) -> None:
+    torch.manual_seed(0)
+    images = [*pictures(3), pictures(1)[0]]
+    table = load_lpips(CPU)(images)
+    assert table.shape == (4, 4)
+    assert torch.equal(table, table.T)
+    assert (table.diagonal() == 0).all()
+    assert float(table[0, 3]) == pytest.approx(0, abs=1e-6)
+    assert (table[:3, :3][~torch.eye(3, dtype=torch.bool)] > 1e-4).all()
+
+
+def test_missing_lpips_weights_name_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchmetrics.image import lpip
+
+    def fail(**_: Any) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(lpip, "LearnedPerceptualImagePatchSimilarity", fail)
+    with pytest.raises(UserError, match=r"metrics\.lpips=true: cannot be loaded \(no network\).*set false"):
+        load_lpips(CPU)
+
+
+def test_clip_iqa_is_the_softmax_between_a_good_and_a_bad_photo(random_encoders: dict[str, str]) -> None:
+    name, _ = names(random_encoders)
+    image, text = load_clip(name, CPU)
+    logits = 100.0 * image(pictures()) @ text(list(QUALITY_WORDS)).T
+    found = load_clip_iqa(name, CPU)(pictures())
+    torch.testing.assert_close(found, logits.softmax(-1)[:, 0])
+    assert ((found >= 0) & (found <= 1)).all()
+
+
+def test_a_missing_model_for_clip_iqa_is_named_by_its_own_key() -> None:
+    with pytest.raises(UserError, match=r"metrics\.clip_iqa=ViT-Q-99/openai: cannot be loaded"):
+        load_clip_iqa("ViT-Q-99/openai", CPU)
+
+
+def test_extra_measures_are_loaded_where_they_are_asked_for(random_encoders: dict[str, str], untrained_backbone: None) -> None:
+    clip, dino = names(random_encoders)
+    plain, full = (load_encoders(MetricsConf(clip, dino, lpips=on, clip_iqa=clip if on else None), CPU) for on in (False, True))
+    assert plain.lpips is plain.clip_iqa is None
+    assert full.lpips is not None
+    assert full.clip_iqa is not None

@@ -318,6 +318,36 @@ def test_prior_preservation_trains_on_class_images_and_the_best_checkpoint_stays
     assert steps_in(folder / CHECKPOINTS) == [record.verdict["best_step"]]
 
 
+def test_draws_of_the_weights_are_sampled_beside_the_mean(done: Done, make_config: Make, smoke: list[str]) -> None:
+    folder, _ = finished(make_config, smoke, BNN_ON, "sampler.sample_weights=2")
+    check_same_curve(folder, done[BNN_ON][0])
+    draws = pd.read_csv(folder / "draws.csv", keep_default_na=False)
+    assert sorted(draws.groupby(["step", "draw"]).size().index) == [(step, draw) for step in (0, 2, 4) for draw in (0, 1)]
+    dino = draws[draws["metric"] == "dino"].pivot_table(index=["step", "image"], columns="draw", values="value")
+    assert (dino[0] != dino[1]).all()
+    assert len(list(folder.glob("draws/step-*/draw-*/*.png"))) == 3 * 2 * 2
+
+
+def check_same_curve(a: Path, b: Path) -> None:
+    assert (a / "scores.csv").read_bytes() == (b / "scores.csv").read_bytes()
+
+
+@pytest.mark.parametrize("arm", ["ema", "dropout"])
+@pytest.mark.parametrize("method", ["dreambooth", "lora"])
+def test_a_control_that_was_interrupted_ends_as_if_it_had_not(
+    make_config: Make, smoke: list[str], tmp_path: Path, method: str, arm: str
+) -> None:
+    overrides = [f"method={method}", f"bnn={arm}", "method.learning_rate=1e-3"]
+    whole, _ = finished(make_config, smoke, *overrides, f"paths.runs={tmp_path / 'whole'}")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, "bayesdiff.loop.train", 2)
+        finished(make_config, smoke, *overrides)
+    resumed, record = finished(make_config, smoke, *overrides)
+    assert record.status == "completed"
+    check_same_curve(resumed, whole)
+    assert (resumed / "train.jsonl").read_bytes() == (whole / "train.jsonl").read_bytes()
+
+
 def test_a_damaged_checkpoint_stops_the_run_and_is_named(make_config: Make, smoke: list[str], tmp_path: Path) -> None:
     short = ["schedule.steps=1", "schedule.checkpoints=[1]"]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):

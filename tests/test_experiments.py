@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
+from tiny import Make
 
-from bayesdiff.config import CONF
+from bayesdiff.config import CONF, run_key
+from bayesdiff.record import RunRecord
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +33,41 @@ def test_the_deepest_fall_and_what_came_back(phenomenon: ModuleType) -> None:
     assert shape.fall == pytest.approx(0.4)
     assert shape.checkpoints_down == 3
     assert shape.recovered == pytest.approx(0.35 / 0.4)
+
+
+@pytest.mark.parametrize("study", ["scan", "pair"])
+def test_every_job_of_a_study_composes_and_is_another_run(phenomenon: ModuleType, make_config: Make, study: str) -> None:
+    jobs = getattr(phenomenon, f"{study}_jobs")()
+    keys = {run_key(make_config("+experiment=corruption_curve", *job.overrides)) for job in jobs}
+    assert len(keys) == len({job.name for job in jobs}) == len({job.picture for job in jobs}) == 12
+
+
+def test_a_study_keeps_tables_and_pictures_in_the_order_of_its_jobs(
+    phenomenon: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(root: Path, overrides: list[str]) -> tuple[Path, RunRecord]:
+        root.mkdir(parents=True)
+        pd.DataFrame({"step": [0, 10, 20], "dino": [0.1, 0.8, 0.6]}).to_csv(root / "curve.csv", index=False)
+        for picture in ("curve.png", "grid.png"):
+            (root / picture).write_bytes(b"picture")
+        config = {
+            "data": {"subject": root.name},
+            "seed": 0,
+            "bnn": {"kind": "off", "sigma": "per_weight"},
+            "method": {"learning_rate": 1e-4},
+        }
+        return root, RunRecord("key", "completed", config)
+
+    monkeypatch.setattr(phenomenon, "run", made)
+    monkeypatch.setattr(phenomenon, "RESULTS", tmp_path / "results")
+    jobs = [phenomenon.Job(name, f"picture-{name}", []) for name in ("b", "a", "c")]
+    phenomenon.study("scan", jobs, tmp_path / "runs", workers=2)
+    table = pd.read_csv(tmp_path / "results" / "scan.csv")
+    assert table["subject"].tolist() == ["b", "a", "c"]
+    assert table["fall"].tolist() == pytest.approx([0.2] * 3)
+    assert {p.name for p in (tmp_path / "results" / "scan").iterdir()} == {
+        f"picture-{name}-{kind}" for name in "abc" for kind in ("curve.csv", "curve.png", "grid.png")
+    }
 
 
 def test_a_curve_that_only_rises_has_no_fall(phenomenon: ModuleType) -> None:

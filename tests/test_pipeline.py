@@ -13,10 +13,10 @@ import torch
 from diffusers import DDPMScheduler
 from tiny import Make, encoded, load
 
-from bayesdiff.config import ModelConf, SamplerConf, Scheduler
+from bayesdiff.config import ModelConf, Precision, SamplerConf, Scheduler
 from bayesdiff.errors import UserError
 from bayesdiff.loop import prepare
-from bayesdiff.pipeline import choose_device, load_pipeline, model_location, use_sampler
+from bayesdiff.pipeline import check_precision, choose_device, load_pipeline, model_location, use_sampler
 from bayesdiff.toybox.weights import PIPELINE
 
 CPU = torch.device("cpu")
@@ -163,3 +163,24 @@ def test_training_uses_the_models_noise_schedule_under_any_sampler(random_pipeli
     assert torch.equal(schedule.alphas_cumprod, expected.alphas_cumprod)
     assert schedule.config.prediction_type == "v_prediction"
     assert float(schedule.alphas_cumprod[-1]) == 0.0
+
+
+def test_a_model_behind_a_licence_says_how_to_get_in() -> None:
+    conf = ModelConf("sd20", "nobody/gated-model", revision="abc", gated=True, size="5 GB", resolution=512)
+    with pytest.raises(UserError, match=r"fetch it \(5 GB\) with 'hf download nobody/gated-model --revision abc'; accept its licence"):
+        load_pipeline(conf, CPU)
+
+
+def test_fp16_needs_a_gpu() -> None:
+    with pytest.raises(UserError, match=r"training\.mixed_precision=fp16: needs a CUDA device"):
+        check_precision(Precision.fp16, CPU)
+    for precision in (Precision.no, Precision.bf16):
+        check_precision(precision, CPU)
+
+
+def test_a_pipeline_of_another_kind_is_refused(random_pipeline: Path, tmp_path: Path) -> None:
+    index = json.loads((random_pipeline / "model_index.json").read_text())
+    shutil.copytree(random_pipeline, tmp_path / "other")
+    (tmp_path / "other" / "model_index.json").write_text(json.dumps({**index, "_class_name": "StableDiffusionImg2ImgPipeline"}))
+    with pytest.raises(UserError, match=r"it holds a StableDiffusionImg2ImgPipeline; this suite fine-tunes StableDiffusionPipeline"):
+        load_pipeline(ModelConf("other", str(tmp_path / "other"), resolution=64), CPU)
