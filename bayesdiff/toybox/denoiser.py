@@ -4,7 +4,9 @@ Command:  python -m bayesdiff.toybox.denoiser
 Cost:     1.3 s a step at batch 64 on 2 CPU cores with bf16 instructions, 2.4 s without; resumable
 Expected: mean epsilon loss 0.10 to 0.15; samples at guidance 7.5 pass ``make pretrain-check``
 
-``--schedule`` and ``--steps`` serve the comparison of noise schedules (see the model card).
+``--schedule`` and ``--steps`` serve the comparison of noise schedules (see the model card). The shipped
+one is Stable Diffusion's own: with velocities and zero terminal SNR samples are cleaner before
+fine-tuning, and no corruption stage appears.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ SCHEDULES: dict[str, dict[str, object]] = {
         "rescale_betas_zero_snr": True, "timestep_spacing": "trailing",
     },
 }  # fmt: skip
-DEFAULT_SCHEDULE = "zero_snr_v"
+DEFAULT_SCHEDULE = "sd"
 
 
 def build_scheduler(name: str = DEFAULT_SCHEDULE) -> DDIMScheduler:

@@ -14,7 +14,16 @@ from bayesdiff.objective import prediction_target
 from bayesdiff.toybox.autoencoder import build, encode_means
 from bayesdiff.toybox.clip import tokenize
 from bayesdiff.toybox.dataset import WorldData
-from bayesdiff.toybox.denoiser import SCHEDULES, Denoiser, build_scheduler, cached_latents, denoising_loss
+from bayesdiff.toybox.denoiser import (
+    SCHEDULES,
+    SNR_LIMIT,
+    WEIGHT_LIMIT,
+    Denoiser,
+    build_scheduler,
+    cached_latents,
+    denoising_loss,
+    loss_weight,
+)
 
 LATENTS, NOISE = (torch.randn(3, 4, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
 TIMESTEPS = torch.tensor([0, 500, 999])
@@ -80,6 +89,18 @@ def test_the_loss_is_finite_and_a_function_of_the_generator(denoiser: Denoiser) 
         values = [float(denoising_loss(denoiser, build_scheduler(), LATENTS, tokens, torch.Generator().manual_seed(s))) for s in (3, 3, 4)]
     assert values[0] == values[1] != values[2]
     assert 0.1 < values[0] < 10
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_loss_weight_is_bounded_and_the_same_for_every_prediction_in_terms_of_the_image(name: str) -> None:
+    scheduler = build_scheduler(name)
+    alphas, weight = scheduler.alphas_cumprod.double(), loss_weight(scheduler).double()
+    snr = alphas / (1 - alphas)
+    per_image_error = snr + 1 if name == "zero_snr_v" else snr  # what one unit of image error costs in the prediction's own error
+    free = weight < WEIGHT_LIMIT
+    torch.testing.assert_close((weight * per_image_error)[free], (snr + 1).clamp(max=SNR_LIMIT)[free], rtol=1e-4, atol=0)
+    assert 0 < float(weight.min()) < float(weight.max()) <= WEIGHT_LIMIT
+    assert free.float().mean() > 0.5
 
 
 def test_the_prediction_depends_on_the_words(denoiser: Denoiser) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from bayesdiff.toybox.pretraining import Recipe, fit, rate
+from bayesdiff.toybox.pretraining import Recipe, fit, has_fast_bfloat16, rate
 
 RECIPE = Recipe(steps=8, learning_rate=0.05, warmup=2, ema=0.9, save_every=4)
 Loss = Callable[[torch.Generator, nn.Module], torch.Tensor]
@@ -49,6 +49,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path) -
     assert saved["step"] == 4
     average = fit("part", resumed, loss_of(resumed), RECIPE, tmp_path / "parts")
     assert all(torch.equal(a, b) for a, b in zip(uninterrupted, state(resumed, average), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("found", "fast"), [({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx2": True}, False), ({}, False)]
+)
+def test_bf16_is_used_only_where_the_processor_multiplies_it(monkeypatch: pytest.MonkeyPatch, found: dict[str, bool], fast: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert has_fast_bfloat16() is fast
 
 
 def test_training_changes_the_weights_and_lowers_the_loss(tmp_path: Path) -> None:
