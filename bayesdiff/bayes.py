@@ -69,7 +69,7 @@ class GaussianWeight(nn.Module):
 
     @property
     def sigma(self) -> torch.Tensor:
-        """Standard deviation, broadcastable to the weight; > 0, or 0 where training started from 0."""
+        """Standard deviation, broadcastable to the weight; >= 0 (one that is stored directly: once drawn)."""
         return self.rho if self.direct else nn.functional.softplus(self.rho)
 
     @torch.no_grad()
@@ -144,14 +144,16 @@ def kl_divergence(layers: list[BayesianLayer], conf: BnnConf) -> torch.Tensor:
         prior, prior_mean = layer.scale * conf.prior_sigma, layer.gaussian.prior_mean
         assert prior_mean is not None, "make_bayesian keeps the prior mean where kl_weight > 0"
         sigma, shift = layer.gaussian.sigma, layer.mean - prior_mean
-        wide, narrow = (sigma, torch.full_like(sigma, prior)) if conf.kl is Kl.elbo else (torch.full_like(sigma, prior), sigma)
+        constant = torch.full((), prior, dtype=sigma.dtype, device=sigma.device)
+        wide, narrow = (sigma, constant) if conf.kl is Kl.elbo else (constant, sigma)
         total = total + (narrow.log() - wide.log() + (wide**2 + shift**2) / (2 * narrow**2) - 0.5).sum()
     return total
 
 
 def sigmas(layers: list[BayesianLayer]) -> dict[str, torch.Tensor]:
-    """``rho`` of every Bayesian tensor by layer name, for saving."""
-    return {layer.name: layer.gaussian.rho.detach() for layer in layers}
+    """``rho`` of every Bayesian tensor by layer name, for saving; sigmas that are stored directly as the next draw clamps them."""
+    found = {layer.name: (layer.gaussian.rho.detach(), layer.gaussian.direct) for layer in layers}
+    return {name: rho.clamp(min=SMALLEST) if direct else rho for name, (rho, direct) in found.items()}
 
 
 def mean_state(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -116,12 +116,14 @@ def restore(run: Path, step: int, method: FineTuning, state: Training) -> None:
         if state.average is not None:
             for average, parameter in zip(state.average.average, state.trained, strict=True):
                 average.copy_(parameter)
-            for value, parameter in zip(load_file(resume / "weights.safetensors").values(), state.trained, strict=True):
-                parameter.copy_(value)
-    moments: dict[int, dict[str, torch.Tensor]] = {}
+            kept = load_file(resume / "weights.safetensors")
+            for name, parameter in zip(sorted(kept), state.trained, strict=True):
+                parameter.copy_(kept[name])
+    moments: dict[int, dict[str, torch.Tensor | float]] = {}
     for name, value in load_file(resume / "optimizer.safetensors").items():
         index, key = name.split(".", 1)
-        moments.setdefault(int(index), {})[key] = value
+        counts = value.ndim == 0 and not value.is_floating_point()  # 8-bit AdamW counts its steps in a plain number
+        moments.setdefault(int(index), {})[key] = value.item() if counts else value
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
     state.scaler.load_state_dict(json.loads((resume / "scaler.json").read_text()))
 

@@ -156,12 +156,12 @@ class BnnConf:
     layers: str = "default"
     """``default`` (the method's own), one of the method's presets, or a regular expression on module names."""
     time_layers: bool = False
-    """Whether linear presets take in the timestep layers; the released script leaves them out, the
+    """DreamBooth: whether presets take in the timestep layers; the released script leaves them out, the
     fractions that the paper prints say they were in."""
     sigma: Sigma = Sigma.per_weight
     """What has a standard deviation of its own; ``fixed`` is plain weight noise, not trained."""
     sigma_init: float = 0.01
-    """Standard deviation of every Gaussian weight at step 0; 0 trains the plain model."""
+    """Standard deviation of every Gaussian weight at step 0; 0 trains the plain model (``direct``: 1e-7)."""
     sigma_parametrization: SigmaParametrization = SigmaParametrization.softplus
     """``direct`` stores sigma itself and clamps it at 1e-7, as the released code does."""
     prior_sigma: float = 0.01
@@ -185,7 +185,7 @@ class TrainingConf:
     gradient_accumulation_steps: int = 1
     optimizer: Optimizer = Optimizer.adamw
     weight_decay: float = 0.01
-    """On means; never on rho, which it would draw towards a larger sigma."""
+    """On means and on sigmas that are stored directly; never on rho, which it would draw to a larger sigma."""
     max_grad_norm: float = 1.0
     """Over the means and over the rhos, each for itself."""
     lr_schedule: LrSchedule = LrSchedule.constant
@@ -379,6 +379,12 @@ def _check_arm(cfg: Config) -> None:
         raise UserError(f"sampler.sample_weights={cfg.sampler.sample_weights}: only Gaussian weights can be drawn; add bnn=on")
     if gaussian and cfg.bnn.kl_weight > 0 and cfg.bnn.sigma_init == 0:
         raise UserError("bnn.sigma_init=0: its KL is infinite; set bnn.kl_weight=0 or a larger bnn.sigma_init")
+    if cfg.bnn.time_layers and cfg.method.name is not Method.dreambooth:
+        raise UserError(f"bnn.time_layers=true: {cfg.method.name.value} has no weights in timestep layers; leave it false")
+    if cfg.method.alpha is not None and cfg.method.name is not Method.lora:
+        raise UserError(f"method.alpha={cfg.method.alpha}: only lora has one; leave it null")
+    if cfg.training.lr_warmup_steps and cfg.training.lr_schedule is LrSchedule.constant:
+        raise UserError(f"training.lr_warmup_steps={cfg.training.lr_warmup_steps}: add training.lr_schedule=constant_with_warmup")
     if cfg.bnn.kind is Arm.lr_decay and cfg.training.lr_schedule is not LrSchedule.constant:
         raise UserError(f"training.lr_schedule={cfg.training.lr_schedule.value}: bnn=lr_decay sets the schedule itself; leave it constant")
 
@@ -400,12 +406,19 @@ def as_dict(cfg: Config) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(cfg)))
 
 
-def run_key(cfg: Config) -> str:
-    """Twelve hex digits that name the run: a hash of everything that can change its results."""
+def key_content(cfg: Config) -> dict[str, Any]:
+    """The part of a configuration that can change results. What lies in a local folder is not seen by it
+    (see ``RunRecord.weights`` and the photographs' hashes)."""
     content = as_dict(cfg)
     for place in ("paths", "tracker", "device", "experiment_name"):
         del content[place]
-    del content["schedule"]["keep"], content["schedule"]["log_every"]
+    del content["schedule"]["keep"], content["schedule"]["log_every"], content["model"]["size"], content["model"]["gated"]
+    return content
+
+
+def run_key(cfg: Config) -> str:
+    """Twelve hex digits that name the run: a hash of every setting that can change its results."""
+    content = key_content(cfg)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bayesdiff.config import MetricsConf
@@ -59,6 +60,13 @@ def _image_encoder(
         return torch.nn.functional.normalize(torch.cat(features), dim=-1)
 
     return encode
+
+
+def encoder_folder(name: str, toybox: str) -> Path:
+    """Where a ``toybox`` or ``local-dir:`` encoder lies; for a published name, a folder that does not exist."""
+    from bayesdiff.toybox.weights import WEIGHTS
+
+    return WEIGHTS / toybox if name == "toybox" else Path(name.removeprefix("local-dir:"))
 
 
 def load_clip(name: str, device: torch.device, batch_size: int = 32, key: str = "metrics.clip") -> tuple[ImageEncoder, TextEncoder]:

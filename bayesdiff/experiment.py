@@ -19,7 +19,7 @@ from bayesdiff.config import Config, arm_name, as_dict, run_key, run_name
 from bayesdiff.corruption import CorruptionVerdict, detect_corruption
 from bayesdiff.curve import SCORES, curve_table, read_scores, score_matrix
 from bayesdiff.errors import UserError
-from bayesdiff.files import staged, sweep_partial, write_text
+from bayesdiff.files import fingerprint, staged, sweep_partial, write_text
 from bayesdiff.progress import Display, display, print_curve
 from bayesdiff.prompts import Prompt, evaluation_prompts, fill
 from bayesdiff.record import RunRecord, environment, load_record, phase
@@ -58,13 +58,15 @@ def run_experiment(cfg: Config, command: str = "") -> tuple[Path, RunRecord]:
     _check_writable(folder)
     subject = load_subject(cfg.data, cfg.shots.count, cfg.seed, cfg.model.resolution)
     done = load_record(folder)
+    weights = _weights(cfg)
     if done is not None:
         _check_same_photos(folder, done, subject)
+        _check_same_weights(folder, done, weights)
     if done is not None and done.status != "running":
         print(f"Already {done.status}: {folder} (remove the folder to run it again)")
         return folder, done
     prompts = evaluation_prompts(list(cfg.sampler.prompts), subject.identifier, subject.class_noun, cfg.metrics.identifier_in_clip_text)
-    record = done or RunRecord(run_key(cfg), "running", as_dict(cfg), command)
+    record = done or RunRecord(run_key(cfg), "running", as_dict(cfg), command, weights=weights)
     with phase(record, "load"):
         bench = _load(cfg, folder, record, subject, prompts)
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,6 +88,32 @@ def _check_same_photos(folder: Path, record: RunRecord, subject: Subject) -> Non
         raise UserError(f"{folder}: made with other photographs than there are now; remove the folder, or give data.subject another name")
 
 
+def _weights(cfg: Config) -> dict[str, str]:
+    """Fingerprints of what is loaded from local folders: the run key only knows their names."""
+    from bayesdiff.encoders import encoder_folder
+    from bayesdiff.pipeline import model_location
+
+    places = {
+        "model": Path(model_location(cfg.model)),
+        "clip": encoder_folder(cfg.metrics.clip, "clip"),
+        "dino": encoder_folder(cfg.metrics.dino, "dino"),
+    }
+    return {name: fingerprint(place) for name, place in places.items()}
+
+
+def _check_same_weights(folder: Path, record: RunRecord, weights: dict[str, str]) -> None:
+    """Raises ``UserError`` when a run was begun with other local weights than there are now."""
+    if changed := [name for name, value in weights.items() if record.weights.get(name, value) != value]:
+        raise UserError(f"{folder}: made with other weights ({', '.join(changed)}) than there are now; remove the folder, or move it")
+
+
+def _check_same_device(folder: Path, record: RunRecord, device: str) -> None:
+    """Weight noise is drawn on the device itself; raises ``UserError`` when a run would go on elsewhere."""
+    before = str(record.environment.get("device", device))
+    if before.partition(":")[0] != device.partition(":")[0]:
+        raise UserError(f"{folder}: begun on {before}, and would go on with other weight noise on {device}; add device={before}")
+
+
 def _check_writable(folder: Path) -> None:
     """Raises ``UserError`` where the run folder could not be made; makes nothing."""
     there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
@@ -103,6 +131,7 @@ def _load(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompt
     from bayesdiff.scores import embed_references, real_to_real
 
     device = choose_device(cfg.device)
+    _check_same_device(folder, record, str(device))
     check_precision(cfg.training.mixed_precision, device)
     encoders = load_encoders(cfg.metrics, device)
     pipe = load_pipeline(cfg.model, device)

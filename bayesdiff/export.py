@@ -4,9 +4,9 @@ The folder holds the posterior mean (or the weight average) in the layout of its
 with the verdict, the curve and the command, and, for Bayesian runs, ``bnn_state.safetensors`` with mu
 and sigma, which using the export does not need:
 
-* DreamBooth: ``unet/`` in diffusers' layout (and ``text_encoder/`` where it was trained);
+* DreamBooth: ``unet/`` in diffusers' layout (and the text encoders where they were trained);
 * LoRA: ``pytorch_lora_weights.safetensors``, for ``pipe.load_lora_weights(FOLDER)``;
-* OFT: ``unet/`` as peft's adapter, and ``unet_merged/``, the rotated U-Net in diffusers' layout.
+* OFT: peft's adapter of every part, and ``<part>_merged/``, the rotated model in its stock layout.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bayesdiff.checkpoint import CHECKPOINTS, MANIFEST, RHO, step_folder, steps_in, verify
-from bayesdiff.config import Arm, Config, Method, arm_name, resolve
+from bayesdiff.config import Arm, Config, Method, SigmaParametrization, arm_name, resolve
 from bayesdiff.errors import UserError
 from bayesdiff.files import staged
 from bayesdiff.record import RunRecord, load_record
@@ -26,13 +27,13 @@ from bayesdiff.record import RunRecord, load_record
 if TYPE_CHECKING:
     from torch import nn
 
-USAGE = {
-    Method.dreambooth: 'unet = UNet2DConditionModel.from_pretrained("{folder}/unet")\n'
-    'pipe = DiffusionPipeline.from_pretrained("{model}", unet=unet)',
-    Method.lora: 'pipe = DiffusionPipeline.from_pretrained("{model}")\npipe.load_lora_weights("{folder}")',
-    Method.oft: 'unet = UNet2DConditionModel.from_pretrained("{folder}/unet_merged")\n'
-    'pipe = DiffusionPipeline.from_pretrained("{model}", unet=unet)',
+MEANS = {
+    Method.dreambooth: ("unet/diffusion_pytorch_model.safetensors", ""),
+    Method.lora: ("pytorch_lora_weights.safetensors", "unet."),
+    Method.oft: ("unet/adapter_model.safetensors", "base_model.model."),
 }
+"""Where a checkpoint has the U-Net's means, and what stands before their names there."""
+CLASSES = {"unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
 
 
 def read_run(run: Path, step: int | None) -> tuple[RunRecord, Config, int]:
@@ -59,78 +60,90 @@ def export(run: Path, step: int | None, target: Path) -> int:
     verify(source)
     with staged(target) as part:
         shutil.copytree(source, part, ignore=shutil.ignore_patterns(MANIFEST, RHO))
-        if cfg.bnn.kind is Arm.gaussian or cfg.method.name is Method.oft:
-            _write_derived(cfg, source, part)
+        if cfg.bnn.kind is Arm.gaussian:
+            _write_bayesian_state(cfg, source, part)
+        if cfg.method.name is Method.oft:
+            _write_merged(cfg, source, part)
         if (run / "curve.png").exists():
             shutil.copyfile(run / "curve.png", part / "curve.png")
-        (part / "README.md").write_text(_card(record, cfg, step, target), encoding="utf-8")
+        (part / "README.md").write_text(_card(record, cfg, step, part, target.name), encoding="utf-8")
     return step
 
 
-def _write_derived(cfg: Config, source: Path, part: Path) -> None:
-    """What needs the model: mu and sigma of a Bayesian run, and the merged U-Net of OFT."""
-    import torch
+def _write_bayesian_state(cfg: Config, source: Path, part: Path) -> None:
+    """``NAME.mu`` and ``NAME.sigma`` of every Gaussian tensor, from the checkpoint's files alone."""
     from safetensors.torch import load_file, save_file
+    from torch.nn.functional import softplus
+
+    file, prefix = MEANS[cfg.method.name]
+    means, state = load_file(source / file), {}
+    direct = cfg.bnn.sigma_parametrization is SigmaParametrization.direct
+    for name, rho in load_file(source / RHO).items():
+        state[f"{name}.mu"] = means[prefix + name.replace(".default", "")]
+        state[f"{name}.sigma"] = rho if direct else softplus(rho)
+    save_file(state, part / "bnn_state.safetensors")
+
+
+def _write_merged(cfg: Config, source: Path, part: Path) -> None:
+    """Every trained part with its rotations multiplied into the weights."""
+    import torch
 
     from bayesdiff.loop import prepare_weights
     from bayesdiff.methods import METHODS
     from bayesdiff.pipeline import load_pipeline
 
-    parts, _, layers = prepare_weights(load_pipeline(cfg.model, torch.device("cpu")), cfg)
+    plain = replace(cfg, bnn=replace(cfg.bnn, kind=Arm.off), sampler=replace(cfg.sampler, sample_weights=0))
+    parts, _, _ = prepare_weights(load_pipeline(cfg.model, torch.device("cpu")), plain)
     METHODS[cfg.method.name].load(parts, source)
-    if layers:
-        rho = load_file(source / RHO)
-        with torch.no_grad():
-            for layer in layers:
-                layer.gaussian.rho.copy_(rho[layer.name])
-        state = {f"{layer.name}.mu": layer.mean.detach().contiguous() for layer in layers}
-        state |= {f"{layer.name}.sigma": layer.gaussian.sigma.detach().contiguous() for layer in layers}
-        save_file(state, part / "bnn_state.safetensors")
-    if cfg.method.name is Method.oft:
-        _merge(parts["unet"]).save_pretrained(part / "unet_merged")  # type: ignore[operator]
+    for name, model in parts.items():
+        _merge(model).save_pretrained(part / f"{name}_merged")  # type: ignore[operator]
 
 
-def _merge(unet: nn.Module) -> nn.Module:
-    """Multiply the rotations into the weights and take the adapter off."""
+def _merge(model: nn.Module) -> nn.Module:
+    """Multiply the adapter into the weights and take it off."""
     from peft.tuners.tuners_utils import BaseTunerLayer
-    from torch.nn.utils import parametrize
 
-    for module in list(unet.modules()):
-        if parametrize.is_parametrized(module):
-            for name in list(getattr(module, "parametrizations", {})):
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-    for name, module in list(unet.named_modules()):
+    for name, module in list(model.named_modules()):
         if isinstance(module, BaseTunerLayer):
             module.merge()
             owner, _, attribute = name.rpartition(".")
-            setattr(unet.get_submodule(owner), attribute, module.get_base_layer())
-    unet._hf_peft_config_loaded = False  # type: ignore[assignment]
-    return unet
+            setattr(model.get_submodule(owner), attribute, module.get_base_layer())
+    model._hf_peft_config_loaded = False  # type: ignore[assignment]
+    return model
 
 
-def _card(record: RunRecord, cfg: Config, step: int, target: Path) -> str:
-    """The model card: what it is, the verdict, how to load it, and how to make it again."""
-    verdict = record.verdict["sentence"] if record.verdict else f"No verdict ({record.status})."
+def _usage(cfg: Config, part: Path, folder: str) -> str:
+    """The lines that load the export into a stock pipeline, all trained parts of it."""
     model = "bayesdiff/toybox/weights/pipeline" if cfg.model.path == "toybox" else cfg.model.path
-    usage = USAGE[cfg.method.name].format(folder=target.name, model=model)
+    base = f'"{model}"' + (f', revision="{cfg.model.revision}"' if cfg.model.revision else "")
+    if cfg.method.name is Method.lora:
+        return f'pipe = DiffusionPipeline.from_pretrained({base})\npipe.load_lora_weights("{folder}")'
+    suffix = "_merged" if cfg.method.name is Method.oft else ""
+    trained = [name for name in CLASSES if (part / f"{name}{suffix}").is_dir()]
+    lines = [f'{name} = {CLASSES[name]}.from_pretrained("{folder}/{name}{suffix}")' for name in trained]
+    return "\n".join([*lines, f"pipe = DiffusionPipeline.from_pretrained({base}, {', '.join(f'{n}={n}' for n in trained)})"])
+
+
+def _card(record: RunRecord, cfg: Config, step: int, part: Path, folder: str) -> str:
+    """The model card: what it is, the verdict, how to load it, and how it was made."""
+    verdict = record.verdict["sentence"] if record.verdict else f"No verdict ({record.status})."
     commit = record.environment.get("git_commit") or "unknown"
+    curve = "\n![fidelity over steps](curve.png)\n" if (part / "curve.png").exists() else ""
     return f"""# {cfg.data.subject}: {cfg.method.name.value}, {arm_name(vars(cfg.bnn))}, step {step}
 
 Fine-tuned from `{cfg.model.path}` on {len(record.subject.get("photos", []))} photograph(s) of
 "{cfg.data.identifier} {record.subject.get("class_noun", "")}" by bayesdiff (run `{record.run_key}`, commit `{commit}`).
 
 {verdict}
-
-![fidelity over steps](curve.png)
-
+{curve}
 ```python
-{usage}
+{_usage(cfg, part, folder)}
 ```
 
 Made by
 
 ```sh
-{record.command or "(run from Python; the configuration is in the run folder's config.yaml)"}
+{record.command or "(begun from Python; the configuration is in the run folder's config.yaml)"}
 ```
 """
 
@@ -144,7 +157,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="folder to write (default: RUN/export-STEP)")
     args = parser.parse_args(arguments)
     try:
-        _, _, step = read_run(args.run, args.step)
+        step = args.step if args.step is not None else read_run(args.run, None)[2]
         target = args.output or args.run / f"export-{step}"
         export(args.run, step, target)
     except UserError as error:

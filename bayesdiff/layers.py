@@ -72,7 +72,7 @@ def _by_expression(expression: str) -> Callable[[str, nn.Module], bool]:
         pattern = re.compile(expression)
     except re.error as error:
         raise UserError(f"bnn.layers={expression!r}: neither a preset ({', '.join(PRESETS)}) nor a regular expression ({error})") from error
-    return lambda name, _: bool(pattern.search(f".{name}"))
+    return lambda name, _: bool(pattern.search(name))
 
 
 def select_names(names: list[str], layers: str, presets: dict[str, str]) -> list[str]:

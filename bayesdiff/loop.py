@@ -109,11 +109,11 @@ def _sources(state: Training, cfg: Config) -> tuple[Encoded, Encoded | None]:
     """Instance and class data; with trained text encoders their texts are encoded anew, with gradients."""
     if not cfg.method.train_text_encoder:
         return state.instance, state.classes
-    fresh = [
-        source and replace(source, text=encode_text(state.pipe, source.prompt, cfg.model.resolution))
-        for source in (state.instance, state.classes)
-    ]
-    return fresh[0] or state.instance, fresh[1]
+
+    def fresh(source: Encoded) -> Encoded:
+        return replace(source, text=encode_text(state.pipe, source.prompt, cfg.model.resolution))
+
+    return fresh(state.instance), None if state.classes is None else fresh(state.classes)
 
 
 def _accumulate(state: Training, cfg: Config, step: int) -> dict[str, torch.Tensor]:
@@ -131,6 +131,7 @@ def _accumulate(state: Training, cfg: Config, step: int) -> dict[str, torch.Tens
             if kind is Arm.l2_to_pretrained:
                 parts["l2"] = (tether := squared_distance(state.trained, state.first)).detach()
                 loss = loss + cfg.bnn.l2_weight * tether
+                parts["loss"] = loss.detach()
             state.scaler.scale(loss / count).backward()
         total = {name: total.get(name, 0.0) + value / count for name, value in parts.items()}
     return total

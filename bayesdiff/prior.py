@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 from PIL import Image
 
-from bayesdiff.config import Config, SamplerConf, as_dict
+from bayesdiff.config import Config, SamplerConf, key_content
+from bayesdiff.files import fingerprint
+from bayesdiff.pipeline import model_location
 from bayesdiff.prompts import Prompt, fill
 from bayesdiff.sampling import sample_prompts, save_samples
 
@@ -25,12 +27,12 @@ def class_images(pipe: StableDiffusionPipeline, cfg: Config, class_noun: str) ->
     """
     text = fill(cfg.data.class_prompt, "", class_noun)
     conf = SamplerConf(**{**cfg.sampler.__dict__, "images_per_prompt": cfg.method.class_images})
-    settings = as_dict(cfg)
+    settings = key_content(cfg)
     content = {
         "model": settings["model"],
+        "weights": fingerprint(Path(model_location(cfg.model))),
         "text": text,
-        "sampler": {**settings["sampler"], "prompts": [text], "images_per_prompt": conf.images_per_prompt},
-        "count": conf.images_per_prompt,
+        "sampler": {**settings["sampler"], "prompts": [text], "images_per_prompt": conf.images_per_prompt, "sample_weights": 0},
     }
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     folder = Path(cfg.paths.cache) / f"class-{key}"

@@ -32,6 +32,8 @@ class RunRecord:
     command: str = ""
     """The command line that began the run; empty where it was begun from Python."""
     subject: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
+    """Fingerprints of the local folders that model and encoders came from; empty for the hub's."""
     bayesian: dict[str, Any] = field(default_factory=dict)
     """How many layers and weights are Gaussian, and their share of the U-Net."""
     real_to_real_dino: float | None = None

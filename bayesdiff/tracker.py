@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -36,7 +37,8 @@ class Jsonl:
 
     def train(self, step: int, row: dict[str, float]) -> None:
         with self.path.open("a") as log:
-            log.write(json.dumps({"step": step, **row}) + "\n")
+            finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
+            log.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
 
     def checkpoint(self, step: int, row: dict[str, float], images: Path) -> None:
         """Checkpoint rows are ``curve.csv``'s."""

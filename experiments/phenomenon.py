@@ -101,7 +101,7 @@ def run(root: Path, overrides: list[str]) -> tuple[Path, RunRecord]:
     code = subprocess.run(command, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}).returncode
     if code not in (0, 3):
         raise SystemExit(f"the run in {root} failed with exit code {code}")
-    folder = next(path.parent for path in root.glob("*/record.json"))
+    folder = max(root.glob("*/record.json"), key=lambda path: path.stat().st_mtime).parent  # older settings may lie beside it
     record = load_record(folder)
     assert record is not None
     return folder, record

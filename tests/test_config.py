@@ -164,6 +164,8 @@ def test_a_value_at_the_edge_is_accepted(make: Make, key: str, value: Any) -> No
         ("schedule.keep", "all"),
         ("schedule.log_every", 1),
         ("experiment_name", "other"),
+        ("model.size", "9 GB"),
+        ("model.gated", True),
     ],
 )
 def test_the_run_key_ignores_what_cannot_change_results(make: Make, key: str, value: Any) -> None:
@@ -201,6 +203,9 @@ def test_every_arm_differs_from_plain_fine_tuning_only_in_its_own_group(make: Ma
 
 
 ARM_CHECKS = [
+    ("bnn.time_layers", True, "leave it false"),
+    ("method.alpha", 8.0, "only lora"),
+    ("training.lr_warmup_steps", 10, "constant_with_warmup"),
     ("sampler.sample_weights", 2, "bnn=on"),
     ("training.lr_schedule", "cosine", "leave it constant"),
 ]
@@ -209,7 +214,7 @@ ARM_CHECKS = [
 @pytest.mark.parametrize(("key", "value", "remedy"), ARM_CHECKS)
 def test_settings_that_an_arm_cannot_have_are_refused(make: Make, key: str, value: Any, remedy: str) -> None:
     with pytest.raises(UserError, match=f"{key}=.*{remedy}"):
-        changed(make("bnn=lr_decay"), key, value)
+        changed(make("bnn=lr_decay", "method=oft"), key, value)
 
 
 def test_a_divergence_needs_a_sigma(make: Make) -> None:

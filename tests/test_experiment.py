@@ -359,6 +359,26 @@ def test_a_damaged_checkpoint_stops_the_run_and_is_named(make_config: Make, smok
         finished(make_config, smoke, *short)
 
 
+def test_a_done_run_is_not_passed_off_as_one_of_other_weights(done: Done, make_config: Make, smoke: list[str]) -> None:
+    folder = copied(done[BNN_OFF][0], smoke)
+    record = load_record(folder)
+    assert set(record.weights) == {"model", "clip", "dino"}
+    assert all(len(value) == 64 for value in record.weights.values())
+    record.weights["model"] = "0" * 64
+    record.save(folder)
+    with pytest.raises(UserError, match=rf"{folder}: made with other weights \(model\)"):
+        finished(make_config, smoke)
+
+
+def test_a_run_does_not_go_on_with_another_devices_noise(done: Done, make_config: Make, smoke: list[str]) -> None:
+    folder = copied(done[BNN_OFF][0], smoke)
+    record = load_record(folder)
+    record.status, record.environment["device"] = "running", "cuda:0"
+    record.save(folder)
+    with pytest.raises(UserError, match=r"begun on cuda:0.*add device=cuda:0"):
+        finished(make_config, smoke)
+
+
 def test_a_done_run_is_not_passed_off_as_one_of_other_photographs(make_config: Make, smoke: list[str], tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bayesdiff.errors import UserError
-from bayesdiff.files import STAGING, sha256, staged, sweep_partial, write_json, write_text
+from bayesdiff.files import STAGING, fingerprint, sha256, staged, sweep_partial, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -155,3 +155,23 @@ def test_sweeping_removes_partials_at_every_depth_and_nothing_else(tmp_path: Pat
 def test_sweeping_a_folder_that_is_not_there_does_nothing(tmp_path: Path) -> None:
     sweep_partial(tmp_path / "nowhere")
     assert names(tmp_path) == []
+
+
+def test_a_fingerprint_sees_weights_and_configurations_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "unet").mkdir()
+    weights = tmp_path / "unet" / "model.safetensors"
+    weights.write_bytes(bytes(3 << 20))
+    first = fingerprint(tmp_path)
+    (tmp_path / "notes.txt").write_text("x")
+    assert fingerprint(tmp_path) == first
+    for content in (bytes((3 << 20) - 1) + b"x", b"x" + bytes((3 << 20) - 1), bytes((3 << 20) + 1)):
+        weights.write_bytes(content)
+        assert fingerprint(tmp_path) != first
+    weights.write_bytes(bytes(3 << 20))
+    assert fingerprint(tmp_path) == first
+    (tmp_path / "config.json").write_text("{}")
+    assert fingerprint(tmp_path) != first
+
+
+def test_what_is_not_there_has_no_fingerprint(tmp_path: Path) -> None:
+    assert fingerprint(tmp_path / "none") == ""

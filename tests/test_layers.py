@@ -126,7 +126,7 @@ def test_an_expression_reaches_every_kind_of_layer_with_weights() -> None:
     unet = tiny_unet()
     kinds = {type(unet.get_submodule(name)).__name__ for name in select_layers(unet, ".")}
     assert kinds == {"Conv2d", "GroupNorm", "LayerNorm", "Linear"}
-    assert select_layers(unet, "conv_in") == ["conv_in"]
+    assert select_layers(unet, "^conv_in$") == ["conv_in"]
 
 
 def test_names_are_selected_by_a_methods_own_presets() -> None:

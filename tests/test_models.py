@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,12 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
 from PIL import Image
+from safetensors.torch import load_file
 from tiny import BNN_ON, Make
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from twins import SIDE, TWINS, build_twin
 
+from bayesdiff import sampling
 from bayesdiff.config import CONF
 from bayesdiff.experiment import run_experiment
 from bayesdiff.export import export
@@ -86,11 +90,19 @@ def test_adapters_and_trained_text_encoders_work_on_published_structures(
     run, record = run_on(make_config, smoke, twins[name], name, *options, BNN_ON)
     assert record.status == "completed"
     export(run, 2, tmp_path / "export")
+    ours, before = (
+        [np.asarray(Image.open(path)) for path in sorted((run / "images" / step).glob("*.png"))] for step in ("step-000002", "step-000000")
+    )
     if method == "lora":
         stock = DiffusionPipeline.from_pretrained(twins[name], safety_checker=None, dtype=torch.float32)
         stock.load_lora_weights(tmp_path / "export")
-        ours = [np.asarray(Image.open(path)) for path in sorted((run / "images" / "step-000002").glob("*.png"))]
-        assert largest_gap(stock_images(stock), ours) <= 1
+    else:
+        merged = {"unet": UNet2DConditionModel.from_pretrained(tmp_path / "export" / "unet_merged")}
+        merged["text_encoder"] = CLIPTextModel.from_pretrained(tmp_path / "export" / "text_encoder_merged")
+        if name == "sdxl":
+            merged["text_encoder_2"] = CLIPTextModelWithProjection.from_pretrained(tmp_path / "export" / "text_encoder_2_merged")
+        stock = DiffusionPipeline.from_pretrained(twins[name], safety_checker=None, dtype=torch.float32, **merged)
+    assert largest_gap(stock_images(stock), ours) <= 1 < largest_gap(ours, before)
 
 
 def test_a_trained_text_encoder_changes_and_is_exported(
@@ -101,3 +113,34 @@ def test_a_trained_text_encoder_changes_and_is_exported(
     for name in ("text_encoder", "text_encoder_2"):
         trained, before = (sorted((root / name).glob("*.safetensors"))[0].read_bytes() for root in (tmp_path / "export", twins["sdxl"]))
         assert trained != before
+
+
+EVERYTHING = [
+    "method.train_text_encoder=true", "bnn.kl_weight=1e-6", "bnn.kl=reverse", "bnn.sigma_parametrization=direct",
+    "training.gradient_accumulation_steps=2", "training.lr_schedule=cosine", "training.min_snr_gamma=5",
+    "training.gradient_checkpointing=true", "schedule.keep=all",
+]  # fmt: skip
+
+
+def test_an_interrupted_run_with_every_option_ends_as_if_it_had_not_been(
+    make_config: Make, smoke: list[str], twins: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*EVERYTHING, BNN_ON, "schedule.steps=3", "schedule.checkpoints=[0,1,3]"]
+    whole, _ = run_on(make_config, smoke, twins["sd15"], "sd15", *options, f"paths.runs={tmp_path / 'whole'}")
+    real, calls = sampling.save_samples, iter(range(9))
+
+    def stopped(*arguments: Any) -> None:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(sampling, "save_samples", stopped)
+        run_on(make_config, smoke, twins["sd15"], "sd15", *options)
+    resumed, record = run_on(make_config, smoke, twins["sd15"], "sd15", *options)
+    assert record.status == "completed"
+    for name in ("scores.csv", "train.jsonl", "checkpoints/step-000003/rho.safetensors"):
+        assert (resumed / name).read_bytes() == (whole / name).read_bytes()
+    for part in ("unet", "text_encoder"):
+        ours, theirs = (load_file(next((run / "checkpoints" / "step-000003" / part).glob("*.safetensors"))) for run in (resumed, whole))
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
