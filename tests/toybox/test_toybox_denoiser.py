@@ -24,6 +24,7 @@ from bayesdiff.toybox.denoiser import (
     denoising_loss,
     loss_weight,
 )
+from bayesdiff.toybox.weights import PIPELINE
 
 LATENTS, NOISE = (torch.randn(3, 4, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
 TIMESTEPS = torch.tensor([0, 500, 999])
@@ -108,6 +109,12 @@ def test_the_prediction_depends_on_the_words(denoiser: Denoiser) -> None:
         dog, mug = (denoiser(LATENTS[:1], torch.tensor([500]), tokenize([text])) for text in ("a red dog", "a mug"))
     assert dog.shape == LATENTS[:1].shape
     assert float((dog - mug).abs().max()) > 1e-6
+
+
+def test_the_shipped_scheduler_is_the_one_that_training_goes_on_with() -> None:
+    shipped = DDIMScheduler.from_pretrained(PIPELINE / "scheduler")
+    for key in ("prediction_type", "beta_schedule", "beta_start", "beta_end", "rescale_betas_zero_snr", "timestep_spacing"):
+        assert shipped.config[key] == build_scheduler().config[key], key
 
 
 def test_latents_are_computed_once(tmp_path: Path) -> None:
