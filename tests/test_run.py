@@ -158,7 +158,7 @@ def test_bad_input_that_shows_late_is_named_too(smoke: list[str], tmp_path: Path
 
 
 def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def interrupted(_: object) -> None:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bayesdiff.experiment.run_experiment", interrupted)
@@ -168,7 +168,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_an_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wrong(_: object) -> None:
+    def wrong(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr("bayesdiff.experiment.run_experiment", wrong)
