@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -152,8 +152,8 @@ def kl_divergence(layers: list[BayesianLayer], conf: BnnConf) -> torch.Tensor:
 
 def sigmas(layers: list[BayesianLayer]) -> dict[str, torch.Tensor]:
     """``rho`` of every Bayesian tensor by layer name, for saving; sigmas that are stored directly as the next draw clamps them."""
-    found = {layer.name: (layer.gaussian.rho.detach(), layer.gaussian.direct) for layer in layers}
-    return {name: rho.clamp(min=SMALLEST) if direct else rho for name, (rho, direct) in found.items()}
+    gaussians = {layer.name: layer.gaussian for layer in layers}
+    return {name: (g.rho.clamp(min=SMALLEST) if g.direct else g.rho).detach() for name, g in gaussians.items()}
 
 
 def mean_state(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -162,6 +162,11 @@ def mean_state(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
         if key.endswith(".rho"):
             continue
         yield re.sub(r"parametrizations\.(\w+)\.original$", r"\1", key), value
+
+
+def storable(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Named tensors as a safetensors file takes them: without gradients, on the CPU, contiguous."""
+    return {name: value.detach().cpu().contiguous() for name, value in tensors}
 
 
 @torch.no_grad()

@@ -63,35 +63,34 @@ def save_checkpoint(run: Path, step: int, method: FineTuning, state: Training) -
     """
     from safetensors.torch import save_file
 
-    from bayesdiff.bayes import sigmas
+    from bayesdiff.bayes import sigmas, storable
 
     with staged(step_folder(run / CHECKPOINTS, step)) as part:
         part.mkdir()
         method.export(state.parts, part)
         if state.layers:
-            save_file({k: v.cpu().contiguous() for k, v in sigmas(state.layers).items()}, part / RHO)
+            save_file(storable(sigmas(state.layers).items()), part / RHO)
         _seal(part, step)
     with staged(step_folder(run / RESUME, step)) as part:
         part.mkdir()
         save_file(_moments(state.optimizer), part / "optimizer.safetensors")
         if state.average is not None:  # while the average is shown, its place holds the weights
-            save_file(_numbered(state.average.average), part / "weights.safetensors")
+            numbered = ((f"{index:06d}", value) for index, value in enumerate(state.average.average))
+            save_file(storable(numbered), part / "weights.safetensors")
         write_json(part / "scaler.json", state.scaler.state_dict())
         _seal(part, step)
     for old in steps_in(run / RESUME)[:-1]:
         shutil.rmtree(step_folder(run / RESUME, old))
 
 
-def _numbered(tensors: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {f"{index:06d}": value.detach().cpu().contiguous() for index, value in enumerate(tensors)}
-
-
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """The optimiser's state, flat; plain numbers (8-bit AdamW's step) become tensors."""
     import torch
 
+    from bayesdiff.bayes import storable
+
     state = optimizer.state_dict()["state"]
-    return {f"{i}.{key}": torch.as_tensor(value).cpu().contiguous() for i, entry in state.items() for key, value in entry.items()}
+    return storable((f"{i}.{key}", torch.as_tensor(value)) for i, entry in state.items() for key, value in entry.items())
 
 
 def resumable_step(run: Path) -> int | None:

@@ -62,11 +62,16 @@ def _image_encoder(
     return encode
 
 
-def encoder_folder(name: str, toybox: str) -> Path:
-    """Where a ``toybox`` or ``local-dir:`` encoder lies; for a published name, a folder that does not exist."""
-    from bayesdiff.toybox.weights import WEIGHTS
+def _library_name(name: str, kind: str) -> str:
+    """The name that open_clip and timm understand; the toybox's own encoders are ``local-dir:`` ones."""
+    from bayesdiff.toybox import weights
 
-    return WEIGHTS / toybox if name == "toybox" else Path(name.removeprefix("local-dir:"))
+    return f"local-dir:{weights.CLIP if kind == 'clip' else weights.DINO}" if name == "toybox" else name
+
+
+def encoder_folder(name: str, kind: str) -> Path:
+    """Where a ``toybox`` or ``local-dir:`` encoder (clip or dino) lies; for a published name, a folder that does not exist."""
+    return Path(_library_name(name, kind).removeprefix("local-dir:"))
 
 
 def load_clip(name: str, device: torch.device, batch_size: int = 32, key: str = "metrics.clip") -> tuple[ImageEncoder, TextEncoder]:
@@ -74,10 +79,7 @@ def load_clip(name: str, device: torch.device, batch_size: int = 32, key: str = 
     import open_clip
     import torch
 
-    if name == "toybox":
-        from bayesdiff.toybox.weights import CLIP
-
-        name = f"local-dir:{CLIP}"
+    name = _library_name(name, "clip")
     architecture, _, pretrained = (name, "", "") if name.startswith("local-dir:") else name.partition("/")
     try:
         model, _, _ = open_clip.create_model_and_transforms(architecture, pretrained=pretrained or None)
@@ -101,10 +103,7 @@ def load_dino(name: str, device: torch.device, batch_size: int = 32) -> ImageEnc
     import timm
     from timm.data import resolve_model_data_config
 
-    if name == "toybox":
-        from bayesdiff.toybox.weights import DINO
-
-        name = f"local-dir:{DINO}"
+    name = _library_name(name, "dino")
     try:
         model = timm.create_model(name, pretrained=True, num_classes=0)
     except Exception as error:  # as above; timm's FileNotFoundError has an empty message

@@ -27,12 +27,6 @@ from bayesdiff.record import RunRecord, load_record
 if TYPE_CHECKING:
     from torch import nn
 
-MEANS = {
-    Method.dreambooth: ("unet/diffusion_pytorch_model.safetensors", ""),
-    Method.lora: ("pytorch_lora_weights.safetensors", "unet."),
-    Method.oft: ("unet/adapter_model.safetensors", "base_model.model."),
-}
-"""Where a checkpoint has the U-Net's means, and what stands before their names there."""
 CLASSES = {"unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel", "text_encoder_2": "CLIPTextModelWithProjection"}
 
 
@@ -75,7 +69,14 @@ def _write_bayesian_state(cfg: Config, source: Path, part: Path) -> None:
     from safetensors.torch import load_file, save_file
     from torch.nn.functional import softplus
 
-    file, prefix = MEANS[cfg.method.name]
+    from bayesdiff.methods import dreambooth, lora, oft
+
+    places = {
+        Method.dreambooth: (f"unet/{dreambooth.UNET_FILE}", ""),
+        Method.lora: (lora.FILE, "unet."),
+        Method.oft: (f"unet/{oft.FILE}", oft.PREFIX),
+    }
+    file, prefix = places[cfg.method.name]  # the U-Net's means, and what stands before their names there
     means, state = load_file(source / file), {}
     direct = cfg.bnn.sigma_parametrization is SigmaParametrization.direct
     for name, rho in load_file(source / RHO).items():

@@ -8,7 +8,7 @@ are in ``docs/deviations.md`` and guarded by tests on the meta device.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from torch import nn
@@ -68,11 +68,16 @@ def _by_preset(preset: Preset, time_layers: bool) -> Callable[[str, nn.Module], 
 
 
 def _by_expression(expression: str) -> Callable[[str, nn.Module], bool]:
-    try:
-        pattern = re.compile(expression)
-    except re.error as error:
-        raise UserError(f"bnn.layers={expression!r}: neither a preset ({', '.join(PRESETS)}) nor a regular expression ({error})") from error
+    pattern = _compiled(expression, expression, PRESETS)
     return lambda name, _: bool(pattern.search(name))
+
+
+def _compiled(expression: str, layers: str, presets: Collection[str]) -> re.Pattern[str]:
+    """The expression behind ``bnn.layers``; raises ``UserError`` with the presets where it is none."""
+    try:
+        return re.compile(expression)
+    except re.error as error:
+        raise UserError(f"bnn.layers={layers!r}: neither a preset ({', '.join(presets)}) nor a regular expression ({error})") from error
 
 
 def select_names(names: list[str], layers: str, presets: dict[str, str]) -> list[str]:
@@ -81,10 +86,7 @@ def select_names(names: list[str], layers: str, presets: dict[str, str]) -> list
     Raises:
         UserError: a bad expression, or one that selects nothing.
     """
-    try:
-        pattern = re.compile(presets.get(layers, layers))
-    except re.error as error:
-        raise UserError(f"bnn.layers={layers!r}: neither a preset ({', '.join(presets)}) nor a regular expression ({error})") from error
+    pattern = _compiled(presets.get(layers, layers), layers, presets)
     chosen = [name for name in names if pattern.search(name)]
     if not chosen:
         raise UserError(f"bnn.layers={layers!r}: selects no adapter of this method; presets: {', '.join(presets)}")

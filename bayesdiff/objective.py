@@ -51,12 +51,17 @@ def prediction_target(scheduler: Any, latents: torch.Tensor, noise: torch.Tensor
     raise ValueError(f"prediction_type {kind!r} is not supported")
 
 
+def signal_to_noise(scheduler: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """SNR of every timestep, (T,), and what a squared image error counts in the prediction's own: SNR, for a velocity SNR + 1."""
+    alphas = scheduler.alphas_cumprod
+    snr = alphas / (1 - alphas)
+    return snr, snr + 1 if scheduler.config.prediction_type == "v_prediction" else snr
+
+
 def min_snr_weight(scheduler: Any, timesteps: torch.Tensor, gamma: float) -> torch.Tensor:
     """Loss weight (B,) of min-SNR (arXiv 2303.09556): min(SNR, gamma) / SNR, over SNR + 1 for a velocity."""
-    alphas = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
-    snr = alphas / (1 - alphas)
-    own = snr + 1 if scheduler.config.prediction_type == "v_prediction" else snr
-    return snr.clamp(max=gamma) / own
+    snr, own = signal_to_noise(scheduler)
+    return (snr.clamp(max=gamma) / own).to(timesteps.device)[timesteps]
 
 
 def diffusion_errors(unet: torch.nn.Module, scheduler: Any, batch: Batch, gamma: float | None) -> torch.Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bayesdiff.bayes import load_mean, mean_state
+from bayesdiff.bayes import load_mean, mean_state, storable
 from bayesdiff.config import BnnConf, MethodConf
 from bayesdiff.layers import select_layers
 
@@ -37,8 +37,7 @@ def export(parts: dict[str, nn.Module], folder: Path) -> None:
 def _save_unet(unet: nn.Module, folder: Path) -> None:
     folder.mkdir(parents=True)
     unet.save_config(folder)  # type: ignore[operator]
-    state = {name: value.detach().cpu().contiguous() for name, value in mean_state(unet)}
-    save_file(state, folder / UNET_FILE, metadata={"format": "pt"})
+    save_file(storable(mean_state(unet)), folder / UNET_FILE, metadata={"format": "pt"})
 
 
 def load(parts: dict[str, nn.Module], folder: Path) -> None:

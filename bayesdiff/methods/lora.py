@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from bayesdiff.bayes import copy_tensors, mean_state
+from bayesdiff.bayes import copy_tensors, mean_state, storable
 from bayesdiff.config import BnnConf, MethodConf
 from bayesdiff.layers import select_names
 from bayesdiff.seeds import generator
@@ -64,7 +64,7 @@ def export(parts: dict[str, nn.Module], folder: Path) -> None:
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
     from diffusers.training_utils import _collate_lora_metadata
 
-    layers = {f"{name}_lora_layers": {k: v.detach().cpu().contiguous() for k, v in _adapter(part).items()} for name, part in parts.items()}
+    layers = {f"{name}_lora_layers": storable(_adapter(part).items()) for name, part in parts.items()}
     pipeline = StableDiffusionXLPipeline if "text_encoder_2" in parts else StableDiffusionPipeline
     pipeline.save_lora_weights(folder, **layers, **_collate_lora_metadata(parts))
 

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bayesdiff.bayes import copy_tensors, mean_state
+from bayesdiff.bayes import copy_tensors, mean_state, storable
 from bayesdiff.config import BnnConf, MethodConf
 from bayesdiff.errors import UserError
 from bayesdiff.layers import select_names
@@ -72,7 +72,7 @@ def export(parts: dict[str, nn.Module], folder: Path) -> None:
     """Write ``folder/<part>`` as peft does: ``PeftModel.from_pretrained(unet, folder)`` reads it."""
     for name, part in parts.items():
         part.peft_config["default"].save_pretrained(folder / name)  # type: ignore[index,union-attr]
-        save_file({k: v.detach().cpu().contiguous() for k, v in _adapter(part).items()}, folder / name / FILE, metadata={"format": "pt"})
+        save_file(storable(_adapter(part).items()), folder / name / FILE, metadata={"format": "pt"})
 
 
 def load(parts: dict[str, nn.Module], folder: Path) -> None:

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from bayesdiff.objective import prediction_target
+from bayesdiff.objective import prediction_target, signal_to_noise
 from bayesdiff.toybox.autoencoder import TRAIN_IMAGES, encode_means
 from bayesdiff.toybox.clip import tokenize
 from bayesdiff.toybox.dataset import WorldData, render_world
@@ -93,9 +93,7 @@ def loss_weight(scheduler: DDIMScheduler) -> torch.Tensor:
     weight at high noise, where colour and layout are decided and an epsilon loss hardly looks, and
     the bound of min-SNR (arXiv 2303.09556) at low noise, where this world's grain cannot be predicted.
     """
-    alphas = scheduler.alphas_cumprod
-    snr = alphas / (1 - alphas)
-    own = snr + 1 if scheduler.config.prediction_type == "v_prediction" else snr
+    snr, own = signal_to_noise(scheduler)
     return ((snr + 1).clamp(max=SNR_LIMIT) / own).clamp(max=WEIGHT_LIMIT)
 
 

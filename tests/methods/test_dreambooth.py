@@ -14,17 +14,10 @@ from transformers import CLIPTextModel
 from bayesdiff.bayes import draw_weights, make_bayesian
 from bayesdiff.config import Arm, BnnConf, Method, MethodConf
 from bayesdiff.layers import select_layers
-from bayesdiff.methods import METHODS, dreambooth
+from bayesdiff.methods import dreambooth
 
 CONF = MethodConf(Method.dreambooth, 1e-4)
 BNN = BnnConf(Arm.gaussian)
-
-
-def test_every_method_offers_the_same_names() -> None:
-    assert set(METHODS) == set(Method)
-    for method in METHODS.values():
-        assert all(callable(getattr(method, name)) for name in ("build", "bayesian_targets", "export", "load"))
-        assert 0 < method.SIGMA_SCALE <= 1
 
 
 def test_all_weights_of_all_parts_are_trained() -> None:
@@ -62,16 +55,8 @@ def test_the_export_has_the_files_and_the_configuration_that_diffusers_writes(tm
     assert configs[0] == configs[1]
 
 
-def test_what_was_exported_is_loaded_back_into_all_parts(tmp_path: Path) -> None:
-    parts = {"unet": tiny_unet(), "text_encoder": tiny_text_encoder()}
-    with torch.no_grad():
-        for part in parts.values():
-            for p in part.parameters():
-                p.add_(0.5)
-    dreambooth.export(parts, tmp_path)
-    fresh = {"unet": tiny_unet(), "text_encoder": tiny_text_encoder()}
-    dreambooth.load(fresh, tmp_path)
-    for name, part in parts.items():
-        assert differing(dict(part.state_dict()), dict(fresh[name].state_dict())) == []
+def test_an_exported_text_encoder_loads_as_a_stock_one(tmp_path: Path) -> None:
+    text_encoder = tiny_text_encoder()
+    dreambooth.export({"unet": tiny_unet(), "text_encoder": text_encoder}, tmp_path)
     stock = CLIPTextModel.from_pretrained(tmp_path / "text_encoder")
-    assert differing(dict(stock.state_dict()), dict(parts["text_encoder"].state_dict())) == []
+    assert differing(dict(stock.state_dict()), dict(text_encoder.state_dict())) == []

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tiny import differing, load, tiny_inputs, tiny_text_encoder, tiny_unet
 from torch import nn
 
-from bayesdiff.bayes import draw_weights, make_bayesian, mean_state
+from bayesdiff.bayes import draw_weights, make_bayesian
 from bayesdiff.config import Arm, BnnConf, Method, MethodConf
 from bayesdiff.errors import UserError
 from bayesdiff.methods import lora
@@ -123,15 +123,7 @@ def test_merged_equals_unmerged() -> None:
     torch.testing.assert_close(output(unet), unmerged, rtol=0, atol=1e-5)
 
 
-def test_what_was_exported_is_loaded_back_into_all_parts(tmp_path: Path) -> None:
-    parts, fresh = ({"unet": tiny_unet(), "text_encoder": tiny_text_encoder()} for _ in range(2))
-    trained = lora.build(parts, CONF, 0)
-    assert sum(".lora_" in n for n, _ in parts["text_encoder"].named_parameters()) == 8
-    with torch.no_grad():
-        for p in trained:
-            p.add_(0.5)
-    lora.export(parts, tmp_path)
-    lora.build(fresh, CONF, 1)
-    lora.load(fresh, tmp_path)
-    for name, part in parts.items():
-        assert differing(dict(mean_state(part)), dict(mean_state(fresh[name]))) == []
+def test_a_trained_text_encoder_has_an_adapter_on_its_four_projections() -> None:
+    text_encoder = tiny_text_encoder()
+    lora.build({"unet": tiny_unet(), "text_encoder": text_encoder}, CONF, 0)
+    assert sum(".lora_" in n for n, _ in text_encoder.named_parameters()) == 8
