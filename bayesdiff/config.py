@@ -108,6 +108,11 @@ class Fidelity(str, Enum):
     clip_t = "clip_t"
 
 
+class StopAfter(str, Enum):
+    never = "never"
+    recovered = "recovered"
+
+
 class Scheduler(str, Enum):
     model = "model"
     ddim = "ddim"
@@ -265,6 +270,12 @@ class DetectorConf:
     """The curve the verdict is about."""
     alpha: float = 0.05
     min_depth: float = 0.03
+    checkpoint_noise: float | None = None
+    """Noise that moves all images of a checkpoint together, where it was measured; null reads it off the curve."""
+    sampled_prompts: bool = False
+    """Whether prompts are a sample of all prompts too (then they are what varies), or the ones one cares about."""
+    stop_after: StopAfter = StopAfter.never
+    """``recovered`` ends training at the first checkpoint behind a stage that is flagged."""
 
 
 @dataclass
@@ -349,6 +360,8 @@ def _check_ranges(cfg: Config) -> None:
     for key, optional in {"method.alpha": cfg.method.alpha, "training.min_snr_gamma": cfg.training.min_snr_gamma}.items():
         if optional is not None and not 0 < optional < math.inf:
             raise UserError(f"{key}={optional}: must be greater than 0 and finite, or null")
+    if cfg.detector.checkpoint_noise is not None and not 0 <= cfg.detector.checkpoint_noise < math.inf:
+        raise UserError(f"detector.checkpoint_noise={cfg.detector.checkpoint_noise}: must not be negative and must be finite, or null")
     for key, share in {"bnn.ema_decay": cfg.bnn.ema_decay, "bnn.dropout": cfg.bnn.dropout}.items():
         if not 0 <= share < 1:
             raise UserError(f"{key}={share}: must be at least 0 and below 1")

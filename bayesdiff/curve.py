@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bayesdiff.scores import METRICS
 
 SCORES = "scores.csv"
+SIMILARITIES = ("dino", "clip_i", "clip_t")
 
 
 def read_scores(run: Path) -> pd.DataFrame:
@@ -38,3 +39,15 @@ def score_matrix(scores: pd.DataFrame, metric: str) -> tuple[list[int], NDArray[
     """Steps (T,) and scores (T, images) of one metric, columns paired by (prompt, image)."""
     wide = per_image(scores)[metric].unstack(["prompt", "image"]).sort_index()
     return [int(s) for s in wide.index], wide.to_numpy(dtype=np.float64)
+
+
+def score_columns(scores: pd.DataFrame) -> tuple[list[int], dict[str, NDArray[np.float64]]]:
+    """Steps (T,) and the (T, images) matrix of every metric that all images have.
+
+    A metric that some images lack (diversity, for a prompt's only image) is left out; the three
+    similarities stay, whose gaps are divergence.
+    """
+    measured = set(scores["metric"])
+    found = {name: score_matrix(scores, name) for name in METRICS if name in measured}
+    whole = {name: matrix for name, (_, matrix) in found.items() if name in SIMILARITIES or np.isfinite(matrix).all()}
+    return found[SIMILARITIES[0]][0], whole

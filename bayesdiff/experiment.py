@@ -15,11 +15,13 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from bayesdiff.checkpoint import finish, restore, resumable_step, retain, save_checkpoint
-from bayesdiff.config import Config, arm_name, as_dict, run_key, run_name
-from bayesdiff.corruption import CorruptionVerdict, detect_corruption
-from bayesdiff.curve import SCORES, curve_table, read_scores, score_matrix
+from bayesdiff.config import Config, StopAfter, arm_name, as_dict, run_key, run_name
+from bayesdiff.corruption import CorruptionVerdict
+from bayesdiff.curve import SCORES, curve_table, read_scores, score_columns
+from bayesdiff.diagnosis import diagnose
 from bayesdiff.errors import UserError
 from bayesdiff.files import fingerprint, staged, sweep_partial, write_text
+from bayesdiff.monitor import may_stop, warning
 from bayesdiff.progress import Display, display, print_curve
 from bayesdiff.prompts import Prompt, evaluation_prompts, fill
 from bayesdiff.record import RunRecord, environment, load_record, phase
@@ -27,6 +29,8 @@ from bayesdiff.subject import Subject, load_subject
 from bayesdiff.tracker import Tracker
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from bayesdiff.encoders import Encoders
     from bayesdiff.loop import Training
     from bayesdiff.scores import References
@@ -128,7 +132,7 @@ def _load(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompt
     from bayesdiff.loop import prepare
     from bayesdiff.pipeline import check_limits, check_precision, choose_device, load_pipeline, use_sampler
     from bayesdiff.prior import class_images
-    from bayesdiff.scores import embed_references, real_to_real
+    from bayesdiff.scores import embed_references
 
     device = choose_device(cfg.device)
     _check_same_device(folder, record, str(device))
@@ -151,7 +155,7 @@ def _load(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompt
         "photos": [{"name": p.name, "sha256": p.digest} for p in subject.photos],
     }  # fmt: skip
     record.bayesian = _converted(training)
-    record.real_to_real_dino = real_to_real(references.dino)
+    record.real_to_real = _ceilings(encoders, references, [photo.image for photo in subject.others])
     return Bench(cfg, folder, record, subject, prompts, training, encoders, references)
 
 
@@ -203,6 +207,9 @@ def _walk(bench: Bench, start: int, scores: pd.DataFrame, tracker: Tracker, show
     for step in cfg.schedule.checkpoints:
         if step < start or step in set(scores["step"]):
             continue
+        if cfg.detector.stop_after is StopAfter.recovered and len(scores) and may_stop(_verdict(cfg, record, scores)):
+            record.message = f"stopped at step {at}: recovered (detector.stop_after)"
+            return scores
         if step > at:
             try:
                 with phase(record, "train"):
@@ -243,7 +250,9 @@ def _checkpoint(bench: Bench, step: int, scores: pd.DataFrame, tracker: Tracker,
     row = {str(k): float(v) for k, v in curve[curve["step"] == step].iloc[0].items() if k != "step"}
     show.checkpoint(step, row)
     tracker.checkpoint(step, row, images_folder(folder, step))
-    retain(folder, cfg.schedule.keep, _verdict(cfg, scores).best_step)
+    verdict = _verdict(cfg, record, scores)
+    show.warn(step, warning(verdict))
+    retain(folder, cfg.schedule.keep, verdict.best_step)
     record.save(folder)
     return scores
 
@@ -269,9 +278,25 @@ def _sample_draws(bench: Bench, step: int, show: Display) -> None:
     _write_csv(bench.folder / DRAWS, pd.concat(tables, ignore_index=True))
 
 
-def _verdict(cfg: Config, scores: pd.DataFrame) -> CorruptionVerdict:
-    steps, matrix = score_matrix(scores, cfg.detector.metric.value)
-    return detect_corruption(steps, matrix, alpha=cfg.detector.alpha, min_depth=cfg.detector.min_depth, seed=cfg.seed)
+def _verdict(cfg: Config, record: RunRecord, scores: pd.DataFrame) -> CorruptionVerdict:
+    steps, columns = score_columns(scores)
+    asked, metric = cfg.detector, cfg.detector.metric.value
+    prompts = sorted({(p, i) for p, i in zip(scores["prompt"], scores["image"], strict=True)}) if asked.sampled_prompts else None
+    return diagnose(
+        steps, columns, metric, ceiling=record.real_to_real.get(metric), alpha=asked.alpha, min_depth=asked.min_depth, seed=cfg.seed,
+        groups=None if prompts is None else [prompt for prompt, _ in prompts], checkpoint_noise=asked.checkpoint_noise,
+    )  # fmt: skip
+
+
+def _ceilings(encoders: Encoders, references: References, others: list[Image.Image]) -> dict[str, float]:
+    """Similarity of the training images to every other photograph of the subject, by metric; empty for one photograph."""
+    from bayesdiff.scores import real_to_real
+
+    found = {
+        "dino": real_to_real(references.dino, encoders.dino(others) if others else references.dino[:0]),
+        "clip_i": real_to_real(references.clip, encoders.clip_image(others) if others else references.clip[:0]),
+    }
+    return {name: round(value, 4) for name, value in found.items() if value is not None}
 
 
 def _conclude(bench: Bench, scores: pd.DataFrame, tracker: Tracker) -> None:
@@ -280,7 +305,7 @@ def _conclude(bench: Bench, scores: pd.DataFrame, tracker: Tracker) -> None:
 
     cfg, folder, record = bench.cfg, bench.folder, bench.record
     if len(scores):
-        verdict, curve = _verdict(cfg, scores), curve_table(scores)
+        verdict, curve = _verdict(cfg, record, scores), curve_table(scores)
         _write_csv(folder / CURVE, curve)  # again: a run killed between the two tables would lack the last row
         title = f"{bench.subject.name}, {len(bench.subject.photos)} image(s), {cfg.method.name.value}, {arm_name(vars(cfg.bnn))}"
         with phase(record, "plot"):

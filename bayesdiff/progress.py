@@ -44,6 +44,11 @@ class Display:
         line = f"step {step:>5}  dino {row['dino']:.3f}  clip_i {row['clip_i']:.3f}  clip_t {row['clip_t']:.3f}  hf {row['hf_energy']:.3f}"
         (self.bar.console if self.bar is not None else self.console).print(line, highlight=False)
 
+    def warn(self, step: int, text: str) -> None:
+        """Say what the running verdict warns of, if anything."""
+        if text:
+            (self.bar.console if self.bar is not None else self.console).print(f"step {step:>5}  ! {text}", style="yellow", highlight=False)
+
 
 @contextmanager
 def display(total_steps: int, start: int) -> Iterator[Display]:

@@ -36,7 +36,8 @@ class RunRecord:
     """Fingerprints of the local folders that model and encoders came from; empty for the hub's."""
     bayesian: dict[str, Any] = field(default_factory=dict)
     """How many layers and weights are Gaussian, and their share of the U-Net."""
-    real_to_real_dino: float | None = None
+    real_to_real: dict[str, float] = field(default_factory=dict)
+    """Similarity of the training images to other photographs of the subject, by metric: above it, samples are copies."""
     verdict: dict[str, Any] | None = None
     message: str = ""
     seconds: dict[str, float] = field(default_factory=dict)

@@ -110,10 +110,14 @@ def score_samples(samples: list[Sample], step: int, encoders: Encoders, referenc
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def real_to_real(features: torch.Tensor) -> float | None:
-    """Mean cosine between different photographs of the subject: above it, samples are copies."""
-    count = len(features)
-    if count < 2:
+def real_to_real(references: torch.Tensor, others: torch.Tensor) -> float | None:
+    """Mean cosine of each training image (R, D) with every other photograph of the subject, trained on or not (N, D).
+
+    Samples above it are closer to the training images than another photograph of the same subject is:
+    copies. None where there is but one photograph.
+    """
+    pairs = len(references) * (len(references) + len(others) - 1)
+    if pairs == 0:
         return None
-    similarity = features @ features.T
-    return float((similarity.sum() - similarity.trace()) / (count * (count - 1)))
+    similarity = references @ torch.cat([references, others]).T
+    return float((similarity.sum() - similarity.trace()) / pairs)

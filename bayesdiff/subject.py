@@ -36,12 +36,13 @@ class Photo:
 
 @dataclass(frozen=True)
 class Subject:
-    """Photographs and words of one subject; ``photos`` are the chosen shots."""
+    """Photographs and words of one subject; ``photos`` are the chosen shots, ``others`` those not trained on."""
 
     name: str
     class_noun: str
     identifier: str
     photos: tuple[Photo, ...]
+    others: tuple[Photo, ...] = ()
 
 
 def square(image: Image.Image, side: int) -> Image.Image:
@@ -136,4 +137,6 @@ def load_subject(conf: DataConf, shots: int | None, seed: int, resolution: int) 
     noun = conf.class_noun or known
     if not noun:
         raise UserError(f"data.subject={conf.subject}: its class is not known; add data.class_noun=… to the command")
-    return Subject(conf.subject, noun, conf.identifier, choose_shots(photos, shots, seed))
+    chosen = choose_shots(photos, shots, seed)
+    names = {photo.name for photo in chosen}
+    return Subject(conf.subject, noun, conf.identifier, chosen, tuple(photo for photo in photos if photo.name not in names))

@@ -181,9 +181,14 @@ def test_energy_is_that_of_the_autoencoder_s_texture_term() -> None:
 
 def test_real_to_real_is_the_mean_over_different_pairs() -> None:
     features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
-    assert real_to_real(features) == pytest.approx((1 + 0 + 0.6 + 0 + 0.6 + 0.8) / 6)
+    assert real_to_real(features, features[:0]) == pytest.approx((1 + 0 + 0.6 + 0 + 0.6 + 0.8) / 6)
 
 
-@pytest.mark.parametrize("count", [0, 1])
-def test_one_photo_alone_has_no_real_to_real(count: int) -> None:
-    assert real_to_real(torch.ones(count, 3)) is None
+def test_photos_that_are_not_trained_on_count_for_the_ceiling() -> None:
+    features = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
+    assert real_to_real(features[:1], features[1:]) == pytest.approx((1 + 0 + 0.6) / 3)
+    assert real_to_real(features[:2], features[2:]) == pytest.approx((1 + 0 + 0.6) / 3)
+
+
+def test_one_photo_alone_has_no_real_to_real() -> None:
+    assert real_to_real(torch.ones(1, 3), torch.ones(0, 3)) is None

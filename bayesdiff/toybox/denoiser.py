@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=RECIPE.steps)
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--seed", type=int, default=RECIPE.seed, help="a continued training wants a seed it has not seen")
-    parser.add_argument("--cosine", action="store_true", help="let the learning rate fall to 2 % (for the last stretch)")
+    parser.add_argument("--cosine", action="store_true", help="let the learning rate fall to 2 %% (for the last stretch)")
     parser.add_argument("--from", dest="start", type=Path, help="pipeline folder to start from instead of nothing")
     parser.add_argument("--output", type=Path, default=PIPELINE, help="pipeline folder to write")
     parser.add_argument("--name", default="denoiser", help="name of the resume file and log")

@@ -1,0 +1,104 @@
+"""The noise of a curve over checkpoints, from the two places it comes from.
+
+*Between images*: another set of images would have given another mean. Scores of (checkpoints, images)
+tell: what an image deviates by after its own level is taken out.
+
+*Between checkpoints*: one weight update moves all images together, and no resampling of images shows
+it. Several runs tell; otherwise the curve's own roughness does, which a few real corners do not move
+much (the largest bends are left out), and which is uncertain itself. Draws of the noise carry that uncertainty: a roughness
+r is seen where noise of size sigma has roughness sigma * r1, so sigma is drawn as r / r1 with r1 from
+the same noise (the fiducial argument; exact for white noise around a line).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+CHECKPOINT_CORRELATION = 0.3
+"""Assumed between neighbouring checkpoints; see ``results/detector``."""
+KEPT = 0.8
+"""Share of the second differences, from the smallest, that roughness is taken from."""
+_KEPT_MOMENT = 0.43775
+"""Mean of the squares of a standard normal variable within its central 80 %."""
+
+
+def roughness(curves: Array) -> Array:
+    """Standard deviation of white noise with second differences like these, (…, T) to (…); lines have none.
+
+    The largest fifth is left out: a few real corners (rise, onset, recovery) are no noise.
+    """
+    bends = np.sort(np.diff(curves, 2) ** 2, axis=-1)
+    kept = bends[..., : max(2, round(KEPT * bends.shape[-1]))]
+    return np.sqrt(kept.mean(-1) / (6 * _KEPT_MOMENT))
+
+
+def correlated(white: Array, rho: float) -> Array:
+    """Stationary noise of unit variance with correlation ``rho`` between neighbours, from white noise (…, T)."""
+    noise = white.copy()
+    for t in range(1, noise.shape[-1] if rho else 0):
+        noise[..., t] = rho * noise[..., t - 1] + np.sqrt(1 - rho**2) * white[..., t]
+    return noise
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How uncertain every checkpoint's mean is."""
+
+    images: Array
+    """(T,) standard error of the mean from images (or runs); 0 where there is but one."""
+    freedom: int
+    """Degrees of freedom of ``images``; 0 where there is but one image."""
+    rough: float
+    """Roughness of the mean curve."""
+    checkpoint: float | None
+    """Noise between checkpoints where it is known (0 for several runs, whose scatter has it); None to use ``rough``."""
+    rho: float
+    """Correlation of neighbouring checkpoints that draws have."""
+
+    def size(self) -> Array:
+        """(T,) standard deviation of one checkpoint's mean, the best single guess."""
+        return np.sqrt(self.images**2 + self.between() ** 2)
+
+    def between(self) -> float:
+        """Standard deviation of the noise between checkpoints."""
+        if self.checkpoint is not None:
+            return self.checkpoint
+        return float(np.sqrt(max(self.rough**2 - float((self.images**2).mean()), 0.0)))
+
+    def draw(self, rng: np.random.Generator, count: int) -> Array:
+        """Deviations of the mean curve, (count, T)."""
+        of_images = np.tile(self.images, (count, 1)) * rng.standard_normal((count, len(self.images)))
+        if self.freedom:
+            of_images *= np.sqrt(self.freedom / rng.chisquare(self.freedom, count))[:, None]
+        unit = correlated(rng.standard_normal(of_images.shape), self.rho)
+        if self.checkpoint is not None:
+            return of_images + self.checkpoint * unit
+        left = np.maximum(self.rough**2 - roughness(of_images) ** 2, 0.0)
+        return of_images + np.sqrt(left)[:, None] / np.maximum(roughness(unit), 1e-12)[:, None] * unit
+
+
+def measure_noise(scores: Array, *, runs: bool = False, checkpoint: float | None = None, rho: float = 0.0) -> Noise:
+    """Noise of the mean over columns.
+
+    Args:
+        scores: (T, images), columns paired over checkpoints; one column is a bare curve.
+        runs: the columns are means of runs, so that their scatter has the noise between checkpoints too.
+        checkpoint: the noise between checkpoints where it was measured elsewhere.
+    """
+    count, images = scores.shape
+    rough = float(roughness(scores.mean(1))) if count > 2 else 0.0
+    if images == 1:
+        return Noise(np.zeros(count), 0, rough, checkpoint, rho)
+    residual = scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
+    freedom = (count - 1) * (images - 1)
+    pooled = float((residual**2).sum()) / freedom
+    own = (residual**2).sum(1) / (images - 1) * count / (count - 1)
+    share = (images - 1) / (images - 1 + 10)
+    variance = (share * own + (1 - share) * pooled) / images
+    return Noise(np.sqrt(variance), freedom, rough, 0.0 if runs and checkpoint is None else checkpoint, rho)

@@ -1,0 +1,214 @@
+"""Differences between arms that one can trust: a paired hierarchical bootstrap, Holm's correction, power.
+
+Arrays are always ``(runs, subjects, steps, images)``: runs are seeds, images are ordered prompts ⊃
+images. Two arrays are paired entry by entry (same seed, subject, checkpoint, prompt and sampling seed),
+so that what pairs share cancels before anything is resampled.
+
+Resampled are subjects, seeds within a subject, prompts within a seed, images within a prompt, each
+level from what the level above drew (Field and Welsh 2007). The two outer levels are drawn one by one;
+the mean over prompts and images is drawn from the normal distribution whose variance is exactly that of
+the nested resampling, which is what makes ten thousand resamples a matter of a second. Deviations of a
+level with n members are widened by sqrt(n / (n - 1)), without which a bootstrap of few members is too
+narrow; percentiles are expanded from the normal to the t distribution over (subjects x seeds - 1)
+degrees of freedom, for the same reason (Hesterberg 2015). A level with one member cannot be resampled,
+and the result says which levels were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesdiff.seeds import derive
+
+Array = NDArray[np.float64]
+LEVELS = ("subjects", "seeds", "prompts", "images")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean paired difference at every step, with its interval; all arrays are (steps,)."""
+
+    mean: Array
+    low: Array
+    high: Array
+    p_value: Array
+    """Two-sided, of no difference."""
+    std_error: Array
+    levels: tuple[str, ...]
+    """What varied over resamples."""
+    resamples: int
+
+
+def aggregate_as_paper(scores: ArrayLike) -> tuple[Array, Array]:
+    """As the paper prints: the mean over subjects and images for every seed, then mean and standard deviation over seeds.
+
+    Args:
+        scores: (runs, subjects, steps, images).
+
+    Returns:
+        Mean and standard deviation over seeds (ddof 1; nan for one seed), (steps,) each. The deviation says
+        how much another seed would change the mean of these very subjects and prompts, nothing about others.
+    """
+    of_seeds = _four(scores).mean(3).mean(1)
+    spread = of_seeds.std(0, ddof=1) if len(of_seeds) > 1 else np.full(of_seeds.shape[1], np.nan)
+    return of_seeds.mean(0), spread
+
+
+def aggregate_hierarchically(
+    scores: ArrayLike, *, prompts: ArrayLike | None = None, resamples: int = 10_000, seed: int = 0, level: float = 0.95
+) -> Difference:
+    """Mean of one arm with the interval that all levels of resampling give; ``p_value`` is against zero."""
+    values = _four(scores)
+    return paired_difference(values, np.zeros_like(values), prompts=prompts, resamples=resamples, seed=seed, level=level)
+
+
+def paired_difference(
+    on: ArrayLike, off: ArrayLike, *, prompts: ArrayLike | None = None, resamples: int = 10_000, seed: int = 0, level: float = 0.95
+) -> Difference:
+    """Paired hierarchical bootstrap of ``on - off``.
+
+    Args:
+        on, off: (runs, subjects, steps, images), paired entry by entry.
+        prompts: (images,) prompt of each image; None takes every image as a prompt of its own.
+        resamples: bootstrap draws; the smallest p-value is 2 / (resamples + 1).
+        seed: of the resampling. The order of seeds, subjects or images does not matter.
+        level: of the interval (percentiles of the resampled means).
+
+    Raises:
+        ValueError: shapes that differ, are not four-dimensional or empty, or values that are not finite.
+    """
+    difference = _four(on) - _four(off, like=np.shape(on))
+    runs, subjects, _, images = difference.shape
+    labels = np.arange(images) if prompts is None else np.asarray(prompts)
+    if labels.shape != (images,):
+        raise ValueError(f"prompts of shape {labels.shape} do not match {images} images: give one prompt an image")
+    rng = np.random.default_rng(derive(seed, "hierarchical bootstrap"))
+    cells, error = _canonical(difference.mean(3), _inner_error(difference, labels))
+    centre = difference.mean((0, 1, 3))
+    drawn = centre + _expansion(runs * subjects, level) * (_resample(cells, error, rng, resamples) - centre)
+    tail = (1 - level) / 2
+    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+    sides = np.minimum((drawn <= 0).sum(0), (drawn >= 0).sum(0))
+    p = np.minimum(2 * (1 + sides) / (resamples + 1), 1.0)
+    counts = (subjects, runs, len(np.unique(labels)), images // max(len(np.unique(labels)), 1))
+    varied = tuple(name for name, count in zip(LEVELS, counts, strict=True) if count > 1)
+    return Difference(centre, low, high, p, drawn.std(0), varied, resamples)
+
+
+def _four(scores: ArrayLike, like: tuple[int, ...] | None = None) -> Array:
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 4 or 0 in values.shape:
+        raise ValueError(f"scores of shape {values.shape}: give (runs, subjects, steps, images)")
+    if like is not None and values.shape != tuple(like):
+        raise ValueError(f"arms of shapes {tuple(like)} and {values.shape} are not paired")
+    if not np.isfinite(values).all():
+        raise ValueError("scores must be finite: leave runs that diverged out by name, and say so")
+    return values
+
+
+def _inner_error(difference: Array, labels: NDArray[np.generic]) -> Array:
+    """Standard deviation of a cell's mean under resampling of prompts and of images within them, (runs, subjects, steps)."""
+    names, where = np.unique(labels, return_inverse=True)
+    groups = [difference[..., where == g] for g in range(len(names))]
+    weights = np.array([group.shape[-1] for group in groups]) / difference.shape[-1]
+    means = np.stack([group.mean(-1) for group in groups], -1)
+    within = np.stack([_variance(group) / group.shape[-1] for group in groups], -1)
+    between = _variance(means * weights * len(names)) / len(names)
+    return np.sqrt(between + (within * weights**2).sum(-1))
+
+
+def _variance(values: Array) -> Array:
+    """Unbiased variance over the last axis; 0 for a single value."""
+    return values.var(-1, ddof=1) if values.shape[-1] > 1 else np.zeros(values.shape[:-1])
+
+
+def _canonical(cells: Array, error: Array) -> tuple[Array, Array]:
+    """Seeds and subjects in an order that depends on their values alone, not on the order they were given in."""
+    for subject in range(cells.shape[1]):
+        order = np.lexsort(np.concatenate([error[:, subject], cells[:, subject]], -1).T[::-1])
+        cells[:, subject], error[:, subject] = cells[order, subject], error[order, subject]
+    rows = np.concatenate([cells, error], -1).transpose(1, 0, 2).reshape(cells.shape[1], -1)
+    order = np.lexsort(rows.T[::-1])
+    return cells[:, order], error[:, order]
+
+
+def _widened(drawn: Array, centre: Array, count: int) -> Array:
+    """Deviations of a level's draws, corrected for the members that a resample of ``count`` repeats."""
+    return centre + (drawn - centre) * np.sqrt(count / (count - 1)) if count > 1 else drawn
+
+
+def _expansion(cells: int, level: float) -> float:
+    """Factor from the normal to the t distribution's quantile; 1 where there is but one (subject, seed)."""
+    from scipy.stats import norm, t
+
+    tail = (1 + level) / 2
+    return float(t.ppf(tail, cells - 1) / norm.ppf(tail)) if cells > 1 else 1.0
+
+
+def _resample(cells: Array, error: Array, rng: np.random.Generator, resamples: int) -> Array:
+    """Means of resampled subjects ⊃ seeds ⊃ (prompts ⊃ images), (resamples, steps)."""
+    runs, subjects, steps = cells.shape
+    drawn = np.empty((resamples, steps))
+    of_subjects = cells.mean(0)
+    block = max(1, 2_000_000 // (runs * subjects * steps))
+    for start in range(0, resamples, block):
+        count = min(block, resamples - start)
+        s = rng.integers(subjects, size=(count, subjects))
+        r = rng.integers(runs, size=(count, subjects, runs))
+        picked = s[..., None]
+        values = cells[r, picked] + error[r, picked] * rng.standard_normal((count, subjects, runs, 1))
+        centre = of_subjects[s]
+        inner = _widened(values.mean(2), centre, runs) if runs > 1 else values.mean(2)
+        drawn[start : start + count] = _widened(centre.mean(1), of_subjects.mean(0), subjects) + (inner - centre).mean(1)
+    return drawn
+
+
+def holm(p_values: ArrayLike) -> Array:
+    """Holm's step-down correction of a table's p-values, in the order given; nan stays nan and does not count."""
+    p = np.asarray(p_values, dtype=np.float64)
+    corrected = np.full(p.shape, np.nan)
+    known = np.flatnonzero(np.isfinite(p))
+    order = known[np.argsort(p.flat[known], kind="stable")]
+    factors = np.arange(len(order), 0, -1)
+    corrected.flat[order] = np.minimum(np.maximum.accumulate(factors * p.flat[order]), 1.0)
+    return corrected
+
+
+def power(effect: float, std_error: float, *, alpha: float = 0.05) -> float:
+    """Chance that a two-sided test finds ``effect`` when its estimate has this standard error (normal approximation)."""
+    from scipy.stats import norm
+
+    if std_error == 0:
+        return 1.0 if effect else alpha
+    shift, limit = abs(effect) / std_error, norm.ppf(1 - alpha / 2)
+    return float(norm.sf(limit - shift) + norm.cdf(-limit - shift))
+
+
+def seeds_needed(effect: float, std_over_seeds: float, *, power: float = 0.8, alpha: float = 0.05) -> int:
+    """Seeds that find a paired difference of this size (two-sided t-test).
+
+    Args:
+        std_over_seeds: standard deviation over seeds of the difference's mean over subjects and images.
+
+    Raises:
+        ValueError: no effect, which no number of seeds finds.
+    """
+    from scipy.stats import nct, t
+
+    if effect == 0:
+        raise ValueError("an effect of 0 is found by no number of seeds")
+    if std_over_seeds == 0:
+        return 2
+    ratio = abs(effect) / std_over_seeds
+    count = 2
+    while count < 100_000:
+        limit, shift = t.ppf(1 - alpha / 2, count - 1), ratio * np.sqrt(count)
+        reached = nct.sf(limit, count - 1, shift)
+        if reached >= power:
+            return count
+        count = max(count + 1, ceil(count * 1.02))
+    return count

@@ -1,0 +1,194 @@
+"""Statistics of differences, checked as statistics: coverage, error rates, closed forms."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from bayesdiff.stats import aggregate_as_paper, aggregate_hierarchically, holm, paired_difference, power, seeds_needed
+
+PROMPTS = np.repeat(np.arange(4), 4)
+
+
+def arms(seed: int, effect: float = 0.0, runs: int = 3, subjects: int = 6, noise: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
+    """Two arms (runs, subjects, 2, 16) that share levels, with an effect that varies over subjects, seeds and prompts."""
+    rng = np.random.default_rng((seed, 11))
+    shared = rng.standard_normal((runs, subjects, 1, 16))
+    varied = (
+        0.05 * rng.standard_normal((1, subjects, 1, 1))
+        + 0.05 * rng.standard_normal((runs, subjects, 1, 1))
+        + 0.05 * rng.standard_normal((runs, subjects, 1, 4))[..., PROMPTS]
+        + noise * rng.standard_normal((runs, subjects, 2, 16))
+    )
+    return shared + effect + varied, np.broadcast_to(shared, (runs, subjects, 2, 16)).copy()
+
+
+def test_what_pairs_share_cancels() -> None:
+    on, off = arms(0, effect=0.2)
+    result = paired_difference(on, off, prompts=PROMPTS)
+    assert result.mean == pytest.approx((on - off).mean((0, 1, 3)))
+    assert (result.high - result.low < 0.25).all()
+    assert (result.low > 0).all()
+    assert (result.p_value < 0.01).all()
+
+
+def test_the_interval_holds_the_difference() -> None:
+    """Nested resampling counts noise at every level, so that the interval is a little wide rather than narrow."""
+    held = []
+    for seed in range(200):
+        result = paired_difference(*arms(seed, effect=0.1), prompts=PROMPTS, resamples=500, seed=seed)
+        held.append(result.low[0] <= 0.1 <= result.high[0])
+    assert 0.91 <= np.mean(held) <= 1.0
+
+
+@pytest.mark.parametrize(("runs", "subjects"), [(3, 1), (2, 3), (5, 1)])
+def test_few_seeds_and_subjects_do_not_make_it_too_sure(runs: int, subjects: int) -> None:
+    wrong = [
+        paired_difference(*arms(s, runs=runs, subjects=subjects), prompts=PROMPTS, resamples=500, seed=s).p_value[0] <= 0.05
+        for s in range(200)
+    ]
+    if subjects == 1:  # its own deviation from other subjects is invisible: take it out of the question
+        wrong = []
+        for s in range(200):
+            rng = np.random.default_rng(s)
+            on = 0.05 * rng.standard_normal((runs, 1, 1, 1)) + 0.02 * rng.standard_normal((runs, 1, 1, 16))
+            wrong.append(paired_difference(on, np.zeros_like(on), prompts=PROMPTS, resamples=500, seed=s).p_value[0] <= 0.05)
+    assert np.mean(wrong) <= 0.1
+
+
+def test_an_effect_is_found_at_about_the_power_that_was_computed() -> None:
+    results = [paired_difference(*arms(s, effect=0.1), prompts=PROMPTS, resamples=500, seed=s) for s in range(100)]
+    found = np.mean([r.p_value[0] <= 0.05 for r in results])
+    expected = power(0.1, float(np.mean([r.std_error[0] for r in results])))
+    assert found == pytest.approx(expected, abs=0.15)
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    on, off = arms(1, effect=0.05)
+    first = paired_difference(on, off, prompts=PROMPTS)
+    rng = np.random.default_rng(0)
+    subjects, images = rng.permutation(6), rng.permutation(16)
+    on, off = on[:, subjects][..., images], off[:, subjects][..., images]
+    for subject in range(6):
+        seeds = rng.permutation(3)
+        on[:, subject], off[:, subject] = on[seeds, subject], off[seeds, subject]
+    again = paired_difference(on, off, prompts=PROMPTS[images])
+    for name in ("mean", "low", "high", "p_value", "std_error"):
+        assert getattr(again, name) == pytest.approx(getattr(first, name), abs=1e-12)
+
+
+def test_the_result_is_a_function_of_data_and_seed() -> None:
+    on, off = arms(2)
+    first, again, other = (paired_difference(on, off, seed=s, resamples=500) for s in (0, 0, 1))
+    assert np.array_equal(first.low, again.low)
+    assert not np.array_equal(first.low, other.low)
+    before = arms(2)
+    assert np.array_equal(on, before[0])
+    assert np.array_equal(off, before[1])
+
+
+def test_swapped_arms_have_the_opposite_difference() -> None:
+    on, off = arms(3, effect=0.05)
+    here, there = paired_difference(on, off), paired_difference(off, on)
+    assert there.mean == pytest.approx(-here.mean)
+    assert there.low == pytest.approx(-here.high, abs=0.01)
+
+
+def test_arms_that_are_equal_do_not_differ() -> None:
+    on, _ = arms(4)
+    result = paired_difference(on, on)
+    assert not result.mean.any()
+    assert (result.p_value == 1).all()
+    assert (result.low == 0).all()
+
+
+def test_levels_with_one_member_are_not_said_to_vary() -> None:
+    on, off = arms(5)
+    assert paired_difference(on, off, prompts=PROMPTS).levels == ("subjects", "seeds", "prompts", "images")
+    assert paired_difference(on[:1], off[:1]).levels == ("subjects", "prompts")
+    assert paired_difference(on[:, :1], off[:, :1], prompts=np.zeros(16)).levels == ("seeds", "images")
+
+
+def test_ten_thousand_resamples_of_a_large_table_take_less_than_two_seconds() -> None:
+    rng = np.random.default_rng(0)
+    on, off = rng.random((5, 30, 1, 100)), rng.random((5, 30, 1, 100))
+    start = time.perf_counter()
+    paired_difference(on, off, prompts=np.repeat(np.arange(25), 4))
+    assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize(
+    ("on", "off", "message"),
+    [
+        (np.zeros((2, 3, 4)), np.zeros((2, 3, 4)), r"give \(runs, subjects, steps, images\)"),
+        (np.zeros((2, 3, 1, 4)), np.zeros((2, 3, 1, 5)), "not paired"),
+        (np.full((1, 1, 1, 2), np.nan), np.zeros((1, 1, 1, 2)), "finite"),
+        (np.zeros((0, 1, 1, 1)), np.zeros((0, 1, 1, 1)), "give"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(on: np.ndarray, off: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        paired_difference(on, off)
+
+
+def test_prompts_that_do_not_match_are_refused() -> None:
+    with pytest.raises(ValueError, match="one prompt an image"):
+        paired_difference(*arms(0), prompts=[0, 1])
+
+
+def test_the_paper_s_deviation_is_over_seeds_of_the_mean_over_classes() -> None:
+    scores = np.arange(24.0).reshape(2, 3, 1, 4)
+    mean, spread = aggregate_as_paper(scores)
+    assert mean == pytest.approx([11.5])
+    assert spread == pytest.approx([np.std([5.5, 17.5], ddof=1)])
+    assert np.isnan(aggregate_as_paper(scores[:1])[1]).all()
+
+
+def test_one_arm_s_interval_is_wider_than_its_deviation_over_seeds() -> None:
+    """Subjects differ more than seeds, which the paper's number does not show."""
+    rng = np.random.default_rng(0)
+    scores = 0.6 + 0.1 * rng.standard_normal((1, 8, 1, 1)) + 0.01 * rng.standard_normal((5, 8, 1, 16))
+    result = aggregate_hierarchically(scores)
+    assert result.mean == pytest.approx(scores.mean((0, 1, 3)))
+    assert result.high[0] - result.low[0] > 4 * aggregate_as_paper(scores)[1][0]
+
+
+def test_holm_is_the_step_down_of_the_textbook() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]).size == 0
+
+
+def test_a_cell_that_is_missing_costs_the_others_nothing() -> None:
+    corrected = holm([0.01, np.nan, 0.04])
+    assert corrected[[0, 2]] == pytest.approx([0.02, 0.04])
+    assert np.isnan(corrected[1])
+
+
+def test_holm_keeps_the_family_wise_error() -> None:
+    rng = np.random.default_rng(0)
+    wrong = [(holm(rng.random(8)) <= 0.05).any() for _ in range(2000)]
+    assert np.mean(wrong) <= 0.065
+
+
+@pytest.mark.parametrize(("effect", "error", "expected"), [(0.0, 1.0, 0.05), (1.96, 1.0, 0.5), (2.8016, 1.0, 0.8), (1.0, 0.0, 1.0)])
+def test_power_has_the_known_values(effect: float, error: float, expected: float) -> None:
+    assert power(effect, error) == pytest.approx(expected, abs=1e-3)
+
+
+def test_seeds_needed_agree_with_simulation() -> None:
+    from scipy.stats import ttest_1samp
+
+    count = seeds_needed(0.05, 0.06)
+    rng = np.random.default_rng(0)
+    for seeds, enough in ((count, True), (count - 2, False)):
+        found = (ttest_1samp(0.05 + 0.06 * rng.standard_normal((4000, seeds)), 0, axis=1).pvalue <= 0.05).mean()
+        assert (found >= 0.78) == enough
+
+
+def test_seeds_needed_at_the_edges() -> None:
+    assert seeds_needed(0.1, 0.0) == 2
+    with pytest.raises(ValueError, match="effect of 0"):
+        seeds_needed(0.0, 0.1)
