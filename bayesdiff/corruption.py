@@ -27,6 +27,8 @@ REFITS = 100
 """Resampled curves that intervals of depth and steps are taken from."""
 MIN_POINTS = 6
 """Rise, two checkpoints of fall, two of recovery, and one to spare."""
+LARGEST = 1e9
+"""A score of this size is no similarity in any unit: it counts as not finite."""
 CLEAR_STEP = 2.0
 """Standard errors from which on a rise or fall of the null curve is believed."""
 KINDS = ("corruption", "in_progress", "overfit", "none", "undertrained", "broken_sampling", "too_few_points", "diverged")
@@ -144,8 +146,9 @@ def stage_depth(curve: Array) -> float:
 def _clean(steps: ArrayLike, scores: ArrayLike, groups: ArrayLike | None) -> tuple[NDArray[np.int64], Array, bool]:
     """Steps (T,), scores (T, columns), and whether columns are runs."""
     at, values = np.asarray(steps), np.asarray(scores, dtype=np.float64)
-    if at.ndim != 1 or len(at) == 0 or not np.isfinite(at.astype(np.float64)).all() or (np.diff(at) <= 0).any():
-        raise ValueError("steps must be a list of increasing, distinct numbers")
+    whole = at.ndim == 1 and len(at) > 0 and bool((np.round(at.astype(np.float64)) == at).all())
+    if not whole or (np.diff(at) <= 0).any():
+        raise ValueError("steps must be a list of increasing, distinct whole numbers")
     runs = values.ndim == 3 and values.shape[0] > 1
     if values.ndim == 1:
         values = values[:, None]
@@ -161,7 +164,7 @@ def _clean(steps: ArrayLike, scores: ArrayLike, groups: ArrayLike | None) -> tup
         values = np.stack([values[..., labels == label].mean(-1) for label in np.unique(labels)], axis=-1)
     if values.ndim == 3:
         values = values.mean(2).T if runs else values[0]
-    return at.astype(np.int64), values, runs
+    return at.astype(np.int64), np.where(np.abs(values) < LARGEST, values, np.inf), runs
 
 
 def _source(columns: int, runs: bool, given: float | None) -> str:

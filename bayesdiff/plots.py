@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
@@ -17,6 +18,7 @@ from bayesdiff.sampling import image_name
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 IMAGES = "images"
 GRID_COLUMNS = 12
@@ -42,6 +44,36 @@ def draw_band(axes: Axes, curve: pd.DataFrame, metric: str, label: str, colour: 
     axes.fill_between(curve["step"], centre - half, centre + half, color=colour, alpha=0.2, linewidth=0)
 
 
+def _draw_verdict(axes: Axes, verdict: CorruptionVerdict) -> None:
+    """Shade the stage and mark the checkpoint to keep."""
+    if verdict.onset_step is not None and verdict.recovery_step is not None:
+        axes.axvspan(verdict.onset_step, verdict.recovery_step, color="C3", alpha=0.12, label="corruption stage")
+    axes.axvline(verdict.best_step, color="C2", linestyle="--", linewidth=1, label=f"best checkpoint ({verdict.best_step})")
+
+
+def plot_verdicts(target: Path, curves: list[tuple[str, str, list[int], NDArray[np.float64], CorruptionVerdict]]) -> None:
+    """One panel a curve: (name, metric, steps, scores (T, images), verdict)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    columns = min(2, len(curves))
+    rows = -(-len(curves) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(6.5 * columns, 3.8 * rows), squeeze=False, layout="constrained")
+    for place in axes.flat[len(curves) :]:
+        place.axis("off")
+    for place, (name, metric, steps, scores, verdict) in zip(axes.flat, curves, strict=False):
+        error = scores.std(1, ddof=1) / np.sqrt(scores.shape[1]) if scores.shape[1] > 1 else np.zeros(len(steps))
+        table = pd.DataFrame({"step": steps, metric: scores.mean(1), f"{metric}_se": error})
+        draw_band(place, table, metric, metric, "C0")
+        _draw_verdict(place, verdict)
+        place.set(xlabel="training step", ylabel=metric)
+        place.set_title("\n".join(textwrap.wrap(f"{Path(name).name}: {verdict.sentence}", 90)), fontsize=8)
+        place.legend(fontsize=7)
+    save_figure(figure, target)
+
+
 def plot_curve(run: Path, curve: pd.DataFrame, verdict: CorruptionVerdict, metric: str, title: str) -> None:
     """``curve.png``: the curve, the stage shaded, samples at first, peak, trough and last checkpoint."""
     import matplotlib
@@ -54,9 +86,7 @@ def plot_curve(run: Path, curve: pd.DataFrame, verdict: CorruptionVerdict, metri
     top, bottom = parts
     axes = top.subplots()
     draw_band(axes, curve, metric, "mean and 95 % band over images", "C0")
-    if verdict.onset_step is not None and verdict.recovery_step is not None:
-        axes.axvspan(verdict.onset_step, verdict.recovery_step, color="C3", alpha=0.12, label="corruption stage")
-    axes.axvline(verdict.best_step, color="C2", linestyle="--", linewidth=1, label=f"best checkpoint ({verdict.best_step})")
+    _draw_verdict(axes, verdict)
     axes.set(xlabel="training step", ylabel=f"{metric} similarity to the training images", title=title)
     axes.legend(fontsize=8)
     named = {

@@ -1,0 +1,128 @@
+"""``python -m bayesdiff.verdict``: exit codes, words, JSON, pictures, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from bayesdiff.corruption import KINDS, CorruptionVerdict, detect_corruption
+from bayesdiff.verdict import main
+from tests.test_corruption import CLEAR, FIGURE_BASELINE, FIGURE_BAYESIAN, FIGURE_STEPS, TWELVE
+
+
+def curve_file(folder: Path, steps: list[int], values: list[float], name: str = "curve.csv") -> str:
+    path = folder / name
+    path.write_text("step,dino\n" + "".join(f"{s},{v}\n" for s, v in zip(steps, values, strict=True)))
+    return str(path)
+
+
+def test_the_two_curves_of_the_paper_s_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = curve_file(tmp_path, FIGURE_STEPS, FIGURE_BASELINE, "plain.csv")
+    bayesian = curve_file(tmp_path, FIGURE_STEPS, FIGURE_BAYESIAN, "bayesian.csv")
+    assert main([plain]) == 3
+    assert "Corrupted: fidelity peaks at step 250" in capsys.readouterr().out
+    assert main([bayesian]) == 0
+    assert "No corruption stage" in capsys.readouterr().out
+    assert main([plain, bayesian]) == 3
+    assert capsys.readouterr().out.count("noise:") == 2
+
+
+def test_the_table_shows_every_checkpoint_and_what_to_keep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([curve_file(tmp_path, FIGURE_STEPS, FIGURE_BASELINE)])
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line.split("│")[1].strip(): line for line in lines if line.startswith("│")}
+    assert set(rows) == {str(step) for step in FIGURE_STEPS}
+    assert "corrupted" in rows["500"]
+    assert "keep" in rows["4600"]
+
+
+def test_json_is_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([curve_file(tmp_path, FIGURE_STEPS, FIGURE_BASELINE), "--json"]) == 3
+    (found,) = json.loads(capsys.readouterr().out)
+    extra = {key: found.pop(key) for key in ("source", "metric", "steps", "notes")}
+    assert extra["steps"] == FIGURE_STEPS
+    assert CorruptionVerdict.from_dict(found) == detect_corruption(FIGURE_STEPS, FIGURE_BASELINE)
+
+
+def test_a_picture_on_demand(tmp_path: Path) -> None:
+    picture = tmp_path / "verdict.png"
+    main([curve_file(tmp_path, FIGURE_STEPS, FIGURE_BASELINE), "--plot", str(picture)])
+    with Image.open(picture) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    assert (np.abs(pixels - np.array([250, 229, 229])).max(-1) <= 4).sum() > 5000
+
+
+def test_percent_is_judged_as_percent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    share = [round(100 * v, 3) for v in CLEAR.mean(1)]
+    assert main([curve_file(tmp_path, TWELVE, share)]) == main([curve_file(tmp_path, TWELVE, [v / 100 for v in share])])
+    assert "taken as percent" in capsys.readouterr().out
+    flat = 60 + 0.5 * np.sin(np.arange(12) * 1.3)
+    assert main([curve_file(tmp_path, TWELVE, list(flat)), "--checkpoint-noise", "0.01"]) == 0
+    assert main([curve_file(tmp_path, TWELVE, list(flat)), "--checkpoint-noise", "0.01", "--min-depth", "0.03"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["{missing}"], "not there"),
+        (["{curve}", "--alpha", "2"], "alpha=2.0"),
+        (["{curve}", "--min-depth", "-1"], "min_depth=-1.0"),
+        (["{curve}", "--checkpoint-noise", "nan"], "checkpoint_noise"),
+        (["{curve}", "--step", "x"], "--step"),
+        (["{curve}", "--plot", "{curve}/x.png"], "curve.csv"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_two(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    curve = curve_file(tmp_path, TWELVE, list(CLEAR.mean(1)))
+    filled = [a.format(missing=tmp_path / "x.csv", curve=curve) for a in arguments]
+    assert main(filled) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("bayesdiff: ")
+    assert message in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+
+
+def test_one_checkpoint_is_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([curve_file(tmp_path, [0], [0.5])]) == 0
+    assert "1 checkpoint is too few" in capsys.readouterr().out
+
+
+CELLS = st.one_of(st.floats(allow_nan=True, allow_infinity=True, width=32), st.floats(-1, 1), st.just(""), st.text("ab%,;", max_size=3))
+
+HEADERS = st.sampled_from(["step,a,b", "step,img_1,img_2", "step,image,dino", "x,y,z"])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.tuples(st.one_of(st.integers(-5, 3000), CELLS), CELLS, CELLS), max_size=12), header=HEADERS)
+def test_no_table_makes_a_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[tuple[object, ...]], header: str
+) -> None:
+    path = tmp_path / "any.csv"
+    path.write_text(header + "\n" + "".join(",".join(str(c) for c in row) + "\n" for row in rows))
+    assert main([str(path), "--json"]) in (0, 2, 3)
+    capsys.readouterr()
+
+
+SCORES = st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.floats(-1, 1), st.sampled_from([0.0, 0.5, 1e-300, 1e300]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), count=st.integers(1, 14), images=st.integers(1, 5), runs=st.integers(0, 3))
+def test_no_scores_make_a_verdict_that_is_no_verdict(data: st.DataObject, count: int, images: int, runs: int) -> None:
+    shape = (*([runs] if runs else []), count, images)
+    values = data.draw(st.lists(SCORES, min_size=int(np.prod(shape)), max_size=int(np.prod(shape))))
+    verdict = detect_corruption(np.arange(count) * 10, np.array(values).reshape(shape))
+    assert verdict.kind in KINDS
+    assert len(verdict.labels) == count
+    assert 0 < verdict.p_value <= 1
+    assert np.isfinite([verdict.depth, *verdict.depth_interval, verdict.area]).all()
+    assert "nan" not in json.dumps(verdict.to_dict()).lower()
+    assert verdict.best_step in range(0, 10 * count, 10)
