@@ -30,6 +30,7 @@ import pandas as pd
 from PIL import Image
 
 from bayesdiff.config import arm_name
+from bayesdiff.curve import read_scores, score_matrix
 from bayesdiff.plots import draw_band, save_figure
 from bayesdiff.record import RunRecord, load_record
 
@@ -124,9 +125,13 @@ def summarise(folder: Path, record: RunRecord) -> dict[str, object]:
 
 
 def keep(folder: Path, target: Path, name: str, pictures: bool) -> None:
-    """Copy the small results of a run: the curve, and its two pictures in 128 colours."""
+    """Copy the small results of a run: the curve, DINO of every image, and its two pictures in 128 colours."""
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / "curve.csv", target / f"{name}-curve.csv")
+    steps, matrix = score_matrix(read_scores(folder), "dino")
+    images = pd.DataFrame(matrix, columns=[f"dino_{i}" for i in range(matrix.shape[1])]).round(4)
+    images.insert(0, "step", steps)
+    images.to_csv(target / f"{name}-images.csv", index=False)
     for picture in ("curve.png", "grid.png") if pictures else ():
         with Image.open(folder / picture) as image:
             image.convert("RGB").quantize(128).save(target / f"{name}-{picture}", optimize=True)

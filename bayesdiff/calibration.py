@@ -1,0 +1,301 @@
+"""How often is the verdict wrong, and how small a stage does it find? Simulated, with noise measured on real runs.
+
+Command:  python -m bayesdiff.calibration experiments/detector_calibration.yaml   (make calibration)
+
+Curves of known shape get noise from both sources (``noise``), and the test of ``corruption`` judges
+them. Null families have no stage and count false flags; alternatives have one of known depth and width
+and count how often it is found and whether the intervals hold the truth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import zlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayesdiff.corruption import detect_corruption, stage_depth, stage_p_value
+from bayesdiff.errors import UserError
+from bayesdiff.files import staged
+from bayesdiff.noise import CHECKPOINT_CORRELATION, correlated, measure_noise
+from bayesdiff.readings import Naming, read
+from bayesdiff.shape import Array
+
+SHOULDER = 0.75
+"""Fidelity beside a stage."""
+
+
+@dataclass
+class NoiseLevel:
+    """Standard deviations of one kind of run, in the metric's units."""
+
+    level: float = 0.14
+    """Of an image's own level over all checkpoints."""
+    image: float = 0.13
+    """Of one image at one checkpoint around its level."""
+    checkpoint: float = 0.03
+    """Of what moves all images of a checkpoint together."""
+
+
+@dataclass
+class Study:
+    """What ``experiments/detector_calibration.yaml`` holds."""
+
+    output: str = "results/detector"
+    runs: str = "results/toybox/phenomenon/*-images.csv"
+    """Per-image curves of real runs that the noise is read off."""
+    noise: NoiseLevel = field(default_factory=NoiseLevel)
+    quiet: NoiseLevel = field(default_factory=NoiseLevel)
+    """Another kind of run, for power."""
+    checkpoints: list[int] = field(default_factory=lambda: [6, 8, 12, 20, 40])
+    images: list[int] = field(default_factory=lambda: [1, 4, 16, 100])
+    depths: list[float] = field(default_factory=lambda: [0.03, 0.05, 0.1, 0.2])
+    widths: list[float] = field(default_factory=lambda: [0.2, 0.35, 0.45])
+    """Of the stage, as a share of the checkpoints."""
+    alpha: float = 0.05
+    correlation: float = 0.3
+    """Between neighbouring checkpoints in the family of AR(1) noise."""
+    bound: float = 0.06
+    repeats: int = 400
+    most_repeats: int = 2000
+    """Of cells whose upper bound is above ``bound`` after ``repeats``."""
+    resamples: int = 300
+    workers: int = 2
+    seed: int = 2405
+
+
+Shape = Callable[[int], Array]
+
+
+def _at(count: int) -> Array:
+    return np.arange(count) / (count - 1)
+
+
+NULL_SHAPES: dict[str, Shape] = {
+    "flat": lambda n: np.full(n, SHOULDER),
+    "saturating rise": lambda n: 0.3 + 0.5 * (1 - np.exp(-6 * _at(n))),
+    "rise and decline": lambda n: np.interp(_at(n), [0, 0.3, 1], [0.3, 0.8, 0.5]),
+    "step change": lambda n: np.where(_at(n) < 0.5, 0.8, 0.5),
+    "slow drift": lambda n: np.interp(_at(n), [0, 0.15, 1], [0.5, 0.75, 0.65]),
+}
+DISTURBED = ("correlated", "heavy tails", "uneven images")
+"""Families that are flat or rise, with another noise."""
+FAMILIES = (*NULL_SHAPES, *DISTURBED)
+
+
+def stage_curve(count: int, depth: float, width: float) -> Array:
+    """Rise to the shoulder within a sixth of the checkpoints, a stage in the middle, and back to the shoulder, (count,)."""
+    start, edge = 0.55 - width / 2, 0.04
+    points = [0, 0.15, start - edge, start, start + width, start + width + edge, 1]
+    return np.interp(_at(count), points, [0.35, SHOULDER, SHOULDER, SHOULDER - depth, SHOULDER - depth, SHOULDER, SHOULDER])
+
+
+def simulate(mean: Array, images: int, noise: NoiseLevel, rng: np.random.Generator, family: str = "", correlation: float = 0.0) -> Array:
+    """Scores (T, images) around a mean curve; ``family`` disturbs the noise."""
+    count = len(mean)
+    draw = partial(rng.standard_t, 3) if family == "heavy tails" else rng.standard_normal
+    scale = 1 / np.sqrt(3) if family == "heavy tails" else 1.0  # unit variance
+    between = correlated(np.asarray(scale * draw(size=count)), correlation if family == "correlated" else 0.0)
+    spread = np.exp(rng.uniform(-1, 1, (count, 1))) if family == "uneven images" else 1.0
+    own = noise.image * spread * scale * draw(size=(count, images))
+    return mean[:, None] + noise.level * rng.standard_normal(images) + noise.checkpoint * between[:, None] + own
+
+
+def _flag(scores: Array, study: Study, seed: int, min_depth: float, known: float | None = None) -> bool:
+    noise = measure_noise(scores, rho=CHECKPOINT_CORRELATION, checkpoint=known)
+    curve = scores.mean(1)
+    p = stage_p_value(curve, noise, np.random.default_rng(seed), study.resamples)
+    return p <= study.alpha and stage_depth(curve) >= min_depth
+
+
+def _generator(*key: object) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(repr(key).encode()))
+
+
+def upper_bound(flags: int, repeats: int) -> float:
+    """One-sided 95 % Clopper-Pearson upper bound of a rate."""
+    from scipy.stats import beta
+
+    return float(beta.ppf(0.95, flags + 1, repeats - flags)) if flags < repeats else 1.0
+
+
+def _null_cell(study: Study, cell: tuple[str, int, int]) -> dict[str, Any]:
+    """False flags of the test alone (no smallest depth) in one family, more repeats where it is close."""
+    family, count, images = cell
+    shapes = ("flat", "saturating rise") if family in DISTURBED else (family,)
+    flags = repeats = 0
+    while repeats < study.most_repeats and (repeats == 0 or upper_bound(flags, repeats) > study.bound):
+        for repeat in range(repeats, repeats + study.repeats):
+            mean = NULL_SHAPES[shapes[repeat % len(shapes)]](count)
+            scores = simulate(mean, images, study.noise, _generator(study.seed, cell, repeat), family, study.correlation)
+            flags += _flag(scores, study, repeat, 0.0)
+        repeats += study.repeats
+    rate = flags / repeats
+    return {
+        "family": family,
+        "checkpoints": count,
+        "images": images,
+        "repeats": repeats,
+        "rate": rate,
+        "upper_95": upper_bound(flags, repeats),
+    }
+
+
+def _power_cell(study: Study, cell: tuple[str, int, int, float, float]) -> dict[str, Any]:
+    """How often a stage is flagged: with the noise between checkpoints read off the curve, and with it known."""
+    level, count, images, depth, width = cell
+    noise: NoiseLevel = getattr(study, level)
+    found = dict.fromkeys(("found", "found_known_noise"), 0)
+    repeats = study.repeats // 2
+    for repeat in range(repeats):
+        scores = simulate(stage_curve(count, depth, width), images, noise, _generator(study.seed, cell, repeat))
+        for name, known in (("found", None), ("found_known_noise", noise.checkpoint)):
+            found[name] += _flag(scores, study, repeat, 0.0, known)
+    shares = {name: hits / repeats for name, hits in found.items()}
+    return {"noise": level, "checkpoints": count, "images": images, "depth": depth, "width": width, "repeats": repeats, **shares}
+
+
+def _coverage_cell(study: Study, cell: tuple[int, float]) -> dict[str, Any]:
+    """How often the 95 % intervals of flagged stages hold the true depth, onset and recovery."""
+    count, checkpoint = cell
+    depth, width = 0.3, 0.35
+    mean, steps = stage_curve(count, depth, width), np.arange(count) * 50
+    below, half = mean < SHOULDER - 0.25 * depth, SHOULDER - 0.5 * depth
+    onset = int(np.flatnonzero(below & (_at(count) > 0.2))[0])
+    recovery = onset + int(np.flatnonzero(mean[onset:] >= half)[0])
+    noise = NoiseLevel(study.noise.level, study.noise.image / 2, checkpoint)
+    held: dict[str, list[bool]] = {"depth": [], "onset": [], "recovery": []}
+    for repeat in range(study.repeats // 2):
+        found = detect_corruption(steps, simulate(mean, 16, noise, _generator(study.seed, cell, repeat)), seed=repeat)
+        if found.flagged and found.onset_interval and found.recovery_interval:
+            held["depth"].append(found.depth_interval[0] <= depth <= found.depth_interval[1])
+            held["onset"].append(found.onset_interval[0] <= steps[onset] <= found.onset_interval[1])
+            held["recovery"].append(found.recovery_interval[0] <= steps[recovery] <= found.recovery_interval[1])
+    shares = {name: float(np.mean(hits)) if hits else float("nan") for name, hits in held.items()}
+    return {"checkpoints": count, "checkpoint_noise": checkpoint, "flagged": len(held["depth"]), **shares}
+
+
+def measured_noise(pattern: str) -> pd.DataFrame:
+    """Noise of every real run that matches, one row a run; see ``NoiseLevel`` for the columns."""
+    rows = []
+    for path in sorted(Path().glob(pattern)):
+        (reading,) = read(str(path), Naming())
+        scores = reading.columns[reading.metric]
+        noise = measure_noise(scores)
+        residual = scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
+        lag = float((residual[1:] * residual[:-1]).mean() / (residual**2).mean())
+        rows.append({
+            "run": path.name.removesuffix("-images.csv"), "checkpoints": len(scores), "images": scores.shape[1],
+            "level": float(scores.mean(0).std(ddof=1)), "image": float(np.sqrt((residual**2).sum() / noise.freedom)),
+            "image_correlation": lag, "standard_error": float(noise.images.mean()), "checkpoint": noise.between(),
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _table(function: Callable[[Study, Any], dict[str, Any]], study: Study, cells: Iterable[Any]) -> pd.DataFrame:
+    listed = list(cells)
+    with ProcessPoolExecutor(study.workers) as pool:
+        return pd.DataFrame(list(pool.map(partial(function, study), listed)))
+
+
+def calibrate(study: Study) -> dict[str, pd.DataFrame]:
+    """All tables of the study, by name; a function of the study alone."""
+    nulls = [(f, t, n) for f in FAMILIES for t in study.checkpoints for n in study.images]
+    stages = [
+        (level, t, n, d, w)
+        for level in ("noise", "quiet")
+        for t in study.checkpoints
+        if t >= 12
+        for n in study.images
+        for d in study.depths
+        for w in study.widths
+    ]
+    covered = [(t, c) for t in (12, 20, 40) for c in (0.0, 0.02, 0.04)]
+    return {
+        "false_flags": _table(_null_cell, study, nulls),
+        "power": _table(_power_cell, study, stages),
+        "coverage": _table(_coverage_cell, study, covered),
+    }
+
+
+def draw(tables: dict[str, pd.DataFrame], study: Study, target: Path) -> None:
+    """False flags by family, and power by depth."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from bayesdiff.plots import save_figure
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.6), layout="constrained")
+    for i, (family, part) in enumerate(tables["false_flags"].groupby("family", sort=False)):
+        worst = part.groupby("checkpoints")[["rate", "upper_95"]].max()
+        left.errorbar(
+            range(len(worst)), worst["rate"], [0 * worst["rate"], worst["upper_95"] - worst["rate"]], fmt="o-", color=f"C{i}", label=family
+        )
+    left.axhline(study.alpha, color="black", linewidth=0.8, linestyle="--")
+    left.set(
+        xticks=range(len(study.checkpoints)),
+        xticklabels=study.checkpoints,
+        xlabel="checkpoints",
+        ylabel="false flags (worst number of images)",
+    )
+    left.legend(fontsize=7)
+    power = tables["power"]
+    chosen = power[(power["width"] == study.widths[len(study.widths) // 2]) & (power["images"] == 16)]
+    for i, ((level, count), part) in enumerate(chosen.groupby(["noise", "checkpoints"], sort=False)):
+        right.plot(part["depth"], part["found"], marker="o", color=f"C{i}", label=f"{level}, {count} checkpoints")
+        right.plot(part["depth"], part["found_known_noise"], marker=".", linestyle=":", color=f"C{i}")
+    right.set(xlabel="depth of the stage", ylabel="found (dotted: noise between checkpoints known)", title="16 images")
+    right.legend(fontsize=7)
+    save_figure(figure, target)
+
+
+def load_study(path: Path) -> Study:
+    """Read a study; raises ``UserError`` for a missing file or an unknown key."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), OmegaConf.load(path)))
+    except (OSError, OmegaConfBaseException) as error:
+        raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
+    assert isinstance(loaded, Study)
+    return loaded
+
+
+def write(tables: dict[str, pd.DataFrame], study: Study) -> None:
+    """Tables and picture into ``study.output``, each whole or not at all."""
+    output = Path(study.output)
+    output.mkdir(parents=True, exist_ok=True)
+    noise = measured_noise(study.runs)
+    for name, table in {**tables, "noise": noise}.items():
+        with staged(output / f"{name}.csv") as part:
+            table.to_csv(part, index=False, float_format="%.4f")
+    draw(tables, study, output / "calibration.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("--workers", type=int, help="processes (default: the study's)")
+    arguments = parser.parse_args()
+    study = load_study(arguments.study)
+    if arguments.workers:
+        study = Study(**{**asdict(study), "noise": study.noise, "quiet": study.quiet, "workers": arguments.workers})
+    tables = calibrate(study)
+    write(tables, study)
+    over = tables["false_flags"].query("upper_95 > @study.bound")
+    print(f"{len(over)} of {len(tables['false_flags'])} cells have an upper bound above {study.bound}")
+    print(over.to_string(index=False) if len(over) else f"tables and picture in {study.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""The calibration study: its curves are what they are called, and its counting is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+
+from bayesdiff.calibration import (
+    FAMILIES,
+    NULL_SHAPES,
+    SHOULDER,
+    NoiseLevel,
+    Study,
+    calibrate,
+    load_study,
+    measured_noise,
+    simulate,
+    stage_curve,
+    upper_bound,
+    write,
+)
+from bayesdiff.errors import UserError
+from bayesdiff.shape import stage_strength
+
+LEVEL = NoiseLevel(level=0.2, image=0.1, checkpoint=0.05)
+
+
+@pytest.mark.parametrize("name", NULL_SHAPES)
+@pytest.mark.parametrize("count", [6, 12, 40])
+def test_curves_without_a_stage_have_one_mode(name: str, count: int) -> None:
+    assert stage_strength(NULL_SHAPES[name](count)) <= 1e-12
+
+
+@pytest.mark.parametrize("count", [12, 20, 40])
+@pytest.mark.parametrize("width", [0.2, 0.35, 0.45])
+def test_a_stage_has_the_depth_and_about_the_width_it_is_called_by(count: int, width: float) -> None:
+    curve = stage_curve(count, 0.2, width)
+    assert curve.min() == pytest.approx(0.35)
+    low = curve[2:] <= SHOULDER - 0.2 + 1e-9
+    assert low.sum() == pytest.approx(width * (count - 1), abs=1.5)
+    assert (curve[int(0.88 * count) :] == SHOULDER).all()
+
+
+@pytest.mark.parametrize("family", ["", "correlated", "heavy tails", "uneven images"])
+def test_noise_has_the_size_it_is_called_by(family: str) -> None:
+    tables = np.stack([simulate(np.zeros(20), 8, LEVEL, np.random.default_rng(s), family, 0.5) for s in range(400)])
+    levels = tables.mean(1)
+    assert levels.std() == pytest.approx(np.sqrt(0.2**2 + (0.1**2 + 0.05**2) / 20), rel=0.15)
+    shared = tables.mean(2) - tables.mean((1, 2))[:, None]
+    if family in ("", "heavy tails"):
+        assert shared.std() == pytest.approx(np.sqrt(0.05**2 + 0.1**2 / 8) * np.sqrt(19 / 20), rel=0.1)
+    if family == "correlated":
+        assert (shared[:, 1:] * shared[:, :-1]).mean() > 0.3 * 0.05**2
+
+
+def test_the_bound_is_clopper_and_pearson_s() -> None:
+    for flags, repeats in ((0, 100), (7, 200), (200, 200)):
+        expected = binomtest(flags, repeats, alternative="less").proportion_ci(0.95, "exact").high
+        assert upper_bound(flags, repeats) == pytest.approx(expected)
+
+
+SMALL = Study(checkpoints=[6, 12], images=[4], depths=[0.2], widths=[0.35], repeats=4, most_repeats=4, resamples=100, workers=1)
+
+
+def test_a_study_is_a_function_of_its_settings(tmp_path: Path) -> None:
+    first, again = calibrate(SMALL), calibrate(SMALL)
+    for name in first:
+        pd.testing.assert_frame_equal(first[name], again[name])
+    assert set(first["false_flags"]["family"]) == set(FAMILIES)
+    assert set(first["power"]["checkpoints"]) == {12}
+    rates = first["false_flags"]
+    assert (rates["rate"] <= rates["upper_95"]).all()
+    study = Study(**{**SMALL.__dict__, "output": str(tmp_path / "out"), "runs": str(tmp_path / "none.csv")})
+    study.runs = "tests/no-such-*.csv"
+    write(first, study)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "false_flags.csv",
+        "power.csv",
+        "coverage.csv",
+        "noise.csv",
+        "calibration.png",
+    }
+
+
+def test_the_noise_of_real_runs_is_read_off_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scores = simulate(np.full(40, 0.6), 16, LEVEL, np.random.default_rng(1))
+    table = pd.DataFrame(scores, columns=[f"dino_{i}" for i in range(16)])
+    table.insert(0, "step", np.arange(40) * 10)
+    table.to_csv("a-images.csv", index=False)
+    row = measured_noise("*-images.csv").iloc[0]
+    assert row["run"] == "a"
+    assert row["image"] == pytest.approx(0.1, rel=0.15)
+    assert row["checkpoint"] == pytest.approx(0.05, rel=0.4)
+    assert abs(row["image_correlation"]) < 0.12
+
+
+def test_the_study_that_is_shipped_loads() -> None:
+    study = load_study(Path("experiments/detector_calibration.yaml"))
+    assert (study.checkpoints, study.images) == ([6, 8, 12, 20, 40], [1, 4, 16, 100])
+
+
+def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("repeat: 3\n")
+    with pytest.raises(UserError, match="repeat"):
+        load_study(path)
+    with pytest.raises(UserError, match="none"):
+        load_study(tmp_path / "none.yaml")
