@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 RUNS   ?= runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint calibration pretrain pretrain-check clean
+.PHONY: help demo test test-all lint paper-tables calibration pretrain pretrain-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -34,6 +34,9 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+paper-tables: $(READY) ## tables and figures of every study that has records in results/
+	$(BIN)/python -m bayesdiff.tables results/toybox
 
 calibration: $(READY) ## error rates and power of the verdict, by simulation
 	$(BIN)/python -m bayesdiff.calibration experiments/detector_calibration.yaml

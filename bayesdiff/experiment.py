@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from bayesdiff.scores import References
 
 CURVE, DRAWS = "curve.csv", "draws.csv"
+LOCK_SECONDS = 1.0
+"""Long enough for someone who only looks whether the run is held (``plan.is_held``)."""
 
 
 @dataclass
@@ -75,7 +77,7 @@ def run_experiment(cfg: Config, command: str = "") -> tuple[Path, RunRecord]:
         bench = _load(cfg, folder, record, subject, prompts)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
             finished = load_record(folder)
             if finished is not None and finished.status != "running":  # by another process, while this one loaded
                 return folder, finished

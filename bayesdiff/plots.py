@@ -28,12 +28,16 @@ def images_folder(run: Path, step: int) -> Path:
     return step_folder(run / IMAGES, step)
 
 
-def save_figure(figure: Figure, target: Path) -> None:
-    """Write a PNG whole or not at all, without a date in it."""
+def save_figure(figure: Figure, *targets: Path) -> None:
+    """Write PNG or SVG (by the ending) whole or not at all, the same bytes every time."""
+    import matplotlib
     import matplotlib.pyplot as plt
 
-    with staged(target) as part:
-        figure.savefig(part, format="png", dpi=110, metadata={"Software": None})
+    metadata: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
+    for target in targets:
+        kind = target.suffix.lstrip(".") or "png"
+        with staged(target) as part, matplotlib.rc_context({"svg.hashsalt": "bayesdiff"}):
+            figure.savefig(part, format=kind, dpi=110, metadata=metadata.get(kind))
     plt.close(figure)
 
 

@@ -1,0 +1,54 @@
+"""Where a study stands: ``python -m bayesdiff.status NAME [NAME …]``; without a name, every study."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from bayesdiff.errors import UserError
+from bayesdiff.plan import STATES, Planned, failure_file, load_study, plan, study_names
+
+
+def summary(planned: list[Planned]) -> dict[str, int]:
+    """How many runs are in each state."""
+    states = [run.state for run in planned]
+    return {state: states.count(state) for state in STATES}
+
+
+def print_failures(console: Console, root: Path, planned: list[Planned]) -> None:
+    """One line a failed run: what it was, and what it said last."""
+    for run in planned:
+        if run.state == "failed":
+            said = json.loads(failure_file(root, run.folder).read_text())
+            console.print(f"failed  {run.cell.name}: {said['error']} (exit code {said['exit_code']}, {root / 'logs'})", highlight=False)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m bayesdiff.status", description=__doc__)
+    parser.add_argument("names", nargs="*", help="studies; none for all")
+    parser.add_argument("--model", default="toybox")
+    parser.add_argument("--runs", type=Path, help="folder of run folders (default: runs/MODEL)")
+    arguments = parser.parse_args(argv)
+    root = arguments.runs or Path("runs") / arguments.model
+    console = Console(width=None if Console().is_terminal else 120)
+    table = Table("study", "runs", *STATES)
+    try:
+        studies = {name: plan(load_study(name, arguments.model), root) for name in arguments.names or study_names()}
+    except UserError as error:
+        print(f"bayesdiff: {error}", file=sys.stderr)
+        return 2
+    for name, planned in studies.items():
+        table.add_row(name, str(len(planned)), *[str(number) for number in summary(planned).values()])
+    console.print(table)
+    for planned in studies.values():
+        print_failures(console, root, planned)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

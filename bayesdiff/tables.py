@@ -1,0 +1,308 @@
+"""Tables and figures from records: ``python -m bayesdiff.tables results/toybox`` (``make paper-tables``).
+
+Every study with at least one record gets ``tables/<study>.{csv,md,tex}`` and ``figures/<study>.{png,svg}``: the mean at
+the last checkpoint and its deviation over seeds, as the paper prints them, and the paired difference
+from the study's reference arm with its interval and a p-value corrected over the table (Holm). Cells
+without records are shown as missing, with the command that fills them.
+
+``--explain STUDY ROW COLUMN`` names the runs a number comes from. Written twice, in any order of
+records, the files are the same byte for byte.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bayesdiff.collect import RECORDS, image_scores
+from bayesdiff.config import run_name
+from bayesdiff.errors import UserError
+from bayesdiff.files import staged, write_text
+from bayesdiff.paper import LABEL, paper_numbers
+from bayesdiff.plan import Cell, Study, compose_cell, load_study, study_names
+from bayesdiff.record import RunRecord, load_record
+from bayesdiff.shape import Array
+from bayesdiff.stats import aggregate_as_paper, holm, paired_difference
+
+METRICS = ("dino", "clip_i", "clip_t", "lpips", "clip_iqa", "diversity", "hf_energy")
+NAMES = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "lpips": "LPIPS", "clip_iqa": "CLIP-IQA", "diversity": "diversity",
+         "hf_energy": "HF energy", "dip": "deepest dip", "flagged": "flagged"}  # fmt: skip
+SAMPLED_AXES = ("seed", "data.subject")
+"""Axes that a row averages over."""
+MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Found:
+    """One run of a study that has a record."""
+
+    cell: Cell
+    folder: Path
+    record: RunRecord
+
+
+@dataclass(frozen=True)
+class Row:
+    """All runs of one row of a table: the cells that differ in subject and seed alone."""
+
+    labels: dict[str, str]
+    cells: tuple[Cell, ...]
+    found: tuple[Found, ...]
+
+    @property
+    def name(self) -> str:
+        return ", ".join(f"{axis} {label}" if axis != "method" else label for axis, label in self.labels.items()) or "all"
+
+    @property
+    def complete(self) -> bool:
+        return len(self.found) == len(self.cells)
+
+
+def rows_of(study: Study, results: Path) -> list[Row]:
+    """The rows of a study's table, in the order of its grid, with the records there are."""
+    grouped: dict[tuple[tuple[str, str], ...], list[Cell]] = {}
+    for cell in study.cells:
+        key = tuple((axis, label) for axis, label in cell.labels.items() if axis not in SAMPLED_AXES)
+        grouped.setdefault(key, []).append(cell)
+    return [Row(dict(key), tuple(cells), tuple(_found(cells, results))) for key, cells in grouped.items()]
+
+
+def _found(cells: list[Cell], results: Path) -> list[Found]:
+    found = []
+    for cell in cells:
+        folder = results / RECORDS / run_name(compose_cell(cell))
+        record = load_record(folder)
+        if record is not None and record.status == "completed":
+            found.append(Found(cell, folder, record))
+    return found
+
+
+def values(row: Row, metric: str) -> Array | None:
+    """Scores (seeds, subjects, 1, images) at the last checkpoint; ``dip`` and ``flagged`` have one value a run.
+
+    None where the metric was not measured, or a run of the row is missing.
+    """
+    if not row.complete:
+        return None
+    seeds = list(dict.fromkeys(found.cell.labels.get("seed", "0") for found in row.found))
+    subjects = list(dict.fromkeys(found.cell.labels.get("data.subject", "") for found in row.found))
+    cells: dict[tuple[str, str], Array | None] = {
+        (found.cell.labels.get("seed", "0"), found.cell.labels.get("data.subject", "")): _of_run(found, metric) for found in row.found
+    }
+    table = [[cells.get((seed, subject)) for subject in subjects] for seed in seeds]
+    if any(cell is None for line in table for cell in line):
+        return None
+    return np.array(table, dtype=np.float64)[:, :, None, :]
+
+
+def _of_run(found: Found, metric: str) -> Array | None:
+    verdict = found.record.verdict or {}
+    if metric == "dip":
+        return np.array([verdict["depth"]]) if "depth" in verdict else None
+    if metric == "flagged":
+        return np.array([float(verdict["flagged"])]) if "flagged" in verdict else None
+    columns = pd.read_csv(found.folder / "images.csv", nrows=0).columns
+    if metric not in columns:
+        return None
+    last = image_scores(found.folder, metric)[1][-1]
+    return last if np.isfinite(last).all() else None
+
+
+def reference_of(study: Study, row: Row, rows: list[Row]) -> Row | None:
+    """The row that a row is compared to; None for the reference itself, and in studies without one."""
+    if study.compare is None:
+        return None
+    axis, label = study.compare
+    if row.labels.get(axis) == label:
+        return None
+    wanted = {**row.labels, axis: label}
+    return next((other for other in rows if other.labels == wanted), None)
+
+
+def _prompts(row: Row, images: int) -> list[int]:
+    each = int(row.found[0].record.config["sampler"]["images_per_prompt"])
+    return [i // each for i in range(images)] if images > 1 else [0]
+
+
+def study_table(study: Study, rows: list[Row]) -> pd.DataFrame:
+    """One line a row and metric: mean, deviation over seeds, the paper's numbers, and the difference from the reference."""
+    lines = []
+    for row in rows:
+        reference = reference_of(study, row, rows)
+        for metric in (*METRICS, "dip", "flagged"):
+            scores = values(row, metric)
+            if scores is None:
+                continue
+            line: dict[str, object] = {**row.labels, "metric": NAMES[metric], "runs": len(row.found)}
+            mean, spread = aggregate_as_paper(scores)
+            line |= {"mean": mean[0], "sd_over_seeds": spread[0]}
+            if (printed := paper_numbers(study.name, row.labels, metric)) is not None:
+                line |= {f"{LABEL}: mean": printed[0], f"{LABEL}: sd": printed[1]}
+            if reference is not None and (other := values(reference, metric)) is not None:
+                line |= _difference(scores, other, _prompts(row, scores.shape[3]))
+            lines.append(line)
+    table = pd.DataFrame(lines)
+    if "p" in table:
+        table["p_holm"] = holm(table["p"])
+    return table
+
+
+def _difference(scores: Array, reference: Array, prompts: list[int]) -> dict[str, object]:
+    result = paired_difference(scores, reference, prompts=prompts)
+    return {"difference": result.mean[0], "low": result.low[0], "high": result.high[0], "p": result.p_value[0]}
+
+
+def printed_table(study: Study, rows: list[Row], table: pd.DataFrame) -> pd.DataFrame:
+    """The table as people read it: a line a row, a column a metric; missing rows say so."""
+    axes = list(rows[0].labels)
+    lines = []
+    for row in rows:
+        line: dict[str, str] = dict(row.labels)
+        line["runs"] = f"{len(row.found)}/{len(row.cells)}"
+        mine = table[(table[axes] == pd.Series(row.labels)).all(axis=1)] if len(table) and axes else table
+        for values_ in mine.to_dict("records"):
+            line[str(values_["metric"])] = _cell(values_)
+            if f"{LABEL}: mean" in values_ and not pd.isna(values_[f"{LABEL}: mean"]):
+                line[f"{values_['metric']} ({LABEL})"] = f"{values_[f'{LABEL}: mean']:.3f} ({values_[f'{LABEL}: sd']:.4f})"
+        lines.append(line)
+    return pd.DataFrame(lines).fillna(MISSING)
+
+
+def _cell(values_: dict[str, object]) -> str:
+    mean, spread = float(str(values_["mean"])), float(str(values_["sd_over_seeds"]))
+    text = f"{mean:.3f}" if np.isnan(spread) else f"{mean:.3f} ({spread:.3f})"
+    if "difference" in values_ and not pd.isna(values_["difference"]):
+        p = f", p {values_['p_holm']:.3f}"
+        text += f"; {values_['difference']:+.3f} [{values_['low']:+.3f}, {values_['high']:+.3f}]{p}"
+    return text
+
+
+CAPTION = (
+    "Mean at the last checkpoint (standard deviation over seeds, as the paper prints); then the paired difference from the reference "
+    "arm with its 95 % interval over subjects, seeds, prompts and images, and its p-value corrected over this table (Holm)."
+)
+
+
+def write_study(study: Study, results: Path) -> bool:
+    """Write a study's table and figure; False where it has no record at all."""
+    rows = rows_of(study, results)
+    if not any(row.found for row in rows):
+        return False
+    table = study_table(study, rows)
+    printed = printed_table(study, rows, table)
+    target = results / "tables"
+    target.mkdir(parents=True, exist_ok=True)
+    with staged(target / f"{study.name}.csv") as part:
+        table.to_csv(part, index=False, float_format="%.5f", lineterminator="\n")
+    lacking = sum(len(row.cells) - len(row.found) for row in rows)
+    note = (
+        f"\n{lacking} runs are missing: `python -m bayesdiff.study {study.name} --model {study.model} --results {results}`\n"
+        if lacking
+        else ""
+    )
+    heading = f"# {study.title}{f' ({study.paper})' if study.paper else ''}\n\n{CAPTION}\n\n"
+    write_text(target / f"{study.name}.md", heading + printed.to_markdown(index=False) + "\n" + note)
+    write_text(target / f"{study.name}.tex", printed.to_latex(index=False, escape=True, caption=study.title, label=f"tab:{study.name}"))
+    draw_study(study, rows, results / "figures")
+    return True
+
+
+def mean_curve(row: Row, metric: str = "dino") -> pd.DataFrame | None:
+    """Mean over runs at every step and its standard error over runs (over images for a single run)."""
+    curves = [pd.read_csv(found.folder / "curve.csv").set_index("step") for found in row.found]
+    if not curves:
+        return None
+    joined = pd.concat([curve[metric] for curve in curves], axis=1, join="inner").sort_index(axis=0)
+    error = joined.std(axis=1, ddof=1) / np.sqrt(joined.shape[1]) if joined.shape[1] > 1 else curves[0][f"{metric}_se"]
+    return pd.DataFrame({"step": joined.index, metric: joined.mean(axis=1).to_numpy(), f"{metric}_se": error.to_numpy()})
+
+
+def draw_study(study: Study, rows: list[Row], target: Path) -> None:
+    """DINO over steps: a panel for every row of the other axes, a line for every arm of the compared one."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from bayesdiff.plots import draw_band, save_figure
+
+    axis = study.compare[0] if study.compare else next(iter(rows[0].labels), "")
+    panels: dict[str, list[Row]] = {}
+    for row in rows:
+        panels.setdefault(", ".join(f"{a} {v}" for a, v in row.labels.items() if a != axis) or study.title, []).append(row)
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure, places = plt.subplots(lines, columns, figsize=(4.6 * columns, 3.2 * lines), sharey=True, squeeze=False, layout="constrained")
+    for place in places.flat[len(panels) :]:
+        place.axis("off")
+    for place, (title, members) in zip(places.flat, panels.items(), strict=False):
+        for i, row in enumerate(members):
+            if (curve := mean_curve(row)) is not None:
+                label = f"{axis} {row.labels.get(axis, '')} ({len(row.found)} of {len(row.cells)} runs)"
+                draw_band(place, curve, "dino", label, f"C{i}")
+        place.set(title=title, xlabel="training step", ylabel="DINO to the training images")
+        if place.has_data():
+            place.legend(fontsize=7)
+    target.mkdir(parents=True, exist_ok=True)
+    save_figure(figure, target / f"{study.name}.png", target / f"{study.name}.svg")
+
+
+def explain(study: Study, results: Path, row_name: str, column: str) -> str:
+    """The runs behind one number, with each run's own mean."""
+    rows = rows_of(study, results)
+    metric = next((m for m, name in NAMES.items() if column in (m, name)), None)
+    row = next((row for row in rows if row.name == row_name), None)
+    if row is None or metric is None:
+        named = "; ".join(row.name for row in rows)
+        raise UserError(f"{study.name}: no row {row_name!r} or column {column!r}; rows: {named}; columns: {', '.join(NAMES)}")
+    lines = []
+    for cell in row.cells:
+        own = next((found for found in row.found if found.cell == cell), None)
+        if own is None:
+            lines.append(f"{MISSING}  {cell.name}: python -m bayesdiff.run {shlex.join(cell.overrides)}")
+            continue
+        scores = _of_run(own, metric)
+        lines.append(f"{'-' if scores is None else f'{scores.mean():.5f}'}  {cell.name}  run key {own.record.run_key}  {own.folder}")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m bayesdiff.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path, help="a set of results, such as results/toybox")
+    parser.add_argument("--model", default="toybox", help="whose studies (default: toybox)")
+    parser.add_argument("--explain", nargs=3, metavar=("STUDY", "ROW", "COLUMN"), help="the runs behind one number")
+    arguments = parser.parse_args(argv)
+    try:
+        if not (arguments.results / RECORDS).is_dir():
+            raise UserError(f"{arguments.results}: no {RECORDS}/; run a study with --results {arguments.results}")
+        if arguments.explain:
+            name, row, column = arguments.explain
+            print(explain(load_study(name, arguments.model), arguments.results, row, column))
+            return 0
+        for name in study_names():
+            if _knows(name, arguments.model) and write_study(load_study(name, arguments.model), arguments.results):
+                print(f"{arguments.results}/tables/{name}.md")
+    except UserError as error:
+        print(f"bayesdiff: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _knows(name: str, model: str) -> bool:
+    try:
+        load_study(name, model)
+    except UserError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main())
