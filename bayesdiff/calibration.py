@@ -49,7 +49,7 @@ class Study:
     """What ``experiments/detector_calibration.yaml`` holds."""
 
     output: str = "results/detector"
-    runs: str = "results/toybox/phenomenon/*-images.csv"
+    runs: str = "results/toybox/records/*/images.csv"
     """Per-image curves of real runs that the noise is read off."""
     noise: NoiseLevel = field(default_factory=NoiseLevel)
     quiet: NoiseLevel = field(default_factory=NoiseLevel)
@@ -192,7 +192,7 @@ def measured_noise(pattern: str) -> pd.DataFrame:
         residual = scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
         lag = float((residual[1:] * residual[:-1]).mean() / (residual**2).mean())
         rows.append({
-            "run": path.name.removesuffix("-images.csv"), "checkpoints": len(scores), "images": scores.shape[1],
+            "run": path.parent.name, "checkpoints": len(scores), "images": scores.shape[1],
             "level": float(scores.mean(0).std(ddof=1)), "image": float(np.sqrt((residual**2).sum() / noise.freedom)),
             "image_correlation": lag, "standard_error": float(noise.images.mean()), "checkpoint": noise.between(),
         })  # fmt: skip

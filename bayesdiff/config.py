@@ -9,8 +9,9 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -429,9 +430,29 @@ def key_content(cfg: Config) -> dict[str, Any]:
     return content
 
 
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+@lru_cache(maxsize=1)
+def _usual() -> dict[str, Any]:
+    """Every setting's default, as dotted keys; those that have none are ``???``."""
+    content = {part.name: asdict(part.default_factory()) if callable(part.default_factory) else part.default for part in fields(Config)}
+    return _flat(json.loads(json.dumps(content)))
+
+
 def run_key(cfg: Config) -> str:
-    """Twelve hex digits that name the run: a hash of every setting that can change its results."""
-    content = key_content(cfg)
+    """Twelve hex digits that name the run: a hash of every setting that can change its results.
+
+    Settings at their default do not enter, so that an option that is added later leaves the names of old
+    records as they are.
+    """
+    usual = _usual()
+    content = {key: value for key, value in _flat(key_content(cfg)).items() if key not in usual or usual[key] != value}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

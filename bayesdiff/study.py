@@ -90,9 +90,14 @@ def run_one(run: Planned, root: Path, extra: tuple[str, ...], environment: dict[
         return "running"
 
 
+def run_command(run: Planned, root: Path, extra: tuple[str, ...]) -> list[str]:
+    """The command of record for one run of a study."""
+    return [sys.executable, "-m", "bayesdiff.run", *run.cell.overrides, *extra, f"paths.runs={root}"]
+
+
 def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str]) -> str:
     """The command of record, its words in ``logs/``, its failure (if it is one) in ``failures/``."""
-    command = [sys.executable, "-m", "bayesdiff.run", *run.cell.overrides, *extra, f"paths.runs={root}"]
+    command = run_command(run, root, extra)
     log = root / "logs" / f"{run.folder.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as words:

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayesdiff.collect import RECORDS, image_scores
-from bayesdiff.config import run_name
+from bayesdiff.collect import RECORDS, image_scores, load_records
+from bayesdiff.config import arm_name, run_name
 from bayesdiff.errors import UserError
 from bayesdiff.files import staged, write_text
 from bayesdiff.paper import LABEL, paper_numbers
@@ -213,6 +213,44 @@ def write_study(study: Study, results: Path) -> bool:
     return True
 
 
+def runs_table(results: Path) -> pd.DataFrame:
+    """A line a record: what it was, how its curve went, its verdict and its cost."""
+    lines = []
+    for folder, record in load_records(results):
+        config, verdict = record.config, record.verdict or {}
+        line: dict[str, object] = {
+            "run": folder.name, "status": record.status, "method": config["method"]["name"], "arm": arm_name(config["bnn"]),
+            "learning_rate": config["method"]["learning_rate"], "subject": config["data"]["subject"], "shots": config["shots"]["count"],
+            "seed": config["seed"], "kind": verdict.get("kind"), "p_value": verdict.get("p_value"),
+        }  # fmt: skip
+        line |= {f"{name}_step": verdict.get(f"{name}_step") for name in ("peak", "onset", "trough", "recovery", "best")}
+        if (folder / "curve.csv").exists():
+            line |= curve_shape(pd.read_csv(folder / "curve.csv"))
+        lines.append({**line, "minutes": sum(record.seconds.values()) / 60, "memory_mb": max(record.peak_memory_mb.values(), default=0.0)})
+    return pd.DataFrame(lines)
+
+
+def curve_shape(curve: pd.DataFrame, metric: str = "dino") -> dict[str, float]:
+    """Rise, deepest fall from an earlier peak, and the share of it that came back, read off the means (no test)."""
+    means, steps = curve[metric].to_numpy(), curve["step"].to_numpy()
+    trough = int((np.maximum.accumulate(means) - means).argmax())
+    peak = int(means[: trough + 1].argmax())
+    fall = float(means[peak] - means[trough])
+    back = float(means[trough:].max() - means[trough]) / fall if fall > 0 else 0.0
+    return {
+        "first": float(means[0]), "highest_before": float(means[peak]), "at": float(steps[peak]), "lowest_after": float(means[trough]),
+        "at_step": float(steps[trough]), "fall": fall, "share_recovered": back, "last": float(means[-1]),
+        "clip_t_last": float(curve["clip_t"].iloc[-1]),
+    }  # fmt: skip
+
+
+def write_runs(results: Path) -> None:
+    table = runs_table(results)
+    (results / "tables").mkdir(parents=True, exist_ok=True)
+    with staged(results / "tables" / "runs.csv") as part:
+        table.to_csv(part, index=False, float_format="%.4g", lineterminator="\n")
+
+
 def mean_curve(row: Row, metric: str = "dino") -> pd.DataFrame | None:
     """Mean over runs at every step and its standard error over runs (over images for a single run)."""
     curves = [pd.read_csv(found.folder / "curve.csv").set_index("step") for found in row.found]
@@ -287,6 +325,7 @@ def main(argv: list[str] | None = None) -> int:
             name, row, column = arguments.explain
             print(explain(load_study(name, arguments.model), arguments.results, row, column))
             return 0
+        write_runs(arguments.results)
         for name in study_names():
             if _knows(name, arguments.model) and write_study(load_study(name, arguments.model), arguments.results):
                 print(f"{arguments.results}/tables/{name}.md")

@@ -91,8 +91,9 @@ def test_the_noise_of_real_runs_is_read_off_their_images(tmp_path: Path, monkeyp
     scores = simulate(np.full(40, 0.6), 16, LEVEL, np.random.default_rng(1))
     table = pd.DataFrame(scores, columns=[f"dino_{i}" for i in range(16)])
     table.insert(0, "step", np.arange(40) * 10)
-    table.to_csv("a-images.csv", index=False)
-    row = measured_noise("*-images.csv").iloc[0]
+    (tmp_path / "a").mkdir()
+    table.to_csv("a/images.csv", index=False)
+    row = measured_noise("*/images.csv").iloc[0]
     assert row["run"] == "a"
     assert row["image"] == pytest.approx(0.1, rel=0.15)
     assert row["checkpoint"] == pytest.approx(0.05, rel=0.4)

@@ -190,6 +190,18 @@ def test_the_run_key_changes_with_what_changes_results(make: Make, key: str, val
     assert run_key(changed(make(), key, value)) != run_key(make())
 
 
+def test_an_option_that_is_added_later_leaves_old_names_alone(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting at its default is not in the key: as if it had never been there."""
+    from bayesdiff import config
+
+    before = run_key(make())
+    content = config.key_content
+    monkeypatch.setattr(
+        config, "key_content", lambda cfg: {**content(cfg), "bnn": {k: v for k, v in content(cfg)["bnn"].items() if k != "dropout"}}
+    )
+    assert run_key(make()) == before
+
+
 def test_the_arms_of_a_pair_differ_only_in_bnn(make: Make) -> None:
     arms = [as_dict(make("+experiment=corruption_curve", f"bnn={arm}")) for arm in ("off", "on")]
     assert differing(*arms) == {"bnn.kind"}

@@ -18,7 +18,7 @@ from bayesdiff.record import RunRecord
 
 ASKED_FOR = {
     "figure_1", "figure_2", "table_1", "table_1_faces", "table_2", "table_4", "figure_7", "figure_8", "figure_9a", "figure_9b",
-    "many_images", "batch_size", "sdxl", "cost", "sampler", "guidance", "controls", "learning_rate",
+    "many_images", "batch_size", "sdxl", "cost", "sampler", "guidance", "controls", "learning_rate", "adapter_rates",
 }  # fmt: skip
 
 
@@ -126,7 +126,10 @@ def test_a_run_is_running_while_its_process_lives(tmp_path: Path, which: str) ->
     lock = folder / ".lock" if which == "run" else claim_file(tmp_path, folder)
     lock.parent.mkdir(parents=True)
     RunRecord("k", "running", {}).save(folder) if which == "run" else None
-    code = f"import sys, time; from filelock import FileLock; lock = FileLock({str(lock)!r}); lock.acquire(); print('held', flush=True); time.sleep(60)"
+    code = (
+        f"import time; from filelock import FileLock; lock = FileLock({str(lock)!r}); lock.acquire(); "
+        "print('held', flush=True); time.sleep(60)"
+    )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"

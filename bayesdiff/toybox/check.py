@@ -7,6 +7,7 @@ Expected: every line says pass; exit code 1 otherwise
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -220,7 +221,9 @@ def measure(model: str = "toybox") -> list[Bar]:
 
 
 def main() -> int:
-    bars = measure(*sys.argv[1:2])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="toybox", help="a pipeline folder to measure instead of the shipped one")
+    bars = measure(parser.parse_args().model)
     table = Table("figure", "measured", "wanted", "")
     for bar in bars:
         table.add_row(bar.name, f"{bar.value:.3f}", bar.wanted, "pass" if bar.passed else "FAIL")

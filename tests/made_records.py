@@ -1,0 +1,77 @@
+"""Records of a study that was never run: scores with a known effect, as run folders or as collected results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bayesdiff import plan
+from bayesdiff.collect import collect
+from bayesdiff.config import Config, as_dict, run_key, run_name
+from bayesdiff.diagnosis import diagnose
+from bayesdiff.record import RunRecord
+from bayesdiff.scores import COLUMNS
+
+STUDY = """
+title: made up
+paper: Table 1
+feeds: [table_1]
+experiment: smoke
+compare: {bnn: "off"}
+grid:
+  method: [dreambooth, lora]
+  bnn: ["off", "on"]
+models:
+  toybox:
+    minutes: 1
+    grid:
+      data.subject: [toy_dog, toy_robot]
+      seed: [0, 1]
+"""
+EFFECT = 0.1
+STEPS = (0, 10, 20)
+
+
+def prepare(folder: Path, name: str = "table_1") -> plan.Study:
+    """The study as the only one there is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plan.EXPERIMENTS = folder
+    (folder / f"{name}.yaml").write_text(STUDY.lstrip())
+    return plan.load_study(name)
+
+
+def make_run(cell: plan.Cell, runs: Path, status: str = "completed") -> Path:
+    """A run folder of a cell: DINO 0.5, 0.1 higher with Bayesian weights; a little of everything else."""
+    cfg: Config = plan.compose_cell(cell)
+    folder = runs / run_name(cfg)
+    folder.mkdir(parents=True)
+    pair = f"{cell.labels['data.subject']} {cell.labels['seed']} {cell.labels['method']}"
+    rng = np.random.default_rng(list(pair.encode()))
+    level = 0.05 * rng.standard_normal()
+    rows = []
+    for step in STEPS:
+        for prompt in range(2):
+            for image in range(2):
+                dino = 0.5 + level + EFFECT * (cell.labels["bnn"] == "on") + 0.02 * rng.standard_normal()
+                of_metrics = {"dino": dino, "clip_i": dino, "clip_t": 0.3, "hf_energy": 0.1, "failed": 0.0, "diversity": 0.2}
+                rows += [(step, prompt, image, metric, "", value) for metric, value in of_metrics.items()]
+    scores = pd.DataFrame(rows, columns=list(COLUMNS))
+    scores.to_csv(folder / "scores.csv", index=False)
+    matrix = scores[scores["metric"] == "dino"].pivot(index="step", columns=["prompt", "image"], values="value").to_numpy()
+    verdict = diagnose(STEPS, {"dino": matrix}).to_dict()
+    config = json.loads(json.dumps(as_dict(cfg)))
+    config["sampler"]["images_per_prompt"] = 2
+    record = RunRecord(run_key(cfg), status, config, verdict=verdict, seconds={"train": 60.0}, environment={"platform": "here"})
+    record.save(folder)
+    return folder
+
+
+def fill(study: plan.Study, folder: Path, cells: tuple[plan.Cell, ...] | None = None) -> Path:
+    """Collected results of some cells of a study (all, unless named)."""
+    results = folder / "results"
+    for cell in study.cells if cells is None else cells:
+        collect(make_run(cell, folder / "runs"), results)
+    return results

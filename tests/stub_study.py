@@ -1,0 +1,40 @@
+"""A study whose runs are tiny scripts instead of trainings: ``python tests/stub_study.py FOLDER WORKERS``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from bayesdiff import plan, study
+
+TEXT = "title: t\nexperiment: smoke\ngrid:\n  seed: [0, 1, 2, 3, 4, 5]\n  bnn: ['off', 'on']\nmodels:\n  toybox: {minutes: 1}\n"
+RUN = """
+import sys, time, json, pathlib
+folder, seed, log = pathlib.Path(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3])
+with log.open("a") as lines:
+    lines.write(folder.name + "\\n")
+if seed == sys.argv[4]:
+    print("some words"); print("bayesdiff: this one fails"); sys.exit(7)
+time.sleep(0.1)
+folder.mkdir(parents=True, exist_ok=True)
+record = {"run_key": folder.name, "status": "completed", "config": {"seed": int(seed)}, "seconds": {"train": 120.0}}
+(folder / "record.json").write_text(json.dumps(record))
+"""
+
+
+def prepare(folder: Path, failing: str = "none") -> plan.Study:
+    """The stub study with its runs in ``folder``; runs of seed ``failing`` fail."""
+    plan.EXPERIMENTS = folder
+    (folder / "stub.yaml").write_text(TEXT)
+
+    def run_command(run: plan.Planned, root: Path, extra: tuple[str, ...]) -> list[str]:
+        return [sys.executable, "-c", RUN, str(run.folder), run.cell.labels["seed"], str(folder / "started"), failing]
+
+    study.run_command = run_command  # type: ignore[assignment]
+    study.devices = list
+    return plan.load_study("stub")
+
+
+if __name__ == "__main__":
+    where = Path(sys.argv[1])
+    print(study.run_study(prepare(where), where / "runs", int(sys.argv[2])))

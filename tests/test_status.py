@@ -1,0 +1,47 @@
+"""Where studies stand, and what failed runs said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bayesdiff import plan as planning
+from bayesdiff import study as engine
+from bayesdiff.status import main
+from tests import stub_study
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(planning, "EXPERIMENTS", planning.EXPERIMENTS)
+    for name in ("run_command", "devices"):
+        monkeypatch.setattr(engine, name, getattr(engine, name))
+    yield
+
+
+def test_the_table_counts_states_and_failures_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = stub_study.prepare(tmp_path, failing="3")
+    engine.run_study(study, tmp_path / "runs", 2)
+    capsys.readouterr()
+    assert main(["stub", "--runs", str(tmp_path / "runs")]) == 0
+    out = capsys.readouterr().out
+    (row,) = [line for line in out.splitlines() if "stub" in line and "│" in line]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == ["stub", "12", "10", "0", "0", "0", "2", "0"]
+    assert out.count("failed  seed=3") == 2
+    assert "bayesdiff: this one fails (exit code 7" in out
+
+
+def test_without_a_name_every_study_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stub_study.prepare(tmp_path)
+    (tmp_path / "other.yaml").write_text(stub_study.TEXT)
+    assert main(["--runs", str(tmp_path / "runs")]) == 0
+    out = capsys.readouterr().out
+    assert "other" in out
+    assert "stub" in out
+
+
+def test_an_unknown_study_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nothing"]) == 2
+    assert "choose one of" in capsys.readouterr().err

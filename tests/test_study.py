@@ -1,0 +1,131 @@
+"""Running studies: each run once whoever works on it, failures noted, plans printed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bayesdiff import plan as planning
+from bayesdiff import study as engine
+from bayesdiff.plan import failure_file, plan
+from bayesdiff.study import estimate_minutes, main, print_plan, run_study, worker_environment
+from tests import stub_study
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the stub replaces is put back."""
+    monkeypatch.setattr(planning, "EXPERIMENTS", planning.EXPERIMENTS)
+    for name in ("run_command", "devices"):
+        monkeypatch.setattr(engine, name, getattr(engine, name))
+    yield
+
+
+def started(folder: Path) -> list[str]:
+    return (folder / "started").read_text().split()
+
+
+def test_every_run_is_done_once_and_not_again(tmp_path: Path) -> None:
+    study = stub_study.prepare(tmp_path)
+    assert run_study(study, tmp_path / "runs", 3) == {"done": 12}
+    assert len(started(tmp_path)) == len(set(started(tmp_path))) == 12
+    assert run_study(study, tmp_path / "runs", 3) == {"done": 12}
+    assert len(started(tmp_path)) == 12
+
+
+def test_workers_in_several_processes_share_a_study(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.stub_study", str(tmp_path), "2"]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    for worker in workers:
+        assert worker.wait(timeout=120) == 0
+        assert worker.stdout is not None
+        worker.stdout.close()
+    assert sorted(started(tmp_path)) == sorted({*started(tmp_path)})
+    assert len(started(tmp_path)) == 12
+
+
+def test_a_failing_run_is_noted_and_does_not_stop_the_rest(tmp_path: Path) -> None:
+    study = stub_study.prepare(tmp_path, failing="3")
+    assert run_study(study, tmp_path / "runs", 2) == {"done": 10, "failed": 2}
+    failed = [run for run in plan(study, tmp_path / "runs") if run.state == "failed"]
+    assert [run.cell.labels["seed"] for run in failed] == ["3", "3"]
+    said = json.loads(failure_file(tmp_path / "runs", failed[0].folder).read_text())
+    assert (said["exit_code"], said["error"], said["log"]) == (7, "bayesdiff: this one fails", ["some words", "bayesdiff: this one fails"])
+
+
+def test_a_failed_run_is_tried_again_and_forgotten_when_it_succeeds(tmp_path: Path) -> None:
+    run_study(stub_study.prepare(tmp_path, failing="3"), tmp_path / "runs", 2)
+    study = stub_study.prepare(tmp_path)
+    assert run_study(study, tmp_path / "runs", 2) == {"done": 12}
+    assert not any((tmp_path / "runs" / "failures").iterdir())
+
+
+def test_the_exit_code_says_how_many_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stub_study.prepare(tmp_path, failing="3")
+    assert main(["stub", "--runs", str(tmp_path / "runs")]) == 2
+    assert "10 done, 2 failed" in capsys.readouterr().out
+    stub_study.prepare(tmp_path)
+    assert main(["stub", "--runs", str(tmp_path / "runs")]) == 0
+    assert main(["nothing"]) == 120
+    assert main(["stub", "--workers", "0"]) == 120
+
+
+def test_a_dry_run_prints_the_plan_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stub_study.prepare(tmp_path)
+    assert main(["stub", "--runs", str(tmp_path / "runs"), "--dry-run", "--workers", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "12 runs, 0 done, 12 left; about 1 minutes a run, 0.1 hours with 2 worker(s)" in out
+    assert "seed=5 bnn=on" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_time_is_estimated_from_what_runs_took(tmp_path: Path) -> None:
+    study = stub_study.prepare(tmp_path, failing="3")
+    run_study(study, tmp_path / "runs", 2)
+    planned = plan(study, tmp_path / "runs")
+    assert estimate_minutes(study, planned) == 2.0
+    console = Console(record=True, width=160)
+    print_plan(study, planned, 1, console)
+    assert "12 runs, 10 done, 2 left; about 2 minutes a run" in console.export_text()
+
+
+def test_overrides_of_the_command_line_make_other_runs(tmp_path: Path) -> None:
+    study = stub_study.prepare(tmp_path)
+    here, there = plan(study, tmp_path), plan(study, tmp_path, ("training.batch_size=2",))
+    assert not {run.folder for run in here} & {run.folder for run in there}
+
+
+def test_each_worker_takes_a_gpu_or_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(engine.os, "cpu_count", lambda: 8)
+    assert worker_environment(0, 4, [])["OMP_NUM_THREADS"] == "2"
+    assert [worker_environment(i, 3, ["0", "5"])["CUDA_VISIBLE_DEVICES"] for i in range(3)] == ["0", "5", "0"]
+
+
+def test_visible_devices_are_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert engine.devices() == ["2", "3"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert engine.devices() == []
+
+
+def test_a_study_of_real_runs_from_plan_to_record(tmp_path: Path) -> None:
+    """One real training through the engine, with its words in a log and its small files collected."""
+    (tmp_path / "real.yaml").write_text(
+        "title: t\nexperiment: smoke\ngrid:\n  seed: [0]\nmodels:\n  toybox: {minutes: 1, overrides: ['schedule.steps=2', "
+        "'schedule.checkpoints=[0,2]']}\n"
+    )
+    planning.EXPERIMENTS = tmp_path
+    study = planning.load_study("real")
+    assert run_study(study, tmp_path / "runs", 1, results=tmp_path / "results") == {"done": 1}
+    (run,) = plan(study, tmp_path / "runs")
+    assert run.state == "done"
+    assert "Look at" in (tmp_path / "runs" / "logs" / f"{run.folder.name}.log").read_text()
+    kept = tmp_path / "results" / "records" / run.folder.name
+    assert {path.name for path in kept.iterdir()} == {"record.json", "curve.csv", "images.csv", "grid.png"}

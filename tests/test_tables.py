@@ -1,0 +1,150 @@
+"""Tables from records: right numbers, right gaps, the same bytes every time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bayesdiff import plan as planning
+from bayesdiff.collect import load_records
+from bayesdiff.tables import curve_shape, main, rows_of, study_table, values, write_study
+from tests import made_records
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(planning, "EXPERIMENTS", planning.EXPERIMENTS)
+    yield
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> planning.Study:
+    return made_records.prepare(tmp_path / "studies")
+
+
+def test_a_row_is_what_differs_in_subject_and_seed_alone(study: planning.Study, tmp_path: Path) -> None:
+    results = made_records.fill(study, tmp_path)
+    rows = rows_of(study, results)
+    assert [row.name for row in rows] == ["dreambooth, bnn off", "dreambooth, bnn on", "lora, bnn off", "lora, bnn on"]
+    assert all(row.complete for row in rows)
+    scores = values(rows[0], "dino")
+    assert scores is not None
+    assert scores.shape == (2, 2, 1, 4)
+
+
+def test_means_deviations_and_differences(study: planning.Study, tmp_path: Path) -> None:
+    results = made_records.fill(study, tmp_path)
+    rows = rows_of(study, results)
+    table = study_table(study, rows).set_index(["method", "bnn", "metric"])
+    for method, row in (("dreambooth", rows[0]), ("lora", rows[2])):
+        scores = values(row, "dino")
+        assert scores is not None
+        off = table.loc[(method, "off", "DINO")]
+        assert off["mean"] == pytest.approx(scores.mean())
+        assert off["sd_over_seeds"] == pytest.approx(scores.mean((1, 3)).std(ddof=1))
+        on = table.loc[(method, "on", "DINO")]
+        assert on["difference"] == pytest.approx(made_records.EFFECT, abs=0.02)
+        assert on["low"] < on["difference"] < on["high"]
+        assert on["p_holm"] >= on["p"]
+    assert np.isnan(table.loc[("lora", "off", "DINO")]["difference"])
+    assert table.loc[("lora", "on", "CLIP-T")]["difference"] == 0
+
+
+def test_the_paper_s_numbers_stand_beside_and_are_labelled(study: planning.Study, tmp_path: Path) -> None:
+    results = made_records.fill(study, tmp_path)
+    write_study(study, results)
+    table = pd.read_csv(results / "tables" / "table_1.csv").set_index(["method", "bnn", "metric"])
+    assert table.loc[("lora", "on", "DINO")]["paper, SD 1.5: mean"] == 0.618
+    assert table.loc[("dreambooth", "off", "CLIP-T")]["paper, SD 1.5: sd"] == 0.0017
+    text = (results / "tables" / "table_1.md").read_text()
+    assert "DINO (paper, SD 1.5)" in text
+    assert "0.618 (0.0104)" in text
+
+
+def test_every_run_has_a_line(study: planning.Study, tmp_path: Path) -> None:
+    results = made_records.fill(study, tmp_path)
+    assert main([str(results)]) == 0
+    runs = pd.read_csv(results / "tables" / "runs.csv")
+    assert len(runs) == 16
+    assert set(runs["arm"]) == {"plain", "bnn"}
+    assert (runs["minutes"] == 1).all()
+    assert (runs["kind"] == "too_few_points").all()
+
+
+def test_the_shape_of_a_curve_is_read_off_its_means() -> None:
+    curve = pd.DataFrame({"step": [0, 10, 20, 30, 40], "dino": [0.1, 0.8, 0.3, 0.55, 0.5], "clip_t": 0.3})
+    shape = curve_shape(curve)
+    assert (shape["at"], shape["at_step"], shape["last"]) == (10, 20, 0.5)
+    assert (shape["fall"], shape["share_recovered"]) == pytest.approx((0.5, 0.5))
+    assert curve_shape(curve.iloc[:2])["fall"] == 0
+
+
+def test_missing_cells_are_shown_with_the_command_that_fills_them(study: planning.Study, tmp_path: Path) -> None:
+    cells = tuple(cell for cell in study.cells if (cell.labels["method"], cell.labels["bnn"]) != ("lora", "on"))
+    results = made_records.fill(study, tmp_path, cells)
+    write_study(study, results)
+    text = (results / "tables" / "table_1.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("| lora") and "| on" in line]
+    assert "0/4" in line
+    assert "missing" in line
+    assert f"4 runs are missing: `python -m bayesdiff.study table_1 --model toybox --results {results}`" in text
+    assert main([str(results)]) == 0
+
+
+def test_a_study_without_records_has_no_table(study: planning.Study, tmp_path: Path) -> None:
+    results = made_records.fill(study, tmp_path, study.cells[:1])
+    shutil.rmtree(next((results / "records").iterdir()))
+    assert not write_study(study, results)
+    assert not (results / "tables").exists()
+
+
+def files(results: Path) -> dict[str, bytes]:
+    found = [path for folder in ("tables", "figures") for path in (results / folder).iterdir()]
+    return {str(path.relative_to(results)): path.read_bytes() for path in found}
+
+
+def test_the_files_are_the_same_in_any_order_of_records_and_in_any_place(study: planning.Study, tmp_path: Path) -> None:
+    results = made_records.fill(study, tmp_path)
+    assert main([str(results)]) == 0
+    first = files(results)
+    assert {name.rpartition(".")[2] for name in first} == {"csv", "md", "tex", "png", "svg"}
+    shuffled = tmp_path / "shuffled" / "results"
+    for folder, _ in reversed(load_records(results)):
+        shutil.copytree(folder, shuffled / "records" / folder.name)
+    code = (
+        "import sys; from pathlib import Path; from bayesdiff import plan, tables; "
+        f"plan.EXPERIMENTS = Path({str(planning.EXPERIMENTS)!r}); sys.exit(tables.main([{str(shuffled)!r}]))"
+    )
+    environment = {**os.environ, "TZ": "Asia/Tokyo", "LC_ALL": "C", "LANG": "de_DE.UTF-8", "PYTHONHASHSEED": "7"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, capture_output=True)
+    assert files(shuffled) == first
+
+
+def test_every_number_names_its_runs(study: planning.Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = made_records.fill(study, tmp_path, study.cells[:-1])
+    assert main([str(results), "--explain", "table_1", "lora, bnn off", "DINO"]) == 0
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 4
+    shown = [float(line.split()[0]) for line in lines]
+    row = next(row for row in rows_of(study, results) if row.name == "lora, bnn off")
+    scores = values(row, "dino")
+    assert scores is not None
+    assert np.mean(shown) == pytest.approx(scores.mean(), abs=1e-5)
+    assert all(record.run_key in "\n".join(lines) for record in (found.record for found in row.found))
+    assert main([str(results), "--explain", "table_1", "lora, bnn on", "dino"]) == 0
+    assert "missing  " in capsys.readouterr().out
+    assert main([str(results), "--explain", "table_1", "nothing", "dino"]) == 2
+    assert "rows: dreambooth, bnn off;" in capsys.readouterr().err
+
+
+def test_a_folder_without_records_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 2
+    assert "--results" in capsys.readouterr().err
