@@ -8,8 +8,9 @@ is the list of runs; each composes to one configuration, and that names its fold
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 HERE = Path(__file__).resolve().parent
-EXPERIMENTS = HERE / "experiments" if (HERE / "experiments").is_dir() else HERE.parent / "experiments"
-"""The studies: inside an installed wheel, beside the package in a checkout."""
+_SHIPPED = HERE / "experiments" if (HERE / "experiments").is_dir() else HERE.parent / "experiments"
+EXPERIMENTS = Path(os.environ.get("BAYESDIFF_EXPERIMENTS", _SHIPPED))
+"""The studies: your own folder by the environment variable; else inside an installed wheel, or beside the package."""
 FAILURES = "failures"
 ENDS = ("done", "diverged")
 STATES = ("done", "diverged", "running", "stopped", "failed", "missing")
@@ -119,6 +121,22 @@ def _choices(axis: str, values: Any) -> list[tuple[str, list[str]]]:
     if isinstance(values, list) and values:
         return [(str(value), [f"{axis}={value}"]) for value in values]
     raise UserError(f"grid.{axis}: give a list of values, or a mapping from labels to overrides")
+
+
+def narrowed(study: Study, chosen: Sequence[str]) -> Study:
+    """The cells of a study whose axes have the labels of ``axis=label`` words; words about no axis are overlooked.
+
+    A sweep's agent that takes up a run again passes the run's whole configuration along: that is no axis.
+
+    Raises:
+        UserError: a label that its axis does not have.
+    """
+    wanted = {axis: label for word in chosen for axis, _, label in [word.partition("=")] if axis in study.cells[0].labels}
+    cells = tuple(cell for cell in study.cells if all(cell.labels[axis] == label for axis, label in wanted.items()))
+    if not cells:
+        axes = {axis: list(dict.fromkeys(cell.labels[axis] for cell in study.cells)) for axis in wanted}
+        raise UserError(f"study {study.name}: no run with {', '.join(chosen)}; there are {axes}")
+    return replace(study, cells=cells)
 
 
 @lru_cache(maxsize=256)

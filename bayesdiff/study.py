@@ -29,7 +29,7 @@ from rich.table import Table
 from bayesdiff.collect import collect
 from bayesdiff.errors import UserError
 from bayesdiff.files import write_text
-from bayesdiff.plan import ENDS, Planned, Study, claim_file, end_of, failure_file, is_held, load_study, plan, study_names
+from bayesdiff.plan import ENDS, Planned, Study, claim_file, end_of, failure_file, is_held, load_study, narrowed, plan, study_names
 from bayesdiff.record import load_record
 
 FINISHED = (0, 3)
@@ -155,6 +155,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, help="folder of run folders (default: runs/MODEL)")
     parser.add_argument("--results", type=Path, help="also copy each run's small files here (such as results/toybox)")
     parser.add_argument("--workers", type=int, default=1, help="runs at once; with several GPUs each takes one")
+    parser.add_argument("--only", nargs="+", default=[], metavar="AXIS=LABEL", help="only the runs with these labels")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     arguments = parser.parse_intermixed_args(argv)
     root = arguments.runs or Path("runs") / arguments.model
@@ -162,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.workers < 1:
             raise UserError(f"--workers {arguments.workers}: give 1 or more")
-        study = load_study(arguments.name, arguments.model)
+        study = narrowed(load_study(arguments.name, arguments.model), arguments.only)
         if arguments.dry_run:
             print_plan(study, plan(study, root, extra), arguments.workers, Console(width=None if Console().is_terminal else 140))
             return 0

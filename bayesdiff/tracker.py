@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -56,16 +57,17 @@ def _step_of(line: str) -> float:
 
 
 class Wandb:
-    """Weights & Biases, offline or online, one run here to one run there (id: the run key)."""
+    """Weights & Biases, offline or online, one run here to one run there (id: the run key, or what a sweep's agent gave)."""
 
     def __init__(self, cfg: Config, folder: Path):
         import wandb
 
         self.run = wandb.init(
             project=cfg.tracker.project, entity=cfg.tracker.entity, mode=cfg.tracker.mode.value, dir=str(folder),
-            id=run_key(cfg), resume="allow", name=run_name(cfg), group=f"{cfg.experiment_name}-{cfg.data.subject}", job_type="train",
-            tags=[cfg.method.name.value, arm_name(vars(cfg.bnn))], config={"cfg": as_dict(cfg), "run_key": run_key(cfg)},
-            reinit="create_new", settings=wandb.Settings(console="off", silent=True),
+            id=os.environ.get("WANDB_RUN_ID", run_key(cfg)), resume="allow", name=run_name(cfg), job_type="train",
+            group=f"{cfg.experiment_name}-{cfg.data.subject}", tags=[cfg.method.name.value, arm_name(vars(cfg.bnn))],
+            config={"cfg": as_dict(cfg), "run_key": run_key(cfg)}, reinit="create_new",
+            settings=wandb.Settings(console="off", silent=True),
         )  # fmt: skip
         for space in ("train", "eval"):
             self.run.define_metric(f"{space}/step")

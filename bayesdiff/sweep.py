@@ -1,0 +1,67 @@
+"""Studies as Weights & Biases sweeps: ``python -m bayesdiff.sweep`` writes ``sweeps/<study>.yaml`` anew.
+
+A sweep's grid is the study's, by labels; each agent's run is one cell, done by the study's own engine, so that
+a cell is claimed, done once and recorded whoever asks for it:
+
+    wandb sweep sweeps/table_1.yaml        then, on any machine:  wandb agent SWEEP_ID
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from bayesdiff.errors import UserError
+from bayesdiff.files import write_text
+from bayesdiff.plan import Study, load_study, study_names
+
+SWEEPS = Path("sweeps")
+
+
+def sweep_of(study: Study) -> dict[str, Any]:
+    """The configuration of a grid sweep over a study's axes."""
+    axes = {axis: list(dict.fromkeys(cell.labels[axis] for cell in study.cells)) for axis in study.cells[0].labels}
+    engine = ["${env}", "${interpreter}", "-m", "bayesdiff.study", study.name, "--model", study.model, "tracker=wandb"]
+    return {
+        "program": "bayesdiff/study.py",
+        "method": "grid",
+        "parameters": {axis: {"values": labels} for axis, labels in axes.items()},
+        "command": [*engine, "--only", "${args_no_hyphens}"],
+    }
+
+
+def sweep_text(study: Study) -> str:
+    """The YAML file, with its command, cost and outcome."""
+    import yaml
+
+    hours = len(study.cells) * study.minutes / 60
+    head = (
+        f"# {study.title} as a sweep; made by `python -m bayesdiff.sweep` from experiments/{study.name}.yaml.\n"
+        f"#\n# Command:  wandb sweep sweeps/{study.name}.yaml        then, on any machine:  wandb agent SWEEP_ID\n"
+        f"# Cost:     {len(study.cells)} runs of about {study.minutes:.0f} minutes on a thread, {hours:.1f} hours in all\n"
+        "# Expected: every run once, whichever agent takes it; the same records as `python -m bayesdiff.study "
+        f"{study.name}`\n"
+    )
+    return head + yaml.safe_dump(sweep_of(study), sort_keys=False, width=120)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m bayesdiff.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="studies; none for all")
+    parser.add_argument("--output", type=Path, default=SWEEPS)
+    parser.add_argument("--model", default="toybox", help="a study's model; others than the toybox are named in the file")
+    arguments = parser.parse_args(argv)
+    try:
+        for name in arguments.names or study_names():
+            ending = "" if arguments.model == "toybox" else f"-{arguments.model}"
+            write_text(arguments.output / f"{name}{ending}.yaml", sweep_text(load_study(name, arguments.model)))
+    except UserError as error:
+        print(f"bayesdiff: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
