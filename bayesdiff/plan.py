@@ -141,13 +141,23 @@ def narrowed(study: Study, chosen: Sequence[str]) -> Study:
 
 @lru_cache(maxsize=256)
 def _groups(overrides: tuple[str, ...]) -> DictConfig:
-    """Choices of groups composed by Hydra: they are few, where the values of a study are many."""
+    """Choices of groups composed by Hydra: they are few, where the values of a study are many.
+
+    Hydra's global state is put aside meanwhile: a worker is a Hydra job itself.
+    """
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.singleton import Singleton
 
     ConfigStore.instance().store(name="config_schema", node=Config)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", list(overrides))
+    outer = Singleton.get_state()
+    try:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("config", list(overrides))
+    finally:
+        Singleton.set_state(outer)
 
 
 def compose_cell(cell: Cell, extra: tuple[str, ...] = ()) -> Config:

@@ -1,0 +1,52 @@
+"""One worker of a study as a Hydra job, so that Hydra's launchers start many: joblib, submitit (Slurm), Ray.
+
+Workers share a folder and nothing else: a run is claimed by a lock that dies with its process, so that how
+many there are, when they start and whether one is killed changes only how long the study takes. The
+command is in ``conf/worker.yaml``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from bayesdiff.config import CONF
+from bayesdiff.errors import UserError, first_line
+from bayesdiff.plan import load_study
+from bayesdiff.study import run_study
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="worker")
+def work(cfg: DictConfig) -> None:
+    """Work on a study until nothing is left to claim; raises ``RuntimeError`` when runs of its own failed."""
+    start = Path(HydraConfig.get().runtime.cwd)  # a cluster's worker may start elsewhere
+    if cfg.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(cfg.threads)
+    root = start / (cfg.runs or Path("runs") / cfg.model)
+    results = None if cfg.results is None else start / cfg.results
+    found = run_study(load_study(cfg.study, cfg.model), root, 1, tuple(cfg.overrides), results)
+    print(f"worker {cfg.worker}: " + ", ".join(f"{number} {state}" for state, number in found.items()), flush=True)
+    if found.get("failed"):
+        raise RuntimeError(f"{found['failed']} runs failed; python -m bayesdiff.status {cfg.study} says which")
+
+
+def main() -> int:
+    """Start the worker, or as many as ``-m`` and a launcher ask for; what a person can mend is said in one line."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        work()
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        print(f"bayesdiff: {error if isinstance(error, UserError) else first_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
