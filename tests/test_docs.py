@@ -1,0 +1,136 @@
+"""Every command in README and docs: it parses, composes or exists; Python examples run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bayesdiff import compare, export, study, tables, verdict
+from bayesdiff.config import CONF
+from bayesdiff.plan import EXPERIMENTS, Cell, compose_cell, load_study
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "results").glob("*.md"))]
+FOREIGN = (r"git clone https://github.com/\S+", r"hf download [\w./-]+", r"wandb agent SWEEP_ID")
+"""Commands of others that cannot run offline."""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands() -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                bare = line.partition("  #")[0].strip()
+                if bare:
+                    found.append((page.name, bare))
+    return found
+
+
+def config_files() -> list[tuple[str, str]]:
+    """The commands that configuration files and studies open with."""
+    found = []
+    for path in [*sorted(CONF.rglob("*.yaml")), *sorted(EXPERIMENTS.glob("*.yaml"))]:
+        head = [line[1:].strip() for line in path.read_text().splitlines() if line.startswith("#")]
+        joined = " ".join(head).replace("\\ ", " ")
+        for match in re.findall(r"python -m bayesdiff\.run (.*?)(?:  |\(|;|Cost:|python -m|$)", joined):
+            found.append((path.name, f"python -m bayesdiff.run {match.strip()}"))
+    return found
+
+
+def parses(main: Callable[[list[str]], int], arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line's own parser takes the arguments; nothing is done."""
+    import argparse
+
+    class Parsed(Exception):
+        pass
+
+    original = argparse.ArgumentParser.parse_args
+    inner = argparse.ArgumentParser.parse_intermixed_args
+
+    def stop(self: argparse.ArgumentParser, *given: object) -> None:
+        original(self, arguments) if self.__class__ is argparse.ArgumentParser else None
+        raise Parsed
+
+    def stop_intermixed(self: argparse.ArgumentParser, *given: object) -> None:
+        monkeypatch.setattr(argparse.ArgumentParser, "parse_args", original)
+        inner(self, arguments)
+        raise Parsed
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_intermixed_args", stop_intermixed)
+    with pytest.raises(Parsed):
+        main(arguments)
+
+
+def check_run(words: list[str]) -> None:
+    """Placeholders for folders stay what they are: composing needs no files."""
+    overrides = [word for word in words if not word.startswith("--")]
+    if "--cfg" in words:
+        overrides.remove("job")
+    if overrides:
+        compose_cell(Cell({}, tuple(overrides)))
+
+
+def check_worker(words: list[str]) -> None:
+    values = dict(word.split("=", 1) for word in words if "=" in word)
+    load_study(values["study"], values.get("model", "toybox"))
+
+
+@pytest.mark.parametrize(("page", "command"), commands(), ids=[f"{page}: {command}"[:90] for page, command in commands()])
+def test_a_command_of_the_docs_is_one(page: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shlex.split(command)
+    mains = {
+        "bayesdiff.verdict": verdict.main, "bayesdiff.study": study.main, "bayesdiff.tables": tables.main,
+        "bayesdiff.compare": compare.main, "bayesdiff.export": export.main,
+    }  # fmt: skip
+    if words[:2] == ["python", "-m"] and words[2] in mains:
+        parses(mains[words[2]], words[3:], monkeypatch)
+        monkeypatch.undo()
+        if words[2] == "bayesdiff.study":
+            model = words[words.index("--model") + 1] if "--model" in words else "toybox"
+            load_study(words[3], model)
+    elif words[:3] == ["python", "-m", "bayesdiff.status"]:
+        load_study(words[3])
+    elif words[:3] == ["python", "-m", "bayesdiff.run"]:
+        check_run(words[3:])
+    elif words[:3] == ["python", "-m", "bayesdiff.worker"]:
+        check_worker(words[3:])
+    elif words[0] == "make":
+        assert re.search(rf"^{words[1]}:.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    elif words[:2] == ["wandb", "sweep"]:
+        assert (ROOT / words[2]).exists()
+    else:
+        assert any(re.fullmatch(pattern, command) for pattern in FOREIGN), command
+
+
+@pytest.mark.parametrize(("file", "command"), config_files(), ids=[f"{f}: {c}"[:90] for f, c in config_files()])
+def test_a_command_that_a_configuration_opens_with_composes(file: str, command: str) -> None:
+    check_run(shlex.split(command)[3:])
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_examples_in_python_run(capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.test_corruption import CLEAR, TWELVE
+
+    scope = {"steps": TWELVE, "scores": CLEAR, "curve": list(zip(TWELVE, CLEAR, strict=True))}
+    examples = [block for page in PAGES for block in blocks(page, "python")]
+    assert len(examples) >= 2
+    for example in examples:
+        code = compile(example, "docs", "exec")
+        if "RUN/" not in example:  # what needs a run's checkpoint is in test_models and methods/
+            exec(code, dict(scope))
+    assert "Corrupted: " in capsys.readouterr().out
