@@ -42,6 +42,8 @@ class NoiseLevel:
     """Of one image at one checkpoint around its level."""
     checkpoint: float = 0.03
     """Of what moves all images of a checkpoint together."""
+    image_correlation: float = 0.5
+    """Of an image's deviations at neighbouring checkpoints."""
 
 
 @dataclass
@@ -104,7 +106,8 @@ def simulate(mean: Array, images: int, noise: NoiseLevel, rng: np.random.Generat
     scale = 1 / np.sqrt(3) if family == "heavy tails" else 1.0  # unit variance
     between = correlated(np.asarray(scale * draw(size=count)), correlation if family == "correlated" else 0.0)
     spread = np.exp(rng.uniform(-1, 1, (count, 1))) if family == "uneven images" else 1.0
-    own = noise.image * spread * scale * draw(size=(count, images))
+    lasting = correlated(np.asarray(draw(size=(images, count))), noise.image_correlation).T
+    own = noise.image * spread * scale * lasting
     return mean[:, None] + noise.level * rng.standard_normal(images) + noise.checkpoint * between[:, None] + own
 
 
@@ -170,7 +173,7 @@ def _coverage_cell(study: Study, cell: tuple[int, float]) -> dict[str, Any]:
     below, half = mean < SHOULDER - 0.25 * depth, SHOULDER - 0.5 * depth
     onset = int(np.flatnonzero(below & (_at(count) > 0.2))[0])
     recovery = onset + int(np.flatnonzero(mean[onset:] >= half)[0])
-    noise = NoiseLevel(study.noise.level, study.noise.image / 2, checkpoint)
+    noise = NoiseLevel(study.noise.level, study.noise.image / 2, checkpoint, study.noise.image_correlation)
     held: dict[str, list[bool]] = {"depth": [], "onset": [], "recovery": []}
     for repeat in range(study.repeats // 2):
         found = detect_corruption(steps, simulate(mean, 16, noise, _generator(study.seed, cell, repeat)), seed=repeat)
@@ -190,11 +193,10 @@ def measured_noise(pattern: str) -> pd.DataFrame:
         scores = reading.columns[reading.metric]
         noise = measure_noise(scores)
         residual = scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
-        lag = float((residual[1:] * residual[:-1]).mean() / (residual**2).mean())
         rows.append({
             "run": path.parent.name, "checkpoints": len(scores), "images": scores.shape[1],
             "level": float(scores.mean(0).std(ddof=1)), "image": float(np.sqrt((residual**2).sum() / noise.freedom)),
-            "image_correlation": lag, "standard_error": float(noise.images.mean()), "checkpoint": noise.between(),
+            "image_correlation": noise.image_rho, "standard_error": float(noise.images.mean()), "checkpoint": noise.between(),
         })  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -217,6 +217,8 @@ class DataConf:
     """The rare token that stands for the subject."""
     instance_prompt: str = "a photo of {identifier} {class_noun}"
     class_prompt: str = "a photo of {class_noun}"
+    images: int = 6
+    """Toybox: how many photographs of the subject are rendered; the first six are always the same."""
 
 
 @dataclass
@@ -334,6 +336,7 @@ def _check_ranges(cfg: Config) -> None:
         "training.gradient_accumulation_steps": cfg.training.gradient_accumulation_steps,
         "training.max_grad_norm": cfg.training.max_grad_norm,
         "schedule.log_every": cfg.schedule.log_every,
+        "data.images": cfg.data.images,
         "sampler.steps": cfg.sampler.steps,
         "sampler.images_per_prompt": cfg.sampler.images_per_prompt,
         "sampler.batch_size": cfg.sampler.batch_size,

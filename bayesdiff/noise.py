@@ -1,7 +1,8 @@
 """The noise of a curve over checkpoints, from the two places it comes from.
 
 *Between images*: another set of images would have given another mean. Scores of (checkpoints, images)
-tell: what an image deviates by after its own level is taken out.
+tell: what an image deviates by after its own level is taken out. An image changes slowly in training, so
+that its deviation at one checkpoint resembles that at the next; the scores tell how much.
 
 *Between checkpoints*: one weight update moves all images together, and no resampling of images shows
 it. Several runs tell; otherwise the curve's own roughness does, which a few real corners do not move
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 
-CHECKPOINT_CORRELATION = 0.3
+CHECKPOINT_CORRELATION = 0.6
 """Assumed between neighbouring checkpoints; see ``results/detector``."""
 KEPT = 0.8
 """Share of the second differences, from the smallest, that roughness is taken from."""
@@ -59,7 +60,9 @@ class Noise:
     checkpoint: float | None
     """Noise between checkpoints where it is known (0 for several runs, whose scatter has it); None to use ``rough``."""
     rho: float
-    """Correlation of neighbouring checkpoints that draws have."""
+    """Correlation between neighbouring checkpoints of what moves all images together."""
+    image_rho: float = 0.0
+    """Correlation between neighbouring checkpoints of an image's deviations."""
 
     def size(self) -> Array:
         """(T,) standard deviation of one checkpoint's mean, the best single guess."""
@@ -69,11 +72,12 @@ class Noise:
         """Standard deviation of the noise between checkpoints."""
         if self.checkpoint is not None:
             return self.checkpoint
-        return float(np.sqrt(max(self.rough**2 - float((self.images**2).mean()), 0.0)))
+        smooth = (6 - 8 * self.image_rho + 2 * self.image_rho**2) / 6  # of second differences, against white noise
+        return float(np.sqrt(max(self.rough**2 - smooth * float((self.images**2).mean()), 0.0)))
 
     def draw(self, rng: np.random.Generator, count: int) -> Array:
         """Deviations of the mean curve, (count, T)."""
-        of_images = np.tile(self.images, (count, 1)) * rng.standard_normal((count, len(self.images)))
+        of_images = self.images * correlated(rng.standard_normal((count, len(self.images))), self.image_rho)
         if self.freedom:
             of_images *= np.sqrt(self.freedom / rng.chisquare(self.freedom, count))[:, None]
         unit = correlated(rng.standard_normal(of_images.shape), self.rho)
@@ -81,6 +85,26 @@ class Noise:
             return of_images + self.checkpoint * unit
         left = np.maximum(self.rough**2 - roughness(of_images) ** 2, 0.0)
         return of_images + np.sqrt(left)[:, None] / np.maximum(roughness(unit), 1e-12)[:, None] * unit
+
+
+def _neighbours(residual: Array) -> float:
+    """Correlation of an image's deviations (T, images) at neighbouring checkpoints, in [0, 0.9].
+
+    Deviations from an image's own mean over T checkpoints are less correlated than what they come from;
+    the bias is -(1 + 3 rho) / T to first order (Kendall 1954).
+    """
+    total = float((residual**2).mean())
+    if total == 0:
+        return 0.0
+    count = len(residual)
+    seen = float((residual[1:] * residual[:-1]).mean()) / total
+    return float(np.clip((seen + 1 / count) / (1 - 3 / count), 0.0, 0.9))
+
+
+def _shrinkage(count: int, rho: float) -> float:
+    """How much smaller the variance around a mean over ``count`` correlated checkpoints is than the variance itself."""
+    lags = np.arange(1, count)
+    return float(1 - 2 * ((count - lags) * rho**lags).sum() / (count * (count - 1)))
 
 
 def measure_noise(scores: Array, *, runs: bool = False, checkpoint: float | None = None, rho: float = 0.0) -> Noise:
@@ -100,5 +124,6 @@ def measure_noise(scores: Array, *, runs: bool = False, checkpoint: float | None
     pooled = float((residual**2).sum()) / freedom
     own = (residual**2).sum(1) / (images - 1) * count / (count - 1)
     share = (images - 1) / (images - 1 + 10)
-    variance = (share * own + (1 - share) * pooled) / images
-    return Noise(np.sqrt(variance), freedom, rough, 0.0 if runs and checkpoint is None else checkpoint, rho)
+    image_rho = _neighbours(residual) if count >= 5 else 0.0
+    variance = (share * own + (1 - share) * pooled) / images / _shrinkage(count, image_rho)
+    return Noise(np.sqrt(variance), freedom, rough, 0.0 if runs and checkpoint is None else checkpoint, rho, image_rho)

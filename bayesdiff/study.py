@@ -18,8 +18,8 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
 from pathlib import Path
+from queue import Queue
 from threading import Event
 
 from filelock import FileLock, Timeout
@@ -121,14 +121,20 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
     ``results`` gets the small files of every run as it finishes (``collect``).
     """
     planned = plan(study, root, extra)
-    gpus, stopped, numbers = devices(), Event(), count()
-    console = Console()
+    gpus, stopped, console = devices(), Event(), Console()
+    slots: Queue[int] = Queue()
+    for slot in range(workers):
+        slots.put(slot)
 
     def work(run: Planned) -> str:
         if stopped.is_set() or run.state in ENDS:
             state = run.state
         else:
-            state = run_one(run, root, extra, worker_environment(next(numbers), workers, gpus))
+            slot = slots.get()
+            try:
+                state = run_one(run, root, extra, worker_environment(slot, workers, gpus))
+            finally:
+                slots.put(slot)
             console.print(f"{state:9} {run.cell.name}", highlight=False, soft_wrap=True)
         if results is not None and state in ENDS:
             collect(run.folder, results)

@@ -93,12 +93,12 @@ def _dataset_folder(conf: DataConf) -> Path:
     return root / conf.subject
 
 
-def _toybox_photos(name: str, side: int) -> list[Photo]:
+def _toybox_photos(name: str, side: int, count: int) -> list[Photo]:
     from bayesdiff.toybox.subjects import SUBJECTS, render_subject
 
     if name not in SUBJECTS:
         raise UserError(f"data.subject={name}: unknown; choose one of {', '.join(SUBJECTS)}")
-    arrays: list[np.ndarray] = render_subject(name)
+    arrays: list[np.ndarray] = render_subject(name, count)
     return [Photo(f"{i:02d}.png", square(Image.fromarray(a), side), hashlib.sha256(a.tobytes()).hexdigest()) for i, a in enumerate(arrays)]
 
 
@@ -117,7 +117,7 @@ def _photos_and_noun(conf: DataConf, side: int) -> tuple[list[Photo], str | None
     if conf.source is DataSource.toybox:
         from bayesdiff.toybox.subjects import SUBJECTS
 
-        return _toybox_photos(conf.subject, side), SUBJECTS[conf.subject]
+        return _toybox_photos(conf.subject, side, conf.images), SUBJECTS[conf.subject]
     if conf.source is DataSource.folder:
         return _folder_photos(Path(conf.path or "").expanduser(), side), None
     return _folder_photos(_dataset_folder(conf), side), DREAMBOOTH_CLASSES.get(conf.subject)

@@ -26,7 +26,7 @@ from bayesdiff.calibration import (
 from bayesdiff.errors import UserError
 from bayesdiff.shape import stage_strength
 
-LEVEL = NoiseLevel(level=0.2, image=0.1, checkpoint=0.05)
+LEVEL = NoiseLevel(level=0.2, image=0.1, checkpoint=0.05, image_correlation=0.0)
 
 
 @pytest.mark.parametrize("name", NULL_SHAPES)
@@ -88,16 +88,16 @@ def test_a_study_is_a_function_of_its_settings(tmp_path: Path) -> None:
 
 def test_the_noise_of_real_runs_is_read_off_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    scores = simulate(np.full(40, 0.6), 16, LEVEL, np.random.default_rng(1))
+    scores = simulate(np.full(300, 0.6), 16, LEVEL, np.random.default_rng(1))
     table = pd.DataFrame(scores, columns=[f"dino_{i}" for i in range(16)])
-    table.insert(0, "step", np.arange(40) * 10)
+    table.insert(0, "step", np.arange(300) * 10)
     (tmp_path / "a").mkdir()
     table.to_csv("a/images.csv", index=False)
     row = measured_noise("*/images.csv").iloc[0]
     assert row["run"] == "a"
     assert row["image"] == pytest.approx(0.1, rel=0.15)
-    assert row["checkpoint"] == pytest.approx(0.05, rel=0.4)
-    assert abs(row["image_correlation"]) < 0.12
+    assert row["checkpoint"] == pytest.approx(0.05, rel=0.2)
+    assert row["image_correlation"] < 0.1
 
 
 def test_the_study_that_is_shipped_loads() -> None:

@@ -57,6 +57,21 @@ def test_checkpoints_that_are_noisier_have_larger_errors() -> None:
     assert errors[10:].min() > 1.5 * errors[:10].max()
 
 
+def test_deviations_that_last_are_seen_as_that() -> None:
+    """Images that change slowly: their correlation, and their size in spite of it."""
+    for rho in (0.0, 0.4, 0.7):
+        found = []
+        for seed in range(40):
+            rng = np.random.default_rng(seed)
+            own = correlated(rng.standard_normal((16, 15)), rho).T
+            found.append(measure_noise(0.5 + 0.2 * rng.standard_normal(16) + 0.1 * own))
+        assert np.mean([noise.image_rho for noise in found]) == pytest.approx(rho, abs=0.1)
+        assert np.mean([noise.images.mean() for noise in found]) == pytest.approx(0.1 / 4, rel=0.12)
+        drawn = np.concatenate([noise.draw(np.random.default_rng(0), 200) for noise in found[:10]])
+        steps = np.diff(drawn, axis=1).std()
+        assert steps >= 0.9 * 0.025 * np.sqrt(2 * (1 - rho))
+
+
 def test_noise_between_checkpoints_is_what_images_do_not_explain() -> None:
     for checkpoint in (0.0, 0.05):
         measured = [measure_noise(scores(seed, steps=60, checkpoint=checkpoint)).between() for seed in range(30)]

@@ -214,6 +214,18 @@ def test_too_many_shots_are_refused_with_the_number_there_is() -> None:
         choose_shots(numbered(6), 7, 0)
 
 
+def test_a_toybox_subject_has_as_many_photographs_as_are_asked_for() -> None:
+    """The first six stay what they are; those not trained on are the others."""
+    few, many = toybox("toy_clock"), DataConf(source=DataSource.toybox, subject="toy_clock", images=30)
+    six, thirty = load_subject(few, None, 0, 64), load_subject(many, None, 0, 64)
+    assert thirty.photos[:6] == six.photos
+    assert len({photo.digest for photo in thirty.photos}) == 30
+    some = load_subject(many, 10, 3, 64)
+    assert len(some.photos) == 10
+    assert {p.name for p in (*some.photos, *some.others)} == {p.name for p in thirty.photos}
+    assert not {p.name for p in some.photos} & {p.name for p in some.others}
+
+
 def test_an_unknown_toybox_subject_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"data\.subject=toy_dragon.*toy_dog"):
         load_subject(toybox("toy_dragon"), 1, 0, 64)
