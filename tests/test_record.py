@@ -12,7 +12,7 @@ from bayesdiff.record import PACKAGES, RECORD, RunRecord, environment, load_reco
 
 
 def record() -> RunRecord:
-    return RunRecord("0123456789ab", "running", {"seed": 3, "bnn": {"kind": "gaussian"}}, real_to_real_dino=0.5)
+    return RunRecord("0123456789ab", "running", {"seed": 3, "bnn": {"kind": "gaussian"}}, real_to_real={"dino": 0.5})
 
 
 def test_a_record_survives_the_disk(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_no_file_is_no_record(tmp_path: Path) -> None:
 def test_a_record_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     record().save(tmp_path)
     with pytest.raises(ValueError, match="JSON compliant"):
-        dataclasses.replace(record(), real_to_real_dino=float("nan")).save(tmp_path)
+        dataclasses.replace(record(), real_to_real={"dino": float("nan")}).save(tmp_path)
     assert load_record(tmp_path) == record()
 
 
