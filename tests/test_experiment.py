@@ -268,6 +268,39 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not(
     check_same_result(folder, done[arm][0])
 
 
+def test_a_run_stops_behind_a_stage_when_it_is_asked_to(
+    make_config: Make, smoke: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With ``detector.stop_after=recovered``, as soon as the running verdict says recovered; never without."""
+    monkeypatch.setattr(experiment, "may_stop", lambda verdict: len(verdict.labels) >= 2)
+    folder, record = finished(make_config, smoke, "detector.stop_after=recovered")
+    assert (record.status, record.message) == ("completed", "stopped at step 2: recovered (detector.stop_after)")
+    assert pd.read_csv(folder / "curve.csv")["step"].tolist() == [0, 2]
+    assert steps_in(folder / CHECKPOINTS) == [0, 2]
+    assert finished(make_config, smoke, "detector.stop_after=recovered")[1].verdict == json.loads(json.dumps(record.verdict))
+    assert "Already completed" in capsys.readouterr().out
+    whole, _ = finished(make_config, smoke, "detector.stop_after=never")
+    assert pd.read_csv(whole / "curve.csv")["step"].tolist() == [0, 2, 4]
+
+
+def test_what_the_running_verdict_warns_of_is_shown(
+    make_config: Make, smoke: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(experiment, "warning", lambda verdict: "mind this" if len(verdict.labels) == 2 else "")
+    finished(make_config, smoke, "seed=77")
+    out = capsys.readouterr().out
+    assert out.count("! mind this") == 1
+    assert "step     2  ! mind this" in out
+
+
+def test_the_record_has_the_ceiling_of_photographs_that_are_not_trained_on(done: Done) -> None:
+    record = load_record(done[BNN_OFF][0])
+    assert record is not None
+    assert len(record.subject["photos"]) == 1
+    assert set(record.real_to_real) == {"dino", "clip_i"}
+    assert all(-1 < value < 1 for value in record.real_to_real.values())
+
+
 def test_a_run_that_diverges_keeps_its_curve_and_says_so(make_config: Make, smoke: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     folder, record = finished(make_config, smoke, *DIVERGING)
     stored = load_record(folder)
