@@ -25,10 +25,8 @@ CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
 """The configuration folder: inside an installed wheel, beside the package in a checkout."""
 
 
-class Method(str, Enum):
-    dreambooth = "dreambooth"
-    lora = "lora"
-    oft = "oft"
+METHODS = ("dreambooth", "lora", "oft")
+"""The fine-tuning methods that are shipped; any other is the dotted name of a module like theirs (docs/extending.md)."""
 
 
 class Arm(str, Enum):
@@ -140,7 +138,8 @@ class ModelConf:
 
 @dataclass
 class MethodConf:
-    name: Method = MISSING
+    name: str = MISSING
+    """dreambooth, lora, oft, or the dotted name of a module of your own."""
     learning_rate: float = MISSING
     """Peak step size of AdamW; what it does over training is ``training.lr_schedule``."""
     rank: int = 4
@@ -265,6 +264,8 @@ class MetricsConf:
     clip_iqa: str | None = None
     """An open_clip model for CLIP-IQA; null leaves it out (the toybox's words know no quality)."""
     batch_size: int = 32
+    extra: list[str] = field(default_factory=list)
+    """Own metrics: dotted names of functions from a PIL image to a number (docs/extending.md)."""
 
 
 @dataclass
@@ -315,7 +316,7 @@ class Config:
     """auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self) -> None:
-        for check in (_check_schedule, _check_ranges, _check_data, _check_arm):
+        for check in (_check_schedule, _check_ranges, _check_data, _check_method, _check_arm):
             check(self)
 
 
@@ -390,15 +391,21 @@ def _check_data(cfg: Config) -> None:
             raise UserError(f"data={cfg.data.source.value} needs {key}: add {key}=… to the command")
 
 
+def _check_method(cfg: Config) -> None:
+    name = cfg.method.name
+    if name not in METHODS and "." not in name:
+        raise UserError(f"method.name={name}: choose one of {', '.join(METHODS)}, or give the dotted name of a module of your own")
+
+
 def _check_arm(cfg: Config) -> None:
     gaussian = cfg.bnn.kind is Arm.gaussian
     if cfg.sampler.sample_weights and not gaussian:
         raise UserError(f"sampler.sample_weights={cfg.sampler.sample_weights}: only Gaussian weights can be drawn; add bnn=on")
     if gaussian and cfg.bnn.kl_weight > 0 and cfg.bnn.sigma_init == 0:
         raise UserError("bnn.sigma_init=0: its KL is infinite; set bnn.kl_weight=0 or a larger bnn.sigma_init")
-    if cfg.bnn.time_layers and cfg.method.name is not Method.dreambooth:
-        raise UserError(f"bnn.time_layers=true: {cfg.method.name.value} has no weights in timestep layers; leave it false")
-    if cfg.method.alpha is not None and cfg.method.name is not Method.lora:
+    if cfg.bnn.time_layers and cfg.method.name != "dreambooth":
+        raise UserError(f"bnn.time_layers=true: {cfg.method.name} has no weights in timestep layers; leave it false")
+    if cfg.method.alpha is not None and cfg.method.name != "lora":
         raise UserError(f"method.alpha={cfg.method.alpha}: only lora has one; leave it null")
     if cfg.training.lr_warmup_steps and cfg.training.lr_schedule is LrSchedule.constant:
         raise UserError(f"training.lr_warmup_steps={cfg.training.lr_warmup_steps}: add training.lr_schedule=constant_with_warmup")
@@ -472,7 +479,7 @@ def run_name(cfg: Config) -> str:
     shots = "all" if cfg.shots.count is None else str(cfg.shots.count)
     parts = [
         cfg.model.name,
-        cfg.method.name.value,
+        cfg.method.name,
         arm_name(vars(cfg.bnn)),
         cfg.data.subject,
         f"{shots}shot",

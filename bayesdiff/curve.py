@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bayesdiff.scores import METRICS
+from bayesdiff.metrics import SIMILARITIES, in_order
 
 SCORES = "scores.csv"
-SIMILARITIES = ("dino", "clip_i", "clip_t")
 
 
 def read_scores(run: Path) -> pd.DataFrame:
@@ -29,7 +28,7 @@ def curve_table(scores: pd.DataFrame) -> pd.DataFrame:
     wide = per_image(scores)
     grouped = wide.groupby(level="step")
     table = pd.DataFrame({"images": grouped.size()})
-    for metric in [name for name in METRICS if name in wide.columns]:
+    for metric in in_order(set(wide.columns)):
         table[metric] = grouped[metric].mean()
         table[f"{metric}_se"] = grouped[metric].std(ddof=1) / np.sqrt(table["images"])
     return table.reset_index()
@@ -48,6 +47,6 @@ def score_columns(scores: pd.DataFrame) -> tuple[list[int], dict[str, NDArray[np
     similarities stay, whose gaps are divergence.
     """
     measured = set(scores["metric"])
-    found = {name: score_matrix(scores, name) for name in METRICS if name in measured}
+    found = {name: score_matrix(scores, name) for name in in_order(measured)}
     whole = {name: matrix for name, (_, matrix) in found.items() if name in SIMILARITIES or np.isfinite(matrix).all()}
     return found[SIMILARITIES[0]][0], whole

@@ -8,7 +8,8 @@ Images are resized to a square without cropping, as the paper's evaluation does.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ class Encoders:
     """From N images to their (N, N) distances, 0 on the diagonal."""
     clip_iqa: ImageEncoder | None = None
     """From N images to N qualities in [0, 1]."""
+    extra: dict[str, Callable[[Image.Image], float]] = field(default_factory=dict)
+    """A run's own metrics, by name."""
 
 
 def _image_encoder(
@@ -164,7 +167,16 @@ def load_encoders(conf: MetricsConf, device: torch.device) -> Encoders:
     dino = load_dino(conf.dino, device, conf.batch_size)
     lpips = load_lpips(device) if conf.lpips else None
     iqa = load_clip_iqa(conf.clip_iqa, device, conf.batch_size) if conf.clip_iqa else None
-    return Encoders(clip_image, clip_text, dino, lpips, iqa)
+    return Encoders(clip_image, clip_text, dino, lpips, iqa, {name.rpartition(".")[2]: _own_metric(name) for name in conf.extra})
+
+
+def _own_metric(name: str) -> Callable[[Image.Image], float]:
+    """A function of one image by its dotted name; raises ``UserError``."""
+    module, _, function = name.rpartition(".")
+    try:
+        return getattr(import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"metrics.extra={name}: cannot be imported ({error}); give module.function, its folder on PYTHONPATH") from error
 
 
 def _remedy(name: str) -> str:

@@ -174,7 +174,7 @@ def _converted(training: Training) -> dict[str, Any]:
 
 def _execute(bench: Bench) -> None:
     """Resume where the run stands, walk the checkpoints, and close with the verdict."""
-    from bayesdiff.methods import METHODS
+    from bayesdiff.methods import method_of
 
     cfg, folder, record = bench.cfg, bench.folder, bench.record
     sweep_partial(folder)
@@ -182,7 +182,7 @@ def _execute(bench: Bench) -> None:
     write_text(folder / "config.yaml", _yaml(record.config))
     start = resumable_step(folder) or 0
     if start:
-        restore(folder, start, METHODS[cfg.method.name], bench.training)
+        restore(folder, start, method_of(cfg.method.name), bench.training)
         print(f"Going on from step {start} of {folder}")
     scores = _read_scores(folder, start)
     tracker = Tracker(cfg, folder, start)
@@ -226,7 +226,7 @@ def _walk(bench: Bench, start: int, scores: pd.DataFrame, tracker: Tracker, show
 
 def _checkpoint(bench: Bench, step: int, scores: pd.DataFrame, tracker: Tracker, show: Display) -> pd.DataFrame:
     """Save, sample, score and report one checkpoint; returns all scores so far."""
-    from bayesdiff.methods import METHODS
+    from bayesdiff.methods import method_of
     from bayesdiff.plots import images_folder
     from bayesdiff.sampling import sample_prompts, save_samples
     from bayesdiff.scores import score_samples
@@ -235,7 +235,7 @@ def _checkpoint(bench: Bench, step: int, scores: pd.DataFrame, tracker: Tracker,
     with training.shown():
         show.phase("save", step)
         with phase(record, "save"):
-            save_checkpoint(folder, step, METHODS[cfg.method.name], training)
+            save_checkpoint(folder, step, method_of(cfg.method.name), training)
         show.phase("sample", step)
         with phase(record, "sample"):
             samples = sample_prompts(training.pipe, bench.prompts, cfg.sampler, cfg.model.resolution)
@@ -309,7 +309,7 @@ def _conclude(bench: Bench, scores: pd.DataFrame, tracker: Tracker) -> None:
     if len(scores):
         verdict, curve = _verdict(cfg, record, scores), curve_table(scores)
         _write_csv(folder / CURVE, curve)  # again: a run killed between the two tables would lack the last row
-        title = f"{bench.subject.name}, {len(bench.subject.photos)} image(s), {cfg.method.name.value}, {arm_name(vars(cfg.bnn))}"
+        title = f"{bench.subject.name}, {len(bench.subject.photos)} image(s), {cfg.method.name}, {arm_name(vars(cfg.bnn))}"
         with phase(record, "plot"):
             plot_curve(folder, curve, verdict, cfg.detector.metric.value, title)
             photos = [photo.image for photo in bench.subject.photos]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bayesdiff.checkpoint import CHECKPOINTS, MANIFEST, RHO, step_folder, steps_in, verify
-from bayesdiff.config import Arm, Config, Method, SigmaParametrization, arm_name, resolve
+from bayesdiff.config import Arm, Config, SigmaParametrization, arm_name, resolve
 from bayesdiff.errors import UserError
 from bayesdiff.files import staged
 from bayesdiff.record import RunRecord, load_record
@@ -56,7 +56,7 @@ def export(run: Path, step: int | None, target: Path) -> int:
         shutil.copytree(source, part, ignore=shutil.ignore_patterns(MANIFEST, RHO))
         if cfg.bnn.kind is Arm.gaussian:
             _write_bayesian_state(cfg, source, part)
-        if cfg.method.name is Method.oft:
+        if cfg.method.name == "oft":
             _write_merged(cfg, source, part)
         if (run / "curve.png").exists():
             shutil.copyfile(run / "curve.png", part / "curve.png")
@@ -69,14 +69,9 @@ def _write_bayesian_state(cfg: Config, source: Path, part: Path) -> None:
     from safetensors.torch import load_file, save_file
     from torch.nn.functional import softplus
 
-    from bayesdiff.methods import dreambooth, lora, oft
+    from bayesdiff.methods import method_of
 
-    places = {
-        Method.dreambooth: (f"unet/{dreambooth.UNET_FILE}", ""),
-        Method.lora: (lora.FILE, "unet."),
-        Method.oft: (f"unet/{oft.FILE}", oft.PREFIX),
-    }
-    file, prefix = places[cfg.method.name]  # the U-Net's means, and what stands before their names there
+    file, prefix = method_of(cfg.method.name).UNET_MEANS
     means, state = load_file(source / file), {}
     direct = cfg.bnn.sigma_parametrization is SigmaParametrization.direct
     for name, rho in load_file(source / RHO).items():
@@ -90,12 +85,12 @@ def _write_merged(cfg: Config, source: Path, part: Path) -> None:
     import torch
 
     from bayesdiff.loop import prepare_weights
-    from bayesdiff.methods import METHODS
+    from bayesdiff.methods import method_of
     from bayesdiff.pipeline import load_pipeline
 
     plain = replace(cfg, bnn=replace(cfg.bnn, kind=Arm.off), sampler=replace(cfg.sampler, sample_weights=0))
     parts, _, _ = prepare_weights(load_pipeline(cfg.model, torch.device("cpu")), plain)
-    METHODS[cfg.method.name].load(parts, source)
+    method_of(cfg.method.name).load(parts, source)
     for name, model in parts.items():
         _merge(model).save_pretrained(part / f"{name}_merged")  # type: ignore[operator]
 
@@ -117,9 +112,9 @@ def _usage(cfg: Config, part: Path, folder: str) -> str:
     """The lines that load the export into a stock pipeline, all trained parts of it."""
     model = "bayesdiff/toybox/weights/pipeline" if cfg.model.path == "toybox" else cfg.model.path
     base = f'"{model}"' + (f', revision="{cfg.model.revision}"' if cfg.model.revision else "")
-    if cfg.method.name is Method.lora:
+    if cfg.method.name == "lora":
         return f'pipe = DiffusionPipeline.from_pretrained({base})\npipe.load_lora_weights("{folder}")'
-    suffix = "_merged" if cfg.method.name is Method.oft else ""
+    suffix = "_merged" if cfg.method.name == "oft" else ""
     trained = [name for name in CLASSES if (part / f"{name}{suffix}").is_dir()]
     lines = [f'{name} = {CLASSES[name]}.from_pretrained("{folder}/{name}{suffix}")' for name in trained]
     return "\n".join([*lines, f"pipe = DiffusionPipeline.from_pretrained({base}, {', '.join(f'{n}={n}' for n in trained)})"])
@@ -130,7 +125,7 @@ def _card(record: RunRecord, cfg: Config, step: int, part: Path, folder: str) ->
     verdict = record.verdict["sentence"] if record.verdict else f"No verdict ({record.status})."
     commit = record.environment.get("git_commit") or "unknown"
     curve = "\n![fidelity over steps](curve.png)\n" if (part / "curve.png").exists() else ""
-    return f"""# {cfg.data.subject}: {cfg.method.name.value}, {arm_name(vars(cfg.bnn))}, step {step}
+    return f"""# {cfg.data.subject}: {cfg.method.name}, {arm_name(vars(cfg.bnn))}, step {step}
 
 Fine-tuned from `{cfg.model.path}` on {len(record.subject.get("photos", []))} photograph(s) of
 "{cfg.data.identifier} {record.subject.get("class_noun", "")}" by bayesdiff (run `{record.run_key}`, commit `{commit}`).

@@ -15,7 +15,7 @@ from bayesdiff.batches import Encoded, batch_at, encode_text
 from bayesdiff.bayes import BayesianLayer, draw_weights, make_bayesian, rho_parameters, use_mean
 from bayesdiff.config import Arm, Config, Precision
 from bayesdiff.controls import WeightAverage, seeded_dropout, set_dropout, squared_distance, with_input_noise
-from bayesdiff.methods import METHODS
+from bayesdiff.methods import method_of
 from bayesdiff.objective import training_loss
 from bayesdiff.optimizer import build_optimizer, rate_factor, set_rate
 
@@ -65,7 +65,7 @@ def trained_parts(pipe: StableDiffusionPipeline, cfg: Config) -> dict[str, nn.Mo
 
 def prepare_weights(pipe: StableDiffusionPipeline, cfg: Config) -> tuple[dict[str, nn.Module], list[nn.Parameter], list[BayesianLayer]]:
     """Make the method's weights trainable and some of them Gaussian: the trained models, the means, the layers."""
-    method, parts = METHODS[cfg.method.name], trained_parts(pipe, cfg)
+    method, parts = method_of(cfg.method.name), trained_parts(pipe, cfg)
     trained = method.build(parts, cfg.method, cfg.seed)
     layers: list[BayesianLayer] = []
     if cfg.bnn.kind is Arm.gaussian:

@@ -16,8 +16,8 @@ import pandas as pd
 
 from bayesdiff.curve import SCORES, read_scores, score_columns
 from bayesdiff.errors import UserError
+from bayesdiff.metrics import METRICS
 from bayesdiff.record import load_record
-from bayesdiff.scores import METRICS
 from bayesdiff.shape import Array
 
 STEP_NAMES = ("step", "steps", "global_step", "_step", "trainer/global_step", "eval/step", "iteration", "iter", "train_step")

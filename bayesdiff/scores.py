@@ -16,17 +16,10 @@ import torch
 from PIL import Image
 
 from bayesdiff.encoders import Encoders, ImageEncoder
+from bayesdiff.metrics import COLUMNS
 from bayesdiff.prompts import Prompt
 from bayesdiff.sampling import Sample
 from bayesdiff.subject import Subject
-
-COLUMNS = ("step", "prompt", "image", "metric", "reference", "value")
-HIGHER_IS_BETTER = {
-    "dino": True, "clip_i": True, "clip_t": True, "hf_energy": False, "failed": False, "clip_t_with_token": True,
-    "clip_t_without_token": True, "diversity": True, "lpips": True, "clip_iqa": True,
-}  # fmt: skip
-"""Every metric a run can have. ``clip_t`` is the one of the two token policies that the configuration names."""
-METRICS = tuple(HIGHER_IS_BETTER)
 
 
 @dataclass(frozen=True)
@@ -88,6 +81,8 @@ def _single_values(
         yield "lpips", _lpips(samples, encoders.lpips)
     if encoders.clip_iqa:
         yield "clip_iqa", encoders.clip_iqa(images).tolist()
+    for name, measure in encoders.extra.items():
+        yield name, [float(measure(image)) for image in images]
 
 
 def score_samples(samples: list[Sample], step: int, encoders: Encoders, references: References) -> pd.DataFrame:

@@ -65,7 +65,7 @@ class Wandb:
         self.run = wandb.init(
             project=cfg.tracker.project, entity=cfg.tracker.entity, mode=cfg.tracker.mode.value, dir=str(folder),
             id=os.environ.get("WANDB_RUN_ID", run_key(cfg)), resume="allow", name=run_name(cfg), job_type="train",
-            group=f"{cfg.experiment_name}-{cfg.data.subject}", tags=[cfg.method.name.value, arm_name(vars(cfg.bnn))],
+            group=f"{cfg.experiment_name}-{cfg.data.subject}", tags=[cfg.method.name, arm_name(vars(cfg.bnn))],
             config={"cfg": as_dict(cfg), "run_key": run_key(cfg)}, reinit="create_new",
             settings=wandb.Settings(console="off", silent=True),
         )  # fmt: skip

@@ -12,8 +12,8 @@ from bayesdiff import plan
 from bayesdiff.collect import collect
 from bayesdiff.config import Config, as_dict, run_key, run_name
 from bayesdiff.diagnosis import diagnose
+from bayesdiff.metrics import COLUMNS
 from bayesdiff.record import RunRecord
-from bayesdiff.scores import COLUMNS
 
 STUDY = """
 title: made up

@@ -30,10 +30,10 @@ from bayesdiff.checkpoint import (
     steps_in,
     verify,
 )
-from bayesdiff.config import Config, Keep, Method
+from bayesdiff.config import Config, Keep
 from bayesdiff.errors import UserError
 from bayesdiff.loop import Training, train
-from bayesdiff.methods import METHODS, dreambooth
+from bayesdiff.methods import dreambooth, method_of
 
 KEPT = ("step", "exp_avg", "exp_avg_sq")
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -45,11 +45,11 @@ def smoke_config(make_config: Make, *overrides: str) -> Config:
 
 def save(run: Path, cfg: Config, state: Training, step: int) -> None:
     with state.shown():
-        save_checkpoint(run, step, METHODS[cfg.method.name], state)
+        save_checkpoint(run, step, method_of(cfg.method.name), state)
 
 
 def put_back(run: Path, state: Training, step: int, cfg: Config | None = None) -> None:
-    method = METHODS[Method.dreambooth] if cfg is None else METHODS[cfg.method.name]
+    method = method_of("dreambooth") if cfg is None else method_of(cfg.method.name)
     restore(run, step, method, state)
 
 

@@ -55,7 +55,7 @@ def test_every_file_of_every_group_composes(make: Make, row: int) -> None:
     assert cfg.model.name == chosen["model"]
     assert cfg.shots.count == {"all": None, "one": 1, "two": 2, "four": 4, "six": 6}[chosen["shots"]]
     assert arm_name(vars(cfg.bnn)) == {"off": "plain", "on": "bnn", "released": "bnn"}.get(chosen["bnn"], chosen["bnn"])
-    assert cfg.method.name.value == chosen["method"]
+    assert cfg.method.name == chosen["method"]
     assert cfg.schedule.checkpoints[-1] == cfg.schedule.steps
 
 

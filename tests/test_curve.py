@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from bayesdiff.curve import curve_table, per_image, score_matrix
-from bayesdiff.scores import COLUMNS, METRICS
+from bayesdiff.metrics import COLUMNS, METRICS
 
 
 def table(dino: dict[tuple[int, int, int], list[float]]) -> pd.DataFrame:

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tiny import Make
 
 from bayesdiff import compare, export, study, tables, verdict
 from bayesdiff.config import CONF
+from bayesdiff.experiment import run_experiment
 from bayesdiff.plan import EXPERIMENTS, Cell, compose_cell, load_study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -121,6 +123,35 @@ def test_links_between_pages_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def files_in(page: Path, folder: Path) -> None:
+    """Write the examples that begin with a file's name."""
+    for block in blocks(page, "python"):
+        if named := re.match(r"# (mine/\w+\.py)\n", block):
+            (folder / named[1]).parent.mkdir(exist_ok=True)
+            (folder / named[1]).write_text(block)
+
+
+def test_a_method_and_a_metric_of_the_page_on_extending_run(
+    tmp_path: Path, make_config: Make, smoke: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trained, Gaussian where it says, scored, resumed state and export in stock layout: nothing in the suite was changed."""
+    import pandas as pd
+    from diffusers import UNet2DConditionModel
+
+    files_in(ROOT / "docs" / "extending.md", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = ["method.name=mine.selfattention", "bnn=on", "metrics.extra=[mine.colours.saturation]"]
+    folder, record = run_experiment(make_config(*smoke, "schedule.steps=2", "schedule.checkpoints=[0,2]", *own))
+    assert record.status == "completed"
+    assert 0 < record.bayesian["weights"] <= record.bayesian["trained_weights"] < record.bayesian["unet_weights"]
+    curve = pd.read_csv(folder / "curve.csv")
+    assert curve["saturation"].between(0, 1).all()
+    assert curve.columns[-2:].tolist() == ["saturation", "saturation_se"]
+    assert export.main([str(folder), "--output", str(tmp_path / "export")]) == 0
+    assert (tmp_path / "export" / "bnn_state.safetensors").exists()
+    UNet2DConditionModel.from_pretrained(tmp_path / "export" / "unet")
 
 
 def test_the_examples_in_python_run(capsys: pytest.CaptureFixture[str]) -> None:

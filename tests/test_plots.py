@@ -12,8 +12,8 @@ from PIL import Image
 
 from bayesdiff.corruption import detect_corruption
 from bayesdiff.curve import curve_table, score_matrix
+from bayesdiff.metrics import COLUMNS, METRICS
 from bayesdiff.plots import GRID_COLUMNS, images_folder, plot_curve, plot_grid
-from bayesdiff.scores import COLUMNS, METRICS
 
 STEPS = [0, 50, 100, 200, 300, 400, 500, 600]
 STAGE = [0.4, 0.6, 0.8, 0.5, 0.4, 0.5, 0.8, 0.82]

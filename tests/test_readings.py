@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from bayesdiff.errors import UserError
+from bayesdiff.metrics import COLUMNS
 from bayesdiff.readings import Naming, Reading, read
 from bayesdiff.record import RunRecord
-from bayesdiff.scores import COLUMNS
 
 GUESS = Naming()
 

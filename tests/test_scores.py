@@ -13,12 +13,10 @@ from PIL import Image
 
 from bayesdiff.config import MetricsConf
 from bayesdiff.encoders import Encoders, load_encoders
+from bayesdiff.metrics import COLUMNS, HIGHER_IS_BETTER, METRICS
 from bayesdiff.prompts import Prompt
 from bayesdiff.sampling import Sample
 from bayesdiff.scores import (
-    COLUMNS,
-    HIGHER_IS_BETTER,
-    METRICS,
     References,
     embed_references,
     high_frequency_energy,

@@ -14,6 +14,7 @@ from bayesdiff.layers import select_layers
 SIGMA_SCALE = 1.0
 DEFAULT_LAYERS = "linear_no_cross_attention"
 UNET_FILE = "diffusion_pytorch_model.safetensors"
+UNET_MEANS = (f"unet/{UNET_FILE}", "")
 
 
 def build(parts: dict[str, nn.Module], conf: MethodConf, seed: int) -> list[nn.Parameter]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SIGMA_SCALE = 1.0
 FILE = "pytorch_lora_weights.safetensors"
+UNET_MEANS = (FILE, "unet.")
 TEXT_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
 PRESETS = {"default": r"\.lora_B\.", "up": r"\.lora_B\.", "down": r"\.lora_A\.", "both": r"\.lora_[AB]\."}
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SIGMA_SCALE = 1 / math.sqrt(2)
 FILE, PREFIX = "adapter_model.safetensors", "base_model.model."
+UNET_MEANS = (f"unet/{FILE}", PREFIX)
 PRESETS = {"default": r"^up_blocks\.", "up_blocks": r"^up_blocks\.", "all": ""}
 
 

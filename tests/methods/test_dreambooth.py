@@ -12,11 +12,11 @@ from tiny import differing, tiny_text_encoder, tiny_unet
 from transformers import CLIPTextModel
 
 from bayesdiff.bayes import draw_weights, make_bayesian
-from bayesdiff.config import Arm, BnnConf, Method, MethodConf
+from bayesdiff.config import Arm, BnnConf, MethodConf
 from bayesdiff.layers import select_layers
 from bayesdiff.methods import dreambooth
 
-CONF = MethodConf(Method.dreambooth, 1e-4)
+CONF = MethodConf("dreambooth", 1e-4)
 BNN = BnnConf(Arm.gaussian)
 
 

@@ -14,12 +14,12 @@ from tiny import differing, load, tiny_inputs, tiny_text_encoder, tiny_unet
 from torch import nn
 
 from bayesdiff.bayes import draw_weights, make_bayesian
-from bayesdiff.config import Arm, BnnConf, Method, MethodConf
+from bayesdiff.config import Arm, BnnConf, MethodConf
 from bayesdiff.errors import UserError
 from bayesdiff.methods import lora
 from bayesdiff.seeds import generator
 
-CONF = MethodConf(Method.lora, 1e-4, rank=2)
+CONF = MethodConf("lora", 1e-4, rank=2)
 BNN = BnnConf(Arm.gaussian, sigma_init=0.1)
 
 
@@ -83,7 +83,7 @@ def test_another_selection_is_refused_with_the_presets() -> None:
 def test_stable_diffusion_has_128_up_matrices() -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel(cross_attention_dim=768).requires_grad_(False)
-        unet.add_adapter(lora._config(MethodConf(Method.lora, 1e-4), CONF.targets))
+        unet.add_adapter(lora._config(MethodConf("lora", 1e-4), CONF.targets))
     names = lora.bayesian_targets(unet, BNN)
     assert len(names) == 128
     assert sum(unet.get_submodule(name).weight.numel() for name in names) == 399_360
@@ -94,7 +94,7 @@ def test_stable_diffusion_has_128_up_matrices() -> None:
 def test_the_file_loads_with_the_stock_loader_to_the_same_bits(
     random_pipeline: Path, tmp_path: Path, alpha: float | None, bayesian: bool
 ) -> None:
-    conf = MethodConf(Method.lora, 1e-4, rank=4, alpha=alpha)
+    conf = MethodConf("lora", 1e-4, rank=4, alpha=alpha)
     ours, stock = load(random_pipeline), load(random_pipeline)
     lora.build({"unet": ours.unet}, conf, 0)
     moved(ours.unet)

@@ -14,12 +14,12 @@ from tiny import tiny_inputs, tiny_unet
 from torch import nn
 
 from bayesdiff.bayes import draw_weights, make_bayesian, use_mean
-from bayesdiff.config import Arm, BnnConf, Method, MethodConf
+from bayesdiff.config import Arm, BnnConf, MethodConf
 from bayesdiff.errors import UserError
 from bayesdiff.methods import oft
 from bayesdiff.seeds import generator
 
-CONF = MethodConf(Method.oft, 1e-4, rank=2)
+CONF = MethodConf("oft", 1e-4, rank=2)
 BNN = BnnConf(Arm.gaussian, sigma_init=0.1)
 
 
@@ -116,7 +116,7 @@ def test_the_bayesian_rotations_are_those_of_the_up_blocks_or_all() -> None:
 def test_stable_diffusion_has_72_bayesian_projections_in_18_processors() -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel(cross_attention_dim=768).requires_grad_(False)
-        oft.build({"unet": unet}, MethodConf(Method.oft, 1e-4), 0)
+        oft.build({"unet": unet}, MethodConf("oft", 1e-4), 0)
     names = oft.bayesian_targets(unet, BNN)
     assert len(names) == 72
     assert len({name.partition(".attn1." if ".attn1." in name else ".attn2.")[0] + name.split(".")[-4] for name in names}) > 0
@@ -127,12 +127,12 @@ def test_stable_diffusion_has_72_bayesian_projections_in_18_processors() -> None
 @pytest.mark.parametrize(("targets", "size"), [(["conv1"], "3×3"), (["proj_in"], "1×1"), (["to_q", "conv_in"], "3×3")])
 def test_convolutions_are_refused_with_the_reason(targets: list[str], size: str) -> None:
     with pytest.raises(UserError, match=rf"method\.targets: .* is a {size} convolution"):
-        adapted(MethodConf(Method.oft, 1e-4, rank=2, targets=targets))
+        adapted(MethodConf("oft", 1e-4, rank=2, targets=targets))
 
 
 def test_a_number_of_blocks_that_does_not_divide_is_refused() -> None:
     with pytest.raises(UserError, match=r"method\.rank=3: does not divide the \d+ inputs of "):
-        adapted(MethodConf(Method.oft, 1e-4, rank=3))
+        adapted(MethodConf("oft", 1e-4, rank=3))
 
 
 def test_merged_equals_unmerged() -> None:
