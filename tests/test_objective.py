@@ -13,10 +13,10 @@ from torch import nn
 
 from bayesdiff import objective
 from bayesdiff.bayes import BayesianLayer, kl_divergence, make_bayesian
-from bayesdiff.config import Arm, BnnConf, Config, Method, MethodConf, ScheduleConf, TrainingConf
+from bayesdiff.config import Arm, BnnConf, Config, MethodConf, ScheduleConf, TrainingConf
 from bayesdiff.objective import Batch, Conditioning, prediction_target, training_loss
 
-METHOD = MethodConf(Method.dreambooth, 1e-4, prior_loss_weight=0.3)
+METHOD = MethodConf("dreambooth", 1e-4, prior_loss_weight=0.3)
 GAUSSIAN = BnnConf(Arm.gaussian, sigma_init=0.02, prior_sigma=0.05, kl_weight=0.01)
 
 
