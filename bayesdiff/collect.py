@@ -19,9 +19,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.curve import SCORES, curve_table, per_image, read_scores
+from bayesdiff.diagnosis import judge_run
 from bayesdiff.errors import UserError
 from bayesdiff.files import staged, write_text
+from bayesdiff.metrics import SIMILARITIES
 from bayesdiff.record import RECORD, RunRecord, load_record
 
 RECORDS, IMAGES = "records", "images.csv"
@@ -72,6 +75,16 @@ def load_records(results: Path) -> list[tuple[Path, RunRecord]]:
         raise UserError(f"{root}: no records; run a study with --results {results}")
     found = [(folder, load_record(folder)) for folder in sorted(root.iterdir()) if folder.is_dir()]
     return [(folder, record) for folder, record in found if record is not None and record.status != "running"]
+
+
+def judged(folder: Path, record: RunRecord) -> CorruptionVerdict:
+    """The verdict of today's detector on a collected run, by the run's own settings: whatever version ran it."""
+    table = pd.read_csv(folder / IMAGES)
+    measured = [name for name in table.columns if name not in ("step", "prompt", "image")]
+    scores = {name: image_scores(folder, name) for name in measured}
+    columns = {name: matrix for name, (_, matrix) in scores.items() if name in SIMILARITIES or np.isfinite(matrix).all()}
+    prompts = [int(prompt) for prompt, _ in sorted(set(zip(table["prompt"], table["image"], strict=True)))]
+    return judge_run(scores["dino"][0], columns, prompts, record.config["detector"], record.real_to_real, record.config["seed"])
 
 
 def image_scores(folder: Path, metric: str) -> tuple[list[int], NDArray[np.float64]]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -58,6 +59,24 @@ def diagnose(
     over = _overfit(columns, fidelity, ceiling, verdict, alpha)
     verdict = _labelled(verdict, over)
     return _with_best(verdict, at, columns, fidelity, ceiling, seed)
+
+
+def judge_run(
+    steps: Sequence[int], columns: Mapping[str, ArrayLike], prompts: Sequence[int], detector: Mapping[str, Any],
+    ceilings: Mapping[str, float], seed: int,
+) -> CorruptionVerdict:  # fmt: skip
+    """The verdict on a run by its own settings: while it trains, at its end, and from its record later.
+
+    Args:
+        prompts: (images,) the prompt of each column.
+        detector: the ``detector`` group of the run's configuration.
+        ceilings: similarity of different photographs of the subject by metric.
+    """
+    metric = str(getattr(detector["metric"], "value", detector["metric"]))
+    return diagnose(
+        steps, columns, metric, ceiling=ceilings.get(metric), alpha=detector["alpha"], min_depth=detector["min_depth"], seed=seed,
+        groups=list(prompts) if detector["sampled_prompts"] else None, checkpoint_noise=detector["checkpoint_noise"],
+    )  # fmt: skip
 
 
 def _broken(at: NDArray[np.int64], columns: Mapping[str, ArrayLike]) -> str | None:

@@ -18,7 +18,7 @@ from bayesdiff.checkpoint import finish, restore, resumable_step, retain, save_c
 from bayesdiff.config import Config, StopAfter, arm_name, as_dict, run_key, run_name
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.curve import SCORES, curve_table, read_scores, score_columns
-from bayesdiff.diagnosis import diagnose
+from bayesdiff.diagnosis import judge_run
 from bayesdiff.errors import UserError
 from bayesdiff.files import fingerprint, staged, sweep_partial, write_text
 from bayesdiff.monitor import may_stop, warning
@@ -282,12 +282,8 @@ def _sample_draws(bench: Bench, step: int, show: Display) -> None:
 
 def _verdict(cfg: Config, record: RunRecord, scores: pd.DataFrame) -> CorruptionVerdict:
     steps, columns = score_columns(scores)
-    asked, metric = cfg.detector, cfg.detector.metric.value
-    prompts = sorted({(p, i) for p, i in zip(scores["prompt"], scores["image"], strict=True)}) if asked.sampled_prompts else None
-    return diagnose(
-        steps, columns, metric, ceiling=record.real_to_real.get(metric), alpha=asked.alpha, min_depth=asked.min_depth, seed=cfg.seed,
-        groups=None if prompts is None else [prompt for prompt, _ in prompts], checkpoint_noise=asked.checkpoint_noise,
-    )  # fmt: skip
+    prompts = [prompt for prompt, _ in sorted(set(zip(scores["prompt"], scores["image"], strict=True)))]
+    return judge_run(steps, columns, prompts, vars(cfg.detector), record.real_to_real, cfg.seed)
 
 
 def _ceilings(encoders: Encoders, references: References, others: list[Image.Image]) -> dict[str, float]:

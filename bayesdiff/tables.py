@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayesdiff.collect import RECORDS, image_scores, load_records
+from bayesdiff.collect import IMAGES, RECORDS, image_scores, judged, load_records
 from bayesdiff.config import arm_name, run_name
 from bayesdiff.errors import UserError
 from bayesdiff.files import staged, write_text
@@ -102,11 +102,9 @@ def values(row: Row, metric: str) -> Array | None:
 
 
 def _of_run(found: Found, metric: str) -> Array | None:
-    verdict = found.record.verdict or {}
-    if metric == "dip":
-        return np.array([verdict["depth"]]) if "depth" in verdict else None
-    if metric == "flagged":
-        return np.array([float(verdict["flagged"])]) if "flagged" in verdict else None
+    if metric in ("dip", "flagged"):
+        verdict = judged(found.folder, found.record)
+        return np.array([verdict.depth if metric == "dip" else float(verdict.flagged)])
     columns = pd.read_csv(found.folder / "images.csv", nrows=0).columns
     if metric not in columns:
         return None
@@ -214,10 +212,11 @@ def write_study(study: Study, results: Path) -> bool:
 
 
 def runs_table(results: Path) -> pd.DataFrame:
-    """A line a record: what it was, how its curve went, its verdict and its cost."""
+    """A line a record: what it was, how its curve went, today's verdict and its cost."""
     lines = []
     for folder, record in load_records(results):
-        config, verdict = record.config, record.verdict or {}
+        config = record.config
+        verdict = judged(folder, record).to_dict() if (folder / IMAGES).exists() else {}
         line: dict[str, object] = {
             "run": folder.name, "status": record.status, "method": config["method"]["name"], "arm": arm_name(config["bnn"]),
             "learning_rate": config["method"]["learning_rate"], "subject": config["data"]["subject"], "shots": config["shots"]["count"],

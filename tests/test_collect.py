@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from bayesdiff import plan as planning
-from bayesdiff.collect import collect, image_scores, load_records
+from bayesdiff.collect import collect, image_scores, judged, load_records
 from bayesdiff.curve import read_scores, score_matrix
 from bayesdiff.errors import UserError
 from tests import made_records
+from tests.test_corruption import CLEAR, TWELVE
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +78,21 @@ def test_images_keep_their_place(tmp_path: Path) -> None:
     shapes = {image_scores(folder, "dino")[1].shape for folder, _ in load_records(results)}
     assert shapes == {(3, 4)}
     assert all(np.isfinite(image_scores(folder, "clip_t")[1]).all() for folder, _ in load_records(results))
+
+
+def test_a_collected_run_is_judged_by_its_own_settings(tmp_path: Path) -> None:
+    """By today's detector: the stage is found, unless the run asked for a deeper one; the ceiling counts."""
+    study = made_records.prepare(tmp_path / "studies")
+    folder = made_records.fill(study, tmp_path, study.cells[:1]) / "records"
+    ((run, record),) = load_records(folder.parent)
+    table = (
+        pd.DataFrame(CLEAR).set_axis(TWELVE).rename_axis("step").reset_index().melt(id_vars="step", var_name="column", value_name="dino")
+    )
+    table["prompt"], table["image"] = table["column"].astype(int) // 4, table["column"].astype(int) % 4
+    table.assign(clip_t=0.3).drop(columns="column").to_csv(run / "images.csv", index=False)
+    verdict = judged(run, record)
+    assert (verdict.flagged, verdict.peak_step, verdict.trough_step) == (True, 100, 400)
+    deeper = dataclasses.replace(record, config={**record.config, "detector": {**record.config["detector"], "min_depth": 0.9}})
+    assert not judged(run, deeper).flagged
+    capped = dataclasses.replace(record, real_to_real={"dino": 0.5})
+    assert judged(run, capped).best_step < verdict.best_step
