@@ -13,7 +13,7 @@ import argparse
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import pandas as pd
 from bayesdiff.corruption import detect_corruption, stage_depth, stage_p_value
 from bayesdiff.errors import UserError
 from bayesdiff.files import staged
-from bayesdiff.noise import CHECKPOINT_CORRELATION, correlated, measure_noise
+from bayesdiff.noise import CHECKPOINT_CORRELATION, correlated, deviations, measure_noise
 from bayesdiff.readings import Naming, read
 from bayesdiff.shape import Array
 
@@ -192,10 +192,9 @@ def measured_noise(pattern: str) -> pd.DataFrame:
         (reading,) = read(str(path), Naming())
         scores = reading.columns[reading.metric]
         noise = measure_noise(scores)
-        residual = scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
         rows.append({
             "run": path.parent.name, "checkpoints": len(scores), "images": scores.shape[1],
-            "level": float(scores.mean(0).std(ddof=1)), "image": float(np.sqrt((residual**2).sum() / noise.freedom)),
+            "level": float(scores.mean(0).std(ddof=1)), "image": float(np.sqrt((deviations(scores) ** 2).sum() / noise.freedom)),
             "image_correlation": noise.image_rho, "standard_error": float(noise.images.mean()), "checkpoint": noise.between(),
         })  # fmt: skip
     return pd.DataFrame(rows)
@@ -291,7 +290,7 @@ def main() -> None:
     arguments = parser.parse_args()
     study = load_study(arguments.study)
     if arguments.workers:
-        study = Study(**{**asdict(study), "noise": study.noise, "quiet": study.quiet, "workers": arguments.workers})
+        study = replace(study, workers=arguments.workers)
     tables = calibrate(study)
     write(tables, study)
     over = tables["false_flags"].query("upper_95 > @study.bound")

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from bayesdiff.corruption import CorruptionVerdict
-from bayesdiff.curve import SCORES, curve_table, per_image, read_scores
+from bayesdiff.curve import SCORES, curve_table, image_columns, image_matrix, per_image, read_scores
 from bayesdiff.diagnosis import judge_run
 from bayesdiff.errors import UserError
 from bayesdiff.files import staged, write_text
-from bayesdiff.metrics import SIMILARITIES
 from bayesdiff.record import RECORD, RunRecord, load_record
 
 RECORDS, IMAGES = "records", "images.csv"
@@ -77,18 +76,18 @@ def load_records(results: Path) -> list[tuple[Path, RunRecord]]:
     return [(folder, record) for folder, record in found if record is not None and record.status != "running"]
 
 
+def _per_image(folder: Path) -> pd.DataFrame:
+    """The collected ``images.csv`` as ``curve.per_image`` gave it."""
+    return pd.read_csv(folder / IMAGES).set_index(["step", "prompt", "image"])
+
+
 def judged(folder: Path, record: RunRecord) -> CorruptionVerdict:
     """The verdict of today's detector on a collected run, by the run's own settings: whatever version ran it."""
-    table = pd.read_csv(folder / IMAGES)
-    measured = [name for name in table.columns if name not in ("step", "prompt", "image")]
-    scores = {name: image_scores(folder, name) for name in measured}
-    columns = {name: matrix for name, (_, matrix) in scores.items() if name in SIMILARITIES or np.isfinite(matrix).all()}
-    prompts = [int(prompt) for prompt, _ in sorted(set(zip(table["prompt"], table["image"], strict=True)))]
-    return judge_run(scores["dino"][0], columns, prompts, record.config["detector"], record.real_to_real, record.config["seed"])
+    steps, columns, images = image_columns(_per_image(folder))
+    prompts = [prompt for prompt, _ in images]
+    return judge_run(steps, columns, prompts, record.config["detector"], record.real_to_real, record.config["seed"])
 
 
 def image_scores(folder: Path, metric: str) -> tuple[list[int], NDArray[np.float64]]:
     """Steps (T,) and scores (T, images) of a collected run, images in the order of (prompt, number)."""
-    table = pd.read_csv(folder / IMAGES)
-    wide = table.pivot(index="step", columns=["prompt", "image"], values=metric).sort_index().sort_index(axis=1)
-    return [int(step) for step in wide.index], wide.to_numpy(dtype=np.float64)
+    return image_matrix(_per_image(folder), metric)

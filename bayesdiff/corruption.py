@@ -6,12 +6,12 @@ their two sides, so that one test covers every (peak, trough, recovery) triple. 
 is a parametric bootstrap around the flattest curve with one mode that the data do not rule out
 (``shape.flattened``; the bootstrap of a fitted shape as in Silverman's 1981 test of modality, with
 inequalities believed only where they are clear: Andrews and Soares 2010), with noise from both of its
-sources (``noise``). Error rates and power by simulation are in ``results/detector``.
+sources (``noise``). ``make calibration`` measures error rates and power by simulation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -32,6 +32,8 @@ LARGEST = 1e9
 CLEAR_STEP = 2.0
 """Standard errors from which on a rise or fall of the null curve is believed."""
 KINDS = ("corruption", "in_progress", "overfit", "none", "undertrained", "broken_sampling", "too_few_points", "diverged")
+IN_STAGE = ("corrupted", "recovering")
+"""Labels of checkpoints that are not to be kept."""
 Span = tuple[int, int]
 
 
@@ -283,9 +285,14 @@ def _blips(reading: _Reading, stage: _Stage | None) -> tuple[int, ...]:
     return tuple(int(reading.steps[i]) for i in found if stage is None or not stage.peak < i < stage.recovery)
 
 
+def outside_stage(labels: Sequence[str]) -> NDArray[np.bool_]:
+    """(T,) which checkpoints lie outside the corrupted range."""
+    return np.array([label not in IN_STAGE for label in labels])
+
+
 def _best(reading: _Reading, labels: list[str]) -> tuple[int, tuple[int, ...]]:
     """The highest checkpoint outside the stage, and the steps whose distance from it is within noise (95 %)."""
-    allowed = np.array([label not in ("corrupted", "recovering") for label in labels])
+    allowed = outside_stage(labels)
     best = int(np.where(allowed, reading.curve, -np.inf).argmax())
     size = reading.noise.size()
     near = reading.curve[best] - reading.curve <= 1.96 * np.sqrt(size**2 + size[best] ** 2)

@@ -34,19 +34,29 @@ def curve_table(scores: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def score_matrix(scores: pd.DataFrame, metric: str) -> tuple[list[int], NDArray[np.float64]]:
-    """Steps (T,) and scores (T, images) of one metric, columns paired by (prompt, image)."""
-    wide = per_image(scores)[metric].unstack(["prompt", "image"]).sort_index()
-    return [int(s) for s in wide.index], wide.to_numpy(dtype=np.float64)
+def image_matrix(wide: pd.DataFrame, metric: str) -> tuple[list[int], NDArray[np.float64]]:
+    """Steps (T,) and scores (T, images) of one metric of a ``per_image`` table, columns paired by (prompt, image)."""
+    matrix = wide[metric].unstack(["prompt", "image"]).sort_index()
+    return [int(s) for s in matrix.index], matrix.to_numpy(dtype=np.float64)
 
 
-def score_columns(scores: pd.DataFrame) -> tuple[list[int], dict[str, NDArray[np.float64]]]:
-    """Steps (T,) and the (T, images) matrix of every metric that all images have.
+def image_columns(wide: pd.DataFrame) -> tuple[list[int], dict[str, NDArray[np.float64]], list[tuple[int, int]]]:
+    """Steps (T,), the (T, images) matrix of every metric that all images have, and each image's (prompt, number).
 
     A metric that some images lack (diversity, for a prompt's only image) is left out; the three
     similarities stay, whose gaps are divergence.
     """
-    measured = set(scores["metric"])
-    found = {name: score_matrix(scores, name) for name in in_order(measured)}
+    found = {str(name): image_matrix(wide, name) for name in in_order(set(wide.columns))}
     whole = {name: matrix for name, (_, matrix) in found.items() if name in SIMILARITIES or np.isfinite(matrix).all()}
-    return found[SIMILARITIES[0]][0], whole
+    images = sorted({(int(prompt), int(image)) for _, prompt, image in wide.index})
+    return found[SIMILARITIES[0]][0], whole, images
+
+
+def score_matrix(scores: pd.DataFrame, metric: str) -> tuple[list[int], NDArray[np.float64]]:
+    """``image_matrix`` of a table of scores."""
+    return image_matrix(per_image(scores), metric)
+
+
+def score_columns(scores: pd.DataFrame) -> tuple[list[int], dict[str, NDArray[np.float64]], list[tuple[int, int]]]:
+    """``image_columns`` of a table of scores."""
+    return image_columns(per_image(scores))

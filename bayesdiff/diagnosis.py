@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdiff.corruption import CorruptionVerdict, detect_corruption
+from bayesdiff.corruption import CorruptionVerdict, detect_corruption, outside_stage
 from bayesdiff.shape import Array
 
 FAILED_SHARE = 0.5
@@ -125,8 +125,7 @@ def _overfit(
         return np.zeros(len(level), dtype=bool)
     limit = alpha / (2 * len(level))
     lost = [_falls(columns[name], limit) for name in (ALIGNMENT, DIVERSITY) if name in columns]
-    outside = np.array([label not in ("corrupted", "recovering") for label in verdict.labels])
-    return (level >= ceiling) & np.logical_or.reduce([np.zeros(len(level), dtype=bool), *lost]) & outside
+    return (level >= ceiling) & np.logical_or.reduce([np.zeros(len(level), dtype=bool), *lost]) & outside_stage(verdict.labels)
 
 
 def _labelled(verdict: CorruptionVerdict, over: NDArray[np.bool_]) -> CorruptionVerdict:
@@ -153,7 +152,7 @@ def _with_best(
     if ALIGNMENT not in columns:
         return verdict
     f, a = _matrix(columns[fidelity]), _matrix(columns[ALIGNMENT])
-    allowed = np.array([label not in ("corrupted", "recovering") for label in verdict.labels])
+    allowed = outside_stage(verdict.labels)
     score = np.where(allowed, trade_off(f.mean(1), a.mean(1), ceiling), -np.inf)
     best = int(score.argmax())
     rng = np.random.default_rng((seed, 17))

@@ -281,9 +281,8 @@ def _sample_draws(bench: Bench, step: int, show: Display) -> None:
 
 
 def _verdict(cfg: Config, record: RunRecord, scores: pd.DataFrame) -> CorruptionVerdict:
-    steps, columns = score_columns(scores)
-    prompts = [prompt for prompt, _ in sorted(set(zip(scores["prompt"], scores["image"], strict=True)))]
-    return judge_run(steps, columns, prompts, vars(cfg.detector), record.real_to_real, cfg.seed)
+    steps, columns, images = score_columns(scores)
+    return judge_run(steps, columns, [prompt for prompt, _ in images], vars(cfg.detector), record.real_to_real, cfg.seed)
 
 
 def _ceilings(encoders: Encoders, references: References, others: list[Image.Image]) -> dict[str, float]:

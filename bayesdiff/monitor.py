@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bayesdiff.corruption import CorruptionVerdict, detect_corruption
+from bayesdiff.corruption import IN_STAGE, CorruptionVerdict, detect_corruption
 
-STAGES = ("corrupted", "recovering")
 Judge = Callable[[Sequence[int], ArrayLike], CorruptionVerdict]
 
 
 def may_stop(verdict: CorruptionVerdict) -> bool:
     """Whether ``detector.stop_after=recovered`` is met: a stage was found, and the newest checkpoint lies behind it."""
-    return verdict.flagged and verdict.labels[-1] not in STAGES
+    return verdict.flagged and verdict.labels[-1] not in IN_STAGE
 
 
 def warning(verdict: CorruptionVerdict) -> str:
@@ -34,8 +33,7 @@ class CorruptionMonitor:
 
     The verdict is a function of the curve so far, not of when it was asked: a monitor that is fed a
     resumed run's checkpoints again says what it said before. Looking after every checkpoint tests more
-    than once: the error rate holds for each look, and for stopping on ``recovered`` it is that of the
-    look that stops (``results/detector`` has the rate over a whole run).
+    than once: the error rate holds for each look, not for all looks of a run together.
     """
 
     def __init__(self, judge: Judge = detect_corruption):

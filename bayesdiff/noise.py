@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 CHECKPOINT_CORRELATION = 0.6
-"""Assumed between neighbouring checkpoints; see ``results/detector``."""
+"""Assumed between neighbouring checkpoints; ``make calibration`` says what it costs and guards against."""
 KEPT = 0.8
 """Share of the second differences, from the smallest, that roughness is taken from."""
 _KEPT_MOMENT = 0.43775
@@ -87,6 +87,11 @@ class Noise:
         return of_images + np.sqrt(left)[:, None] / np.maximum(roughness(unit), 1e-12)[:, None] * unit
 
 
+def deviations(scores: Array) -> Array:
+    """What an image is off by at a checkpoint, its own level and the checkpoint's mean taken out, (T, images)."""
+    return scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
+
+
 def _neighbours(residual: Array) -> float:
     """Correlation of an image's deviations (T, images) at neighbouring checkpoints, in [0, 0.9].
 
@@ -119,7 +124,7 @@ def measure_noise(scores: Array, *, runs: bool = False, checkpoint: float | None
     rough = float(roughness(scores.mean(1))) if count > 2 else 0.0
     if images == 1:
         return Noise(np.zeros(count), 0, rough, checkpoint, rho)
-    residual = scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
+    residual = deviations(scores)
     freedom = (count - 1) * (images - 1)
     pooled = float((residual**2).sum()) / freedom
     own = (residual**2).sum(1) / (images - 1) * count / (count - 1)

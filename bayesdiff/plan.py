@@ -68,12 +68,13 @@ def study_names() -> list[str]:
     return [path.stem for path in sorted(EXPERIMENTS.glob("*.yaml")) if "\ngrid:" in path.read_text()]
 
 
-def load_study(name: str, model: str = "toybox") -> Study:
-    """Read ``experiments/<name>.yaml`` for one model.
+def models_of(name: str) -> list[str]:
+    """The models that a study has."""
+    return list(_content(name)["models"])
 
-    Raises:
-        UserError: no such study, a model it does not know, or keys it should not have.
-    """
+
+def _content(name: str) -> dict[str, Any]:
+    """A study's file as it stands; raises ``UserError`` for an unknown study or key."""
     from omegaconf import OmegaConf
 
     path = EXPERIMENTS / f"{name}.yaml"
@@ -83,6 +84,16 @@ def load_study(name: str, model: str = "toybox") -> Study:
     known = {"title", "paper", "feeds", "experiment", "overrides", "compare", "grid", "models"}
     if unknown := set(content) - known:
         raise UserError(f"{path}: unknown key {', '.join(sorted(unknown))}; a study has {', '.join(sorted(known))}")
+    return content
+
+
+def load_study(name: str, model: str = "toybox") -> Study:
+    """Read ``experiments/<name>.yaml`` for one model.
+
+    Raises:
+        UserError: no such study, a model it does not know, or keys it should not have.
+    """
+    path, content = EXPERIMENTS / f"{name}.yaml", _content(name)
     models = content["models"]
     if model not in models:
         raise UserError(f"study {name}: has no model {model}; choose one of {', '.join(models)}")

@@ -41,6 +41,22 @@ def save_figure(figure: Figure, *targets: Path) -> None:
     plt.close(figure)
 
 
+def panels(count: int, columns: int, size: tuple[float, float], sharey: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels of ``size`` inches, at most ``columns`` beside each other."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    shape = (size[0] * columns, size[1] * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=shape, sharey=sharey, squeeze=False, layout="constrained")
+    for spare in axes.flat[count:]:
+        spare.axis("off")
+    return figure, list(axes.flat[:count])
+
+
 def draw_band(axes: Axes, curve: pd.DataFrame, metric: str, label: str, colour: str) -> None:
     """Mean curve with a 95 % band over images."""
     centre, half = curve[metric], 1.96 * curve[f"{metric}_se"].fillna(0.0)
@@ -57,17 +73,8 @@ def _draw_verdict(axes: Axes, verdict: CorruptionVerdict) -> None:
 
 def plot_verdicts(target: Path, curves: list[tuple[str, str, list[int], NDArray[np.float64], CorruptionVerdict]]) -> None:
     """One panel a curve: (name, metric, steps, scores (T, images), verdict)."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    columns = min(2, len(curves))
-    rows = -(-len(curves) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(6.5 * columns, 3.8 * rows), squeeze=False, layout="constrained")
-    for place in axes.flat[len(curves) :]:
-        place.axis("off")
-    for place, (name, metric, steps, scores, verdict) in zip(axes.flat, curves, strict=False):
+    figure, places = panels(len(curves), 2, (6.5, 3.8))
+    for place, (name, metric, steps, scores, verdict) in zip(places, curves, strict=True):
         error = scores.std(1, ddof=1) / np.sqrt(scores.shape[1]) if scores.shape[1] > 1 else np.zeros(len(steps))
         table = pd.DataFrame({"step": steps, metric: scores.mean(1), f"{metric}_se": error})
         draw_band(place, table, metric, metric, "C0")

@@ -71,15 +71,14 @@ def read(source: str, naming: Naming) -> list[Reading]:
 def _from_run(folder: Path, naming: Naming) -> Reading:
     if not (folder / SCORES).exists():
         raise UserError(f"{folder}: a folder without {SCORES}; give a run folder or a CSV file")
-    record, scores = load_record(folder), read_scores(folder)
-    steps, columns = score_columns(scores)
+    record = load_record(folder)
+    steps, columns, images = score_columns(read_scores(folder))
     asked = str(record.config["detector"]["metric"]) if record is not None else "dino"
     metric = naming.metric or asked
     if metric not in columns:
         raise UserError(f"{folder}: no metric {metric}; choose --metric from {', '.join(columns)}")
-    images = tuple(sorted({(int(p), int(i)) for p, i in zip(scores["prompt"], scores["image"], strict=True)}))
     ceiling = record.real_to_real.get(metric) if record is not None else None
-    return Reading(str(folder), tuple(steps), columns, metric, ceiling, images=images)
+    return Reading(str(folder), tuple(steps), columns, metric, ceiling, images=tuple(images))
 
 
 def _read_csv(path: Path) -> pd.DataFrame:

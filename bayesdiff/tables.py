@@ -15,6 +15,7 @@ import argparse
 import shlex
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,11 @@ import pandas as pd
 
 from bayesdiff.collect import IMAGES, RECORDS, image_scores, judged, load_records
 from bayesdiff.config import arm_name, run_name
+from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.errors import UserError
 from bayesdiff.files import staged, write_text
 from bayesdiff.paper import LABEL, paper_numbers
-from bayesdiff.plan import Cell, Study, compose_cell, load_study, study_names
+from bayesdiff.plan import Cell, Study, compose_cell, load_study, models_of, study_names
 from bayesdiff.record import RunRecord, load_record
 from bayesdiff.shape import Array
 from bayesdiff.stats import aggregate_as_paper, holm, paired_difference
@@ -45,6 +47,11 @@ class Found:
     cell: Cell
     folder: Path
     record: RunRecord
+
+    @cached_property
+    def verdict(self) -> CorruptionVerdict:
+        """Today's verdict, asked for once."""
+        return judged(self.folder, self.record)
 
 
 @dataclass(frozen=True)
@@ -103,8 +110,7 @@ def values(row: Row, metric: str) -> Array | None:
 
 def _of_run(found: Found, metric: str) -> Array | None:
     if metric in ("dip", "flagged"):
-        verdict = judged(found.folder, found.record)
-        return np.array([verdict.depth if metric == "dip" else float(verdict.flagged)])
+        return np.array([found.verdict.depth if metric == "dip" else float(found.verdict.flagged)])
     columns = pd.read_csv(found.folder / "images.csv", nrows=0).columns
     if metric not in columns:
         return None
@@ -262,23 +268,14 @@ def mean_curve(row: Row, metric: str = "dino") -> pd.DataFrame | None:
 
 def draw_study(study: Study, rows: list[Row], target: Path) -> None:
     """DINO over steps: a panel for every row of the other axes, a line for every arm of the compared one."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    from bayesdiff.plots import draw_band, save_figure
+    from bayesdiff.plots import draw_band, panels, save_figure
 
     axis = study.compare[0] if study.compare else next(iter(rows[0].labels), "")
-    panels: dict[str, list[Row]] = {}
+    grouped: dict[str, list[Row]] = {}
     for row in rows:
-        panels.setdefault(", ".join(f"{a} {v}" for a, v in row.labels.items() if a != axis) or study.title, []).append(row)
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
-    figure, places = plt.subplots(lines, columns, figsize=(4.6 * columns, 3.2 * lines), sharey=True, squeeze=False, layout="constrained")
-    for place in places.flat[len(panels) :]:
-        place.axis("off")
-    for place, (title, members) in zip(places.flat, panels.items(), strict=False):
+        grouped.setdefault(", ".join(f"{a} {v}" for a, v in row.labels.items() if a != axis) or study.title, []).append(row)
+    figure, places = panels(len(grouped), 3, (4.6, 3.2), sharey=True)
+    for place, (title, members) in zip(places, grouped.items(), strict=True):
         for i, row in enumerate(members):
             if (curve := mean_curve(row)) is not None:
                 label = f"{axis} {row.labels.get(axis, '')} ({len(row.found)} of {len(row.cells)} runs)"
@@ -326,20 +323,12 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         write_runs(arguments.results)
         for name in study_names():
-            if _knows(name, arguments.model) and write_study(load_study(name, arguments.model), arguments.results):
+            if arguments.model in models_of(name) and write_study(load_study(name, arguments.model), arguments.results):
                 print(f"{arguments.results}/tables/{name}.md")
     except UserError as error:
         print(f"bayesdiff: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _knows(name: str, model: str) -> bool:
-    try:
-        load_study(name, model)
-    except UserError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

@@ -69,3 +69,13 @@ def smoke(random_pipeline: Path, random_encoders: dict[str, str], tmp_path: Path
     """Overrides of a run in seconds on random weights, writing below ``tmp_path``."""
     encoders = [f"{key}={value}" for key, value in random_encoders.items()]
     return ["+experiment=smoke", f"model.path={random_pipeline}", *encoders, f"paths.runs={tmp_path / 'runs'}"]
+
+
+@pytest.fixture
+def restored_studies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tests of studies replace (the folder of studies, the command of a run) is put back."""
+    from bayesdiff import plan, study
+
+    monkeypatch.setattr(plan, "EXPERIMENTS", plan.EXPERIMENTS)
+    for name in ("run_command", "devices"):
+        monkeypatch.setattr(study, name, getattr(study, name))

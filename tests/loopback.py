@@ -84,7 +84,7 @@ class Server:
 
     def on_upsertbucket(self, variables: dict[str, Any]) -> dict[str, Any]:
         name = variables["name"]
-        run = self.runs.setdefault(name, {"config": {}, "history": [], "summary": {}, "exit": None, "starts": 0})
+        run = self.runs.setdefault(name, {"config": {}, "history": [], "summary": {}, "exit": None})
         if variables.get("config"):
             run["config"] = {key: entry["value"] for key, entry in json.loads(variables["config"]).items() if key != "_wandb"}
         bucket = {"id": name, "name": name, "displayName": name, "sweepName": variables.get("sweep"), "historyLineCount": 0}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +10,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bayesdiff import plan as planning
 from bayesdiff.collect import collect, image_scores, judged, load_records
 from bayesdiff.curve import read_scores, score_matrix
 from bayesdiff.errors import UserError
 from tests import made_records
 from tests.test_corruption import CLEAR, TWELVE
 
-
-@pytest.fixture(autouse=True)
-def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(planning, "EXPERIMENTS", planning.EXPERIMENTS)
-    yield
+pytestmark = pytest.mark.usefixtures("restored_studies")
 
 
 def test_a_run_is_kept_small_and_its_scores_are_the_same(tmp_path: Path) -> None:

@@ -13,19 +13,13 @@ from filelock import FileLock
 from bayesdiff import plan as planning
 from bayesdiff.config import CONF, resolve
 from bayesdiff.errors import UserError
-from bayesdiff.plan import EXPERIMENTS, STATES, claim_file, compose_cell, failure_file, load_study, plan, state_of, study_names
+from bayesdiff.plan import EXPERIMENTS, STATES, claim_file, compose_cell, failure_file, load_study, models_of, plan, state_of, study_names
 from bayesdiff.record import RunRecord
 
 ASKED_FOR = {
     "figure_1", "figure_2", "table_1", "table_1_faces", "table_2", "table_4", "figure_7", "figure_8", "figure_9a", "figure_9b",
     "many_images", "batch_size", "sdxl", "cost", "sampler", "guidance", "controls", "learning_rate", "adapter_rates",
 }  # fmt: skip
-
-
-def models_of(name: str) -> list[str]:
-    from omegaconf import OmegaConf
-
-    return list(OmegaConf.load(EXPERIMENTS / f"{name}.yaml").models)  # type: ignore[union-attr]
 
 
 def test_every_table_and_figure_has_its_study() -> None:

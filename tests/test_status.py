@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from bayesdiff import plan as planning
 from bayesdiff import study as engine
 from bayesdiff.status import main
 from tests import stub_study
 
-
-@pytest.fixture(autouse=True)
-def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(planning, "EXPERIMENTS", planning.EXPERIMENTS)
-    for name in ("run_command", "devices"):
-        monkeypatch.setattr(engine, name, getattr(engine, name))
-    yield
+pytestmark = pytest.mark.usefixtures("restored_studies")
 
 
 def test_the_table_counts_states_and_failures_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

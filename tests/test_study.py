@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,7 @@ from bayesdiff.plan import failure_file, plan
 from bayesdiff.study import estimate_minutes, main, print_plan, run_study, worker_environment
 from tests import stub_study
 
-
-@pytest.fixture(autouse=True)
-def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What the stub replaces is put back."""
-    monkeypatch.setattr(planning, "EXPERIMENTS", planning.EXPERIMENTS)
-    for name in ("run_command", "devices"):
-        monkeypatch.setattr(engine, name, getattr(engine, name))
-    yield
+pytestmark = pytest.mark.usefixtures("restored_studies")
 
 
 def started(folder: Path) -> list[str]:

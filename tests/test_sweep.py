@@ -110,9 +110,7 @@ def start_sweep(folder: Path, env: dict[str, str]) -> str:
         sweep = sweep_of(load_study("cube"))
     finally:
         plan.EXPERIMENTS = before
-    sweep["command"] = [word.replace("tracker=wandb", "tracker=wandb tracker.mode=online") for word in sweep["command"]]
-    at = sweep["command"].index("tracker=wandb tracker.mode=online")
-    sweep["command"][at : at + 1] = ["tracker=wandb", "tracker.mode=online"]
+    sweep["command"].insert(sweep["command"].index("--only"), "tracker.mode=online")
     (folder / "cube.yaml").write_text(yaml.safe_dump(sweep))
     out, _ = wandb(folder, env, "sweep", "cube.yaml").communicate(timeout=120)
     found = re.search(r"wandb agent (\S+)", re.sub(r"\x1b\[[0-9;]*m", "", out))

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,7 @@ from bayesdiff.collect import load_records
 from bayesdiff.tables import curve_shape, main, rows_of, study_table, values, write_study
 from tests import made_records
 
-
-@pytest.fixture(autouse=True)
-def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(planning, "EXPERIMENTS", planning.EXPERIMENTS)
-    yield
+pytestmark = pytest.mark.usefixtures("restored_studies")
 
 
 @pytest.fixture
