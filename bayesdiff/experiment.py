@@ -7,6 +7,8 @@ curve → verdict → record. Give the same command again to go on with a run th
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from bayesdiff.diagnosis import judge_run
 from bayesdiff.errors import UserError
 from bayesdiff.files import fingerprint, staged, sweep_partial, write_text
 from bayesdiff.monitor import may_stop, warning
+from bayesdiff.processes import check_shares, from_first, is_first
 from bayesdiff.progress import Display, display, print_curve
 from bayesdiff.prompts import Prompt, evaluation_prompts, fill
 from bayesdiff.record import RunRecord, environment, load_record, phase
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
     from bayesdiff.encoders import Encoders
     from bayesdiff.loop import Training
+    from bayesdiff.sampling import Sample
     from bayesdiff.scores import References
 
 CURVE, DRAWS = "curve.csv", "draws.csv"
@@ -62,6 +66,7 @@ def run_experiment(cfg: Config, command: str = "") -> tuple[Path, RunRecord]:
     """
     folder = Path(cfg.paths.runs) / run_name(cfg)
     _check_writable(folder)
+    check_shares(cfg)
     subject = load_subject(cfg.data, cfg.shots.count, cfg.seed, cfg.model.resolution)
     done = load_record(folder)
     weights = _weights(cfg)
@@ -69,7 +74,8 @@ def run_experiment(cfg: Config, command: str = "") -> tuple[Path, RunRecord]:
         _check_same_photos(folder, done, subject)
         _check_same_weights(folder, done, weights)
     if done is not None and done.status != "running":
-        print(f"Already {done.status}: {folder} (remove the folder to run it again)")
+        if is_first():
+            print(f"Already {done.status}: {folder} (remove the folder to run it again)")
         return folder, done
     prompts = evaluation_prompts(list(cfg.sampler.prompts), subject.identifier, subject.class_noun, cfg.metrics.identifier_in_clip_text)
     record = done or RunRecord(run_key(cfg), "running", as_dict(cfg), command, weights=weights)
@@ -77,11 +83,14 @@ def run_experiment(cfg: Config, command: str = "") -> tuple[Path, RunRecord]:
         bench = _load(cfg, folder, record, subject, prompts)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
+        with FileLock(folder / ".lock", timeout=LOCK_SECONDS) if is_first() else nullcontext():
             finished = load_record(folder)
-            if finished is not None and finished.status != "running":  # by another process, while this one loaded
-                return folder, finished
-            _execute(bench)
+            if from_first(finished is not None and finished.status != "running"):  # by another run, while this one loaded
+                return folder, finished or record
+            if is_first():
+                _execute(bench)
+            else:
+                _follow(bench)
     except Timeout as error:
         raise UserError(f"{folder}: another process works on this run; wait for it or stop it") from error
     return folder, record
@@ -180,7 +189,7 @@ def _execute(bench: Bench) -> None:
     sweep_partial(folder)
     record.save(folder)
     write_text(folder / "config.yaml", _yaml(record.config))
-    start = resumable_step(folder) or 0
+    start = from_first(resumable_step(folder) or 0)
     if start:
         restore(folder, start, method_of(cfg.method.name), bench.training)
         print(f"Going on from step {start} of {folder}")
@@ -191,6 +200,7 @@ def _execute(bench: Bench) -> None:
         print(f"Bayesian: {b['layers']} layers, {b['weights']:,} of {b['unet_weights']:,} weights ({b['share']:.1%})")
     with display(cfg.schedule.steps, start) as show:
         scores = _walk(bench, start, scores, tracker, show)
+    from_first(None)  # no step is left
     _conclude(bench, scores, tracker)
 
 
@@ -212,6 +222,7 @@ def _walk(bench: Bench, start: int, scores: pd.DataFrame, tracker: Tracker, show
         if cfg.detector.stop_after is StopAfter.recovered and len(scores) and may_stop(_verdict(cfg, record, scores)):
             record.message = f"stopped at step {at}: recovered (detector.stop_after)"
             return scores
+        from_first(step)
         if step > at:
             try:
                 with phase(record, "train"):
@@ -224,11 +235,33 @@ def _walk(bench: Bench, start: int, scores: pd.DataFrame, tracker: Tracker, show
     return scores
 
 
+def _follow(bench: Bench) -> None:
+    """Another process of a shared run: train and sample a share of every step that the first one goes to, and write nothing."""
+    from bayesdiff.loop import Diverged, train
+    from bayesdiff.methods import method_of
+    from bayesdiff.sampling import sample_together
+
+    cfg, training = bench.cfg, bench.training
+    at = from_first()
+    if at:
+        restore(bench.folder, at, method_of(cfg.method.name), training)
+    while (step := from_first()) is not None:
+        try:
+            train(training, cfg, at, step, lambda *_: None)
+        except Diverged:
+            continue
+        at = step
+        with training.shown():
+            sample_together(training.pipe, bench.prompts, cfg.sampler, cfg.model.resolution)
+        for _ in _sampled_draws(bench):
+            pass
+
+
 def _checkpoint(bench: Bench, step: int, scores: pd.DataFrame, tracker: Tracker, show: Display) -> pd.DataFrame:
     """Save, sample, score and report one checkpoint; returns all scores so far."""
     from bayesdiff.methods import method_of
     from bayesdiff.plots import images_folder
-    from bayesdiff.sampling import sample_prompts, save_samples
+    from bayesdiff.sampling import sample_together, save_samples
     from bayesdiff.scores import score_samples
 
     cfg, folder, record, training = bench.cfg, bench.folder, bench.record, bench.training
@@ -238,13 +271,13 @@ def _checkpoint(bench: Bench, step: int, scores: pd.DataFrame, tracker: Tracker,
             save_checkpoint(folder, step, method_of(cfg.method.name), training)
         show.phase("sample", step)
         with phase(record, "sample"):
-            samples = sample_prompts(training.pipe, bench.prompts, cfg.sampler, cfg.model.resolution)
+            samples = sample_together(training.pipe, bench.prompts, cfg.sampler, cfg.model.resolution)
             save_samples(samples, images_folder(folder, step))
     show.phase("score", step)
     with phase(record, "score"):
         rows = score_samples(samples, step, bench.encoders, bench.references)
     if cfg.sampler.sample_weights:
-        _sample_draws(bench, step, show)
+        _score_draws(bench, step, show)
     scores = pd.concat([scores, rows], ignore_index=True) if len(scores) else rows
     curve = curve_table(scores)
     _write_csv(folder / SCORES, scores)
@@ -259,24 +292,31 @@ def _checkpoint(bench: Bench, step: int, scores: pd.DataFrame, tracker: Tracker,
     return scores
 
 
-def _sample_draws(bench: Bench, step: int, show: Display) -> None:
-    """Sample with draws of the Gaussian weights: ``draws.csv`` and ``draws/``, beside the curve of the mean."""
+def _sampled_draws(bench: Bench) -> Iterator[list[Sample]]:
+    """Samples of each draw of the Gaussian weights; the model is at its mean again afterwards."""
     from bayesdiff.bayes import draw_weights, use_mean
-    from bayesdiff.checkpoint import step_folder
-    from bayesdiff.sampling import sample_prompts, save_samples
-    from bayesdiff.scores import score_samples
+    from bayesdiff.sampling import sample_together
 
     cfg, training = bench.cfg, bench.training
+    for draw in range(cfg.sampler.sample_weights):
+        draw_weights(training.layers, cfg.sampler.seed, draw, "sampled weights")
+        yield sample_together(training.pipe, bench.prompts, cfg.sampler, cfg.model.resolution)
+    use_mean(training.layers)
+
+
+def _score_draws(bench: Bench, step: int, show: Display) -> None:
+    """Sample with draws of the Gaussian weights: ``draws.csv`` and ``draws/``, beside the curve of the mean."""
+    from bayesdiff.checkpoint import step_folder
+    from bayesdiff.sampling import save_samples
+    from bayesdiff.scores import score_samples
+
     before = pd.read_csv(bench.folder / DRAWS, keep_default_na=False) if (bench.folder / DRAWS).exists() else None
     tables = [] if before is None else [before[before["step"] < step]]
-    for draw in range(cfg.sampler.sample_weights):
-        show.phase(f"draw {draw + 1}", step)
-        draw_weights(training.layers, cfg.sampler.seed, draw, "sampled weights")
-        with phase(bench.record, "draws"):
-            samples = sample_prompts(training.pipe, bench.prompts, cfg.sampler, cfg.model.resolution)
+    show.phase("draws", step)
+    with phase(bench.record, "draws"):
+        for draw, samples in enumerate(_sampled_draws(bench)):
             save_samples(samples, step_folder(bench.folder / "draws", step) / f"draw-{draw:02d}")
             tables.append(score_samples(samples, step, bench.encoders, bench.references).assign(draw=draw))
-    use_mean(training.layers)
     _write_csv(bench.folder / DRAWS, pd.concat(tables, ignore_index=True))
 
 

@@ -18,6 +18,7 @@ from bayesdiff.controls import WeightAverage, seeded_dropout, set_dropout, squar
 from bayesdiff.methods import method_of
 from bayesdiff.objective import training_loss
 from bayesdiff.optimizer import build_optimizer, rate_factor, set_rate
+from bayesdiff.processes import add_up, share
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -117,12 +118,12 @@ def _sources(state: Training, cfg: Config) -> tuple[Encoded, Encoded | None]:
 
 
 def _accumulate(state: Training, cfg: Config, step: int) -> dict[str, torch.Tensor]:
-    """Gradients of one optimisation step, over all its micro-batches; returns their mean loss parts."""
+    """Gradients of one optimisation step, over all its micro-batches on all processes; returns their mean loss parts."""
     count, size = cfg.training.gradient_accumulation_steps, cfg.training.batch_size
     timesteps, kind = state.noise_schedule.config.num_train_timesteps, cfg.bnn.kind
     dtype = DTYPES.get(cfg.training.mixed_precision)
     total: dict[str, torch.Tensor] = {}
-    for micro in range(step * count, (step + 1) * count):
+    for micro in share(range(step * count, (step + 1) * count)):
         with torch.autocast(state.trained[0].device.type, dtype) if dtype else nullcontext(), seeded_dropout(cfg.bnn, cfg.seed, micro):
             batch = batch_at(micro, cfg.seed, size, timesteps, *_sources(state, cfg))
             if kind is Arm.input_noise:
@@ -134,6 +135,7 @@ def _accumulate(state: Training, cfg: Config, step: int) -> dict[str, torch.Tens
                 parts["loss"] = loss.detach()
             state.scaler.scale(loss / count).backward()
         total = {name: total.get(name, 0.0) + value / count for name, value in parts.items()}
+    add_up([*total.values(), *(p.grad for p in [*state.trained, *rho_parameters(state.layers)] if p.grad is not None)])
     return total
 
 

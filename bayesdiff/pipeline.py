@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bayesdiff.config import ModelConf, Precision, SamplerConf, Scheduler
 from bayesdiff.errors import UserError, first_line
+from bayesdiff.processes import process_count
 
 if TYPE_CHECKING:
     import torch
@@ -18,11 +20,16 @@ KINDS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is the first GPU where there is one. Raises ``UserError`` for one that is not there."""
+    """``auto`` is the first GPU where there is one, or the process's own where several share a run.
+
+    Raises ``UserError`` for one that is not there.
+    """
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        name = f"cuda:{os.environ['LOCAL_RANK']}" if process_count() > 1 else "cuda"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise UserError(f"device={name}: choose auto, cpu, cuda or cuda:N")
     device = torch.device(name)

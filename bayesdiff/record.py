@@ -17,6 +17,7 @@ from typing import Any
 
 from bayesdiff.errors import UserError
 from bayesdiff.files import write_json
+from bayesdiff.processes import process_count
 
 RECORD = "record.json"
 PACKAGES = ("bayesdiff", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "timm", "numpy")
@@ -85,6 +86,7 @@ def environment(device: str) -> dict[str, Any]:
         "python": platform.python_version(), "versions": versions, "git_commit": _git("rev-parse", "HEAD"),
         "git_changed": bool(_git("status", "--porcelain", "--untracked-files=no")), "platform": platform.platform(),
         "processor_cores": os.cpu_count(), "threads": torch.get_num_threads(), "device": device, "gpu": gpu,
+        "processes": process_count(),
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from PIL import Image
 
 from bayesdiff.config import SamplerConf
 from bayesdiff.files import staged
+from bayesdiff.processes import collected, process_count, share
 from bayesdiff.prompts import Prompt
 from bayesdiff.seeds import generator
 
@@ -35,23 +37,40 @@ def _to_image(pixels: np.ndarray) -> tuple[Image.Image, bool]:
     return Image.fromarray((clean * 255).round().clip(0, 255).astype(np.uint8)), failed
 
 
+def _batches(prompts: int, conf: SamplerConf, shares: int = 1) -> list[list[tuple[int, int]]]:
+    """(prompt, index) of every image in order, in batches small enough that every one of ``shares`` gets work."""
+    jobs = [(p, i) for p in range(prompts) for i in range(conf.images_per_prompt)]
+    size = min(conf.batch_size, -(-len(jobs) // shares))
+    return [jobs[start : start + size] for start in range(0, len(jobs), size)]
+
+
+def _sample(
+    pipe: StableDiffusionPipeline, prompts: list[Prompt], conf: SamplerConf, resolution: int, batches: Sequence[list[tuple[int, int]]]
+) -> list[Sample]:
+    samples: list[Sample] = []
+    for batch in batches:
+        arrays = pipe(
+            prompt=[prompts[p].text for p, _ in batch],
+            generator=[generator(conf.seed, f"sample/{prompts[p].text}", i) for p, i in batch],
+            num_inference_steps=conf.steps, guidance_scale=conf.guidance_scale, height=resolution, width=resolution, output_type="np",
+        ).images  # fmt: skip
+        samples += [Sample(p, i, *_to_image(array)) for (p, i), array in zip(batch, arrays, strict=True)]
+    return samples
+
+
 def sample_prompts(pipe: StableDiffusionPipeline, prompts: list[Prompt], conf: SamplerConf, resolution: int) -> list[Sample]:
     """Sample ``images_per_prompt`` images of every prompt, in order.
 
     The initial noise of an image is a function of (sampler.seed, prompt, index): checkpoints and runs
     are compared on the same noise.
     """
-    jobs = [(p, i) for p in range(len(prompts)) for i in range(conf.images_per_prompt)]
-    samples: list[Sample] = []
-    for start in range(0, len(jobs), conf.batch_size):
-        chunk = jobs[start : start + conf.batch_size]
-        arrays = pipe(
-            prompt=[prompts[p].text for p, _ in chunk],
-            generator=[generator(conf.seed, f"sample/{prompts[p].text}", i) for p, i in chunk],
-            num_inference_steps=conf.steps, guidance_scale=conf.guidance_scale, height=resolution, width=resolution, output_type="np",
-        ).images  # fmt: skip
-        samples += [Sample(p, i, *_to_image(array)) for (p, i), array in zip(chunk, arrays, strict=True)]
-    return samples
+    return _sample(pipe, prompts, conf, resolution, _batches(len(prompts), conf))
+
+
+def sample_together(pipe: StableDiffusionPipeline, prompts: list[Prompt], conf: SamplerConf, resolution: int) -> list[Sample]:
+    """``sample_prompts``, divided among the processes of the run; every one of them gets all images."""
+    batches = _batches(len(prompts), conf, process_count())
+    return sorted(collected(_sample(pipe, prompts, conf, resolution, share(batches))), key=lambda s: (s.prompt, s.index))
 
 
 def image_name(prompt: int, index: int) -> str:

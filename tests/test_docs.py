@@ -81,6 +81,17 @@ def check_run(words: list[str]) -> None:
         compose_cell(Cell({}, tuple(overrides)))
 
 
+def without_launcher(words: list[str]) -> list[str]:
+    """What ``accelerate launch`` starts; its own options are those of the installed version."""
+    from accelerate.commands.launch import launch_command_parser
+
+    if words[:2] != ["accelerate", "launch"]:
+        return words
+    launched = launch_command_parser().parse_args(words[2:])
+    assert launched.module
+    return ["python", "-m", launched.training_script, *launched.training_script_args]
+
+
 def check_worker(words: list[str]) -> None:
     values = dict(word.split("=", 1) for word in words if "=" in word)
     load_study(values["study"], values.get("model", "toybox"))
@@ -88,7 +99,7 @@ def check_worker(words: list[str]) -> None:
 
 @pytest.mark.parametrize(("page", "command"), commands(), ids=[f"{page}: {command}"[:90] for page, command in commands()])
 def test_a_command_of_the_docs_is_one(page: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = shlex.split(command)
+    words = without_launcher(shlex.split(command))
     mains = {
         "bayesdiff.verdict": verdict.main, "bayesdiff.study": study.main, "bayesdiff.tables": tables.main,
         "bayesdiff.compare": compare.main, "bayesdiff.export": export.main,

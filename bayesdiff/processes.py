@@ -1,0 +1,91 @@
+"""One run shared by several processes, through accelerate: work is divided, what comes out is the same.
+
+``accelerate launch --multi_gpu --num_processes 4 -m bayesdiff.run …`` starts the same command once a GPU.
+Each process takes its share of a step's micro-batches and of a checkpoint's images, as they are functions
+of (seed, step) wherever they are computed; gradients are added up. The first process leads: it alone
+writes. Without a launcher there is one process, and everything here does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from bayesdiff.config import Config
+from bayesdiff.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import PartialState
+
+T = TypeVar("T")
+
+
+def process_count() -> int:
+    """Processes that share this run; the launcher says so in the environment."""
+    return int(os.environ["WORLD_SIZE"]) if "LOCAL_RANK" in os.environ else 1
+
+
+def process_index() -> int:
+    return int(os.environ["RANK"]) if "LOCAL_RANK" in os.environ else 0
+
+
+def is_first() -> bool:
+    return process_index() == 0
+
+
+@cache
+def _joined() -> PartialState:
+    """This process as a member of the group, which the first call waits for."""
+    import torch
+    from accelerate import PartialState
+
+    return PartialState(cpu=not torch.cuda.is_available())
+
+
+def check_shares(cfg: Config) -> None:
+    """Raises ``UserError`` where a step's micro-batches cannot be divided evenly among the processes."""
+    count, micro = process_count(), cfg.training.gradient_accumulation_steps
+    if micro % count:
+        raise UserError(
+            f"training.gradient_accumulation_steps={micro}: {count} processes divide a step's micro-batches; give a multiple of {count}"
+        )
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """Every ``process_count``-th of the items, from this process's own number on."""
+    return items[process_index() :: process_count()]
+
+
+def add_up(tensors: list[torch.Tensor]) -> None:
+    """Replace each tensor by its sum over the processes, in place: the same bits on all of them."""
+    if process_count() == 1:
+        return
+    from accelerate.utils import reduce
+
+    _joined()
+    for tensor in tensors:
+        tensor.copy_(reduce(tensor, "sum"))
+
+
+def collected(items: list[T]) -> list[T]:
+    """The items of all processes, on every one of them: first those of the first process."""
+    if process_count() == 1:
+        return items
+    from accelerate.utils import gather_object
+
+    _joined()
+    found: list[T] = gather_object(items)
+    return found
+
+
+def from_first(value: Any = None) -> Any:
+    """The value that the first process gives; the others wait for it."""
+    if process_count() == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    _joined()
+    return broadcast_object_list([value])[0]

@@ -1,0 +1,79 @@
+"""Several processes share one run and compute what one process computes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bayesdiff.config import Config
+from bayesdiff.errors import UserError
+from bayesdiff.processes import add_up, check_shares, collected, from_first, is_first, share
+
+SHARED = (
+    "bnn=on", "training.gradient_accumulation_steps=2", "schedule.steps=4", "schedule.checkpoints=[0,4]",
+    "sampler.sample_weights=1",
+)  # fmt: skip
+
+
+def as_process(monkeypatch: pytest.MonkeyPatch, index: int, count: int) -> None:
+    for name, value in {"RANK": index, "LOCAL_RANK": index, "WORLD_SIZE": count}.items():
+        monkeypatch.setenv(name, str(value))
+
+
+def run_with(processes: int, runs: Path, smoke: list[str]) -> Path:
+    """The run folder of ``SHARED``, run by this many processes."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [sys.executable, *launcher, "-m", "bayesdiff.run", *smoke[:-1], *SHARED, f"paths.runs={runs}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (folder,) = [path for path in runs.iterdir() if path.is_dir()]
+    return folder
+
+
+def test_alone_there_is_nothing_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "8")  # a cluster's own variable, without a launcher behind it
+    total = torch.tensor([1.0, 2.0])
+    add_up([total])
+    assert total.tolist() == [1.0, 2.0]
+    assert (share([1, 2, 3]), collected([4]), from_first(5), is_first()) == ([1, 2, 3], [4], 5, True)
+
+
+def test_shares_cover_everything_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for index in range(3):
+        as_process(monkeypatch, index, 3)
+        assert is_first() == (index == 0)
+        found += share(range(8))
+    assert sorted(found) == list(range(8))
+
+
+def test_micro_batches_that_cannot_be_divided_are_refused(monkeypatch: pytest.MonkeyPatch, make_config: Callable[..., Config]) -> None:
+    cfg = make_config("training.gradient_accumulation_steps=3")
+    check_shares(cfg)
+    as_process(monkeypatch, 0, 2)
+    with pytest.raises(UserError, match=r"gradient_accumulation_steps=3: 2 processes .* a multiple of 2"):
+        check_shares(cfg)
+
+
+def test_two_processes_compute_what_one_computes(tmp_path: Path, smoke: list[str]) -> None:
+    alone, together = run_with(1, tmp_path / "alone", smoke), run_with(2, tmp_path / "together", smoke)
+    assert alone.name == together.name  # the number of processes is no setting of a run
+    for name in ("scores.csv", "draws.csv"):
+        pd.testing.assert_frame_equal(pd.read_csv(alone / name), pd.read_csv(together / name), rtol=0, atol=2e-3)
+    step = Path("checkpoints/step-000004")
+    for file in (step / "rho.safetensors", next((alone / step).rglob("diffusion_pytorch_model*.safetensors")).relative_to(alone)):
+        one, two = load_file(alone / file), load_file(together / file)
+        assert all(torch.allclose(one[name].float(), two[name].float(), rtol=0, atol=2e-5) for name in one), file
+    records = [json.loads((folder / "record.json").read_text()) for folder in (alone, together)]
+    assert [record["environment"]["processes"] for record in records] == [1, 2]
+    assert [record["status"] for record in records] == ["completed"] * 2
+    assert records[0]["verdict"]["kind"] == records[1]["verdict"]["kind"]
