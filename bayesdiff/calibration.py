@@ -13,7 +13,7 @@ import argparse
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,8 @@ class Study:
     depths: list[float] = field(default_factory=lambda: [0.03, 0.05, 0.1, 0.2])
     widths: list[float] = field(default_factory=lambda: [0.2, 0.35, 0.45])
     """Of the stage, as a share of the checkpoints."""
+    seeds: list[int] = field(default_factory=lambda: [4, 8])
+    """Runs that are judged together, of 16 images each and with ``noise``."""
     alpha: float = 0.05
     correlation: float = 0.3
     """Between neighbouring checkpoints in the family of AR(1) noise."""
@@ -111,8 +113,8 @@ def simulate(mean: Array, images: int, noise: NoiseLevel, rng: np.random.Generat
     return mean[:, None] + noise.level * rng.standard_normal(images) + noise.checkpoint * between[:, None] + own
 
 
-def _flag(scores: Array, study: Study, seed: int, min_depth: float, known: float | None = None) -> bool:
-    noise = measure_noise(scores, rho=CHECKPOINT_CORRELATION, checkpoint=known)
+def _flag(scores: Array, study: Study, seed: int, min_depth: float, known: float | None = None, *, runs: bool = False) -> bool:
+    noise = measure_noise(scores, runs=runs, rho=CHECKPOINT_CORRELATION, checkpoint=known)
     curve = scores.mean(1)
     p = stage_p_value(curve, noise, np.random.default_rng(seed), study.resamples)
     return p <= study.alpha and stage_depth(curve) >= min_depth
@@ -151,18 +153,65 @@ def _null_cell(study: Study, cell: tuple[str, int, int]) -> dict[str, Any]:
     }
 
 
-def _power_cell(study: Study, cell: tuple[str, int, int, float, float]) -> dict[str, Any]:
-    """How often a stage is flagged: with the noise between checkpoints read off the curve, and with it known."""
-    level, count, images, depth, width = cell
-    noise: NoiseLevel = getattr(study, level)
-    found = dict.fromkeys(("found", "found_known_noise"), 0)
-    repeats = study.repeats // 2
+@dataclass(frozen=True)
+class _Stage:
+    """A stage that is to be found: in one run of ``images`` images, or in several."""
+
+    noise: str
+    checkpoints: int
+    images: int
+    depth: float
+    width: float
+    runs: int = 1
+
+
+def most_power(mean: Array, covariance: Array, alpha: float) -> float:
+    """Largest power of any test of size ``alpha`` against a mean curve (T,) with known covariance (T, T).
+
+    Neyman and Pearson's bound for the curve with one mode that is hardest to tell from it: a test that
+    holds its size on every curve with one mode cannot do better, even if it is told both curves.
+    """
+    from scipy.optimize import lsq_linear
+    from scipy.stats import norm
+
+    count = len(mean)
+    root = np.linalg.cholesky(covariance)
+    levels = np.tril(np.ones((count, count)))  # a level and the steps between checkpoints
+    whitened = np.linalg.solve(root, levels), np.linalg.solve(root, mean)
+    distance = np.inf
+    for mode in range(count):
+        signs = np.where(np.arange(count) <= mode, 1.0, -1.0)
+        lower = np.concatenate([[-np.inf], np.zeros(count - 1)])
+        found = lsq_linear(whitened[0] * signs, whitened[1], (lower, np.full(count, np.inf)))
+        distance = min(distance, np.sqrt(2 * found.cost))
+    return float(norm.cdf(distance - norm.ppf(1 - alpha)))
+
+
+def _covariance(count: int, images: int, noise: NoiseLevel) -> Array:
+    """Of the mean curve of one run that ``simulate`` makes, (count, count)."""
+    lag = np.abs(np.subtract.outer(np.arange(count), np.arange(count)))
+    of_images = noise.level**2 + noise.image**2 * noise.image_correlation**lag
+    return np.asarray(of_images / images + noise.checkpoint**2 * np.eye(count))
+
+
+def _power_cell(study: Study, cell: _Stage) -> dict[str, Any]:
+    """How often a stage is flagged, with the noise between checkpoints read off and with it known, and how often it could be.
+
+    Several runs need no such knowledge: their scatter has it.
+    """
+    noise: NoiseLevel = getattr(study, cell.noise)
+    mean, together, repeats = stage_curve(cell.checkpoints, cell.depth, cell.width), cell.runs > 1, study.repeats // 2
+    ways = {"found": None} if together else {"found": None, "found_known_noise": noise.checkpoint}
+    found = dict.fromkeys(ways, 0)
     for repeat in range(repeats):
-        scores = simulate(stage_curve(count, depth, width), images, noise, _generator(study.seed, cell, repeat))
-        for name, known in (("found", None), ("found_known_noise", noise.checkpoint)):
-            found[name] += _flag(scores, study, repeat, 0.0, known)
+        rng = _generator(study.seed, cell, repeat)
+        several = np.stack([simulate(mean, cell.images, noise, rng) for _ in range(cell.runs)])
+        scores = several.mean(2).T if together else several[0]
+        for name, known in ways.items():
+            found[name] += _flag(scores, study, repeat, 0.0, known, runs=together)
     shares = {name: hits / repeats for name, hits in found.items()}
-    return {"noise": level, "checkpoints": count, "images": images, "depth": depth, "width": width, "repeats": repeats, **shares}
+    possible = most_power(mean, _covariance(cell.checkpoints, cell.images, noise) / cell.runs, study.alpha)
+    return {**asdict(cell), "repeats": repeats, **shares, "possible": possible}
 
 
 def _coverage_cell(study: Study, cell: tuple[int, float]) -> dict[str, Any]:
@@ -210,7 +259,7 @@ def calibrate(study: Study) -> dict[str, pd.DataFrame]:
     """All tables of the study, by name; a function of the study alone."""
     nulls = [(f, t, n) for f in FAMILIES for t in study.checkpoints for n in study.images]
     stages = [
-        (level, t, n, d, w)
+        _Stage(level, t, n, d, w)
         for level in ("noise", "quiet")
         for t in study.checkpoints
         if t >= 12
@@ -218,6 +267,8 @@ def calibrate(study: Study) -> dict[str, pd.DataFrame]:
         for d in study.depths
         for w in study.widths
     ]
+    middle = study.widths[len(study.widths) // 2]
+    stages += [_Stage("noise", t, 16, d, middle, s) for t in study.checkpoints if t >= 12 for d in study.depths for s in study.seeds]
     covered = [(t, c) for t in (12, 20, 40) for c in (0.0, 0.02, 0.04)]
     return {
         "false_flags": _table(_null_cell, study, nulls),
@@ -250,7 +301,7 @@ def draw(tables: dict[str, pd.DataFrame], study: Study, target: Path) -> None:
     )
     left.legend(fontsize=7)
     power = tables["power"]
-    chosen = power[(power["width"] == study.widths[len(study.widths) // 2]) & (power["images"] == 16)]
+    chosen = power[(power["width"] == study.widths[len(study.widths) // 2]) & (power["images"] == 16) & (power["runs"] == 1)]
     for i, ((level, count), part) in enumerate(chosen.groupby(["noise", "checkpoints"], sort=False)):
         right.plot(part["depth"], part["found"], marker="o", color=f"C{i}", label=f"{level}, {count} checkpoints")
         right.plot(part["depth"], part["found_known_noise"], marker=".", linestyle=":", color=f"C{i}")

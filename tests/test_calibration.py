@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from bayesdiff.calibration import (
     FAMILIES,
@@ -15,9 +15,11 @@ from bayesdiff.calibration import (
     SHOULDER,
     NoiseLevel,
     Study,
+    _covariance,
     calibrate,
     load_study,
     measured_noise,
+    most_power,
     simulate,
     stage_curve,
     upper_bound,
@@ -63,6 +65,26 @@ def test_the_bound_is_clopper_and_pearson_s() -> None:
         assert upper_bound(flags, repeats) == pytest.approx(expected)
 
 
+def test_no_test_can_find_more_than_the_bound_says() -> None:
+    """For a fall and return of one known shape, independent noise and a null that pools it, the bound is the z-test's."""
+    mean, size = np.array([1.0, 1.0, 0.4, 0.4, 1.0, 1.0]), 0.3
+    closest = np.array([1.0, 1.0, 0.7, 0.7, 0.7, 0.7])  # pooled with the side behind (or before)
+    expected = norm.cdf(np.linalg.norm(mean - closest) / size - norm.ppf(0.95))
+    assert most_power(mean, size**2 * np.eye(6), 0.05) == pytest.approx(expected, abs=1e-3)
+    assert most_power(mean, 1e-6 * np.eye(6), 0.05) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("curve", [NULL_SHAPES[name](12) for name in NULL_SHAPES])
+def test_a_curve_with_one_mode_cannot_be_found_more_often_than_by_chance(curve: np.ndarray) -> None:
+    assert most_power(curve, 0.01 * np.eye(12), 0.05) == pytest.approx(0.05, abs=1e-3)
+
+
+def test_the_covariance_is_that_of_simulated_curves() -> None:
+    noise = NoiseLevel(level=0.1, image=0.1, checkpoint=0.05, image_correlation=0.5)
+    curves = np.stack([simulate(np.zeros(5), 4, noise, np.random.default_rng(s)).mean(1) for s in range(20_000)])
+    assert np.abs(np.cov(curves.T) - _covariance(5, 4, noise)).max() < 3e-4
+
+
 SMALL = Study(checkpoints=[6, 12], images=[4], depths=[0.2], widths=[0.35], repeats=4, most_repeats=4, resamples=100, workers=1)
 
 
@@ -72,6 +94,8 @@ def test_a_study_is_a_function_of_its_settings(tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(first[name], again[name])
     assert set(first["false_flags"]["family"]) == set(FAMILIES)
     assert set(first["power"]["checkpoints"]) == {12}
+    assert set(first["power"]["runs"]) == {1, 4, 8}
+    assert (first["power"]["found_known_noise"].isna() == (first["power"]["runs"] > 1)).all()
     rates = first["false_flags"]
     assert (rates["rate"] <= rates["upper_95"]).all()
     study = Study(**{**SMALL.__dict__, "output": str(tmp_path / "out"), "runs": str(tmp_path / "none.csv")})
