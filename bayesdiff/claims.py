@@ -2,10 +2,11 @@
 
 Command:  python -m bayesdiff.claims results/toybox          (part of make paper-tables)
 
-``results/claims.yaml`` lists the claims; each is judged by the study that speaks to it, and the page goes to
-``results/<set>/claims.md`` and between the marks of that set in ``results/README.md``. A claim about a difference *holds* when the paired difference has the claimed sign and
-its p-value, corrected over the page (Holm), is at most 0.05; it is *contradicted* when the sign is the
-other one; everything else is *not decided*, and the page says how large a difference these runs would have found.
+``results/claims.yaml`` lists the claims; each is judged by the study that speaks to it, and the page goes
+to ``results/<set>/claims.md`` and between the marks of that set in ``results/README.md``. A claim about a
+difference *holds* when the paired difference has the claimed sign and its p-value, corrected over the page
+(Holm), is at most 0.05; it is *contradicted* when the sign is the other one; everything else is *not
+decided*, and the page says how large a difference these runs would have found.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Finding:
 def _over_steps(found: Found) -> Array:
     """DINO of every image (images,), averaged over training time."""
     steps, scores = image_scores(found.folder, "dino")
-    return np.trapezoid(scores, steps, axis=0) / (steps[-1] - steps[0])
+    return np.asarray(np.trapezoid(scores, steps, axis=0) / (steps[-1] - steps[0]))
 
 
 def _fall_at(found: Found) -> Array:
