@@ -35,8 +35,9 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-paper-tables: $(READY) ## tables and figures of every study that has records in results/
+paper-tables: $(READY) ## tables, figures and the page of claims, from the records in results/
 	$(BIN)/python -m bayesdiff.tables results/toybox
+	$(BIN)/python -m bayesdiff.claims results/toybox
 
 calibration: $(READY) ## error rates and power of the verdict, by simulation
 	$(BIN)/python -m bayesdiff.calibration experiments/detector_calibration.yaml

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -95,12 +96,17 @@ def values(row: Row, metric: str) -> Array | None:
 
     None where the metric was not measured, or a run of the row is missing.
     """
+    return table_of(row, lambda found: of_last_checkpoint(found, metric))
+
+
+def table_of(row: Row, of_run: Callable[[Found], Array | None]) -> Array | None:
+    """What is read off every run, (seeds, subjects, 1, values); None where a run, or its value, is missing."""
     if not row.complete:
         return None
     seeds = list(dict.fromkeys(found.cell.labels.get("seed", "0") for found in row.found))
     subjects = list(dict.fromkeys(found.cell.labels.get("data.subject", "") for found in row.found))
     cells: dict[tuple[str, str], Array | None] = {
-        (found.cell.labels.get("seed", "0"), found.cell.labels.get("data.subject", "")): _of_run(found, metric) for found in row.found
+        (found.cell.labels.get("seed", "0"), found.cell.labels.get("data.subject", "")): of_run(found) for found in row.found
     }
     table = [[cells.get((seed, subject)) for subject in subjects] for seed in seeds]
     if any(cell is None for line in table for cell in line):
@@ -108,7 +114,8 @@ def values(row: Row, metric: str) -> Array | None:
     return np.array(table, dtype=np.float64)[:, :, None, :]
 
 
-def _of_run(found: Found, metric: str) -> Array | None:
+def of_last_checkpoint(found: Found, metric: str) -> Array | None:
+    """A metric's scores (images,), or the one value of ``dip`` and ``flagged``; None where it was not measured."""
     if metric in ("dip", "flagged"):
         return np.array([found.verdict.depth if metric == "dip" else float(found.verdict.flagged)])
     columns = pd.read_csv(found.folder / "images.csv", nrows=0).columns
@@ -129,7 +136,8 @@ def reference_of(study: Study, row: Row, rows: list[Row]) -> Row | None:
     return next((other for other in rows if other.labels == wanted), None)
 
 
-def _prompts(row: Row, images: int) -> list[int]:
+def prompts_of(row: Row, images: int) -> list[int]:
+    """(images,) number of each image's prompt; one for a run's single value."""
     each = int(row.found[0].record.config["sampler"]["images_per_prompt"])
     return [i // each for i in range(images)] if images > 1 else [0]
 
@@ -149,7 +157,7 @@ def study_table(study: Study, rows: list[Row]) -> pd.DataFrame:
             if (printed := paper_numbers(study.name, row.labels, metric)) is not None:
                 line |= {f"{LABEL}: mean": printed[0], f"{LABEL}: sd": printed[1]}
             if reference is not None and (other := values(reference, metric)) is not None:
-                line |= _difference(scores, other, _prompts(row, scores.shape[3]))
+                line |= _difference(scores, other, prompts_of(row, scores.shape[3]))
             lines.append(line)
     table = pd.DataFrame(lines)
     if "p" in table:
@@ -301,7 +309,7 @@ def explain(study: Study, results: Path, row_name: str, column: str) -> str:
         if own is None:
             lines.append(f"{MISSING}  {cell.name}: python -m bayesdiff.run {shlex.join(cell.overrides)}")
             continue
-        scores = _of_run(own, metric)
+        scores = of_last_checkpoint(own, metric)
         lines.append(f"{'-' if scores is None else f'{scores.mean():.5f}'}  {cell.name}  run key {own.record.run_key}  {own.folder}")
     return "\n".join(lines)
 

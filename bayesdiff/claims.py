@@ -1,0 +1,228 @@
+"""Claim by claim: what the paper says, and what the records of a set of results show.
+
+Command:  python -m bayesdiff.claims results/toybox          (part of make paper-tables)
+
+``results/claims.yaml`` lists the claims; each is judged by the study that speaks to it, and the page goes
+to ``results/<set>/claims.md`` and between the marks of that set in ``results/README.md``. A claim about a
+difference *holds* when the paired difference has the claimed sign and its p-value, corrected over the page
+(Holm), is at most 0.05; it is *contradicted* when the sign is the other one; everything else is *not
+decided*, and the page says how large a difference these runs would have found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from bayesdiff.collect import image_scores
+from bayesdiff.corruption import CorruptionVerdict, detect_corruption
+from bayesdiff.errors import UserError
+from bayesdiff.files import write_text
+from bayesdiff.plan import load_study
+from bayesdiff.shape import Array
+from bayesdiff.stats import Difference, holm, paired_difference
+from bayesdiff.tables import Found, Row, curve_shape, of_last_checkpoint, prompts_of, rows_of, table_of
+
+LEVEL, POWER = 0.05, 0.8
+HOLDS, AGAINST, OPEN, MISSING = "holds", "contradicted", "not decided", "runs missing"
+DIRECTIONS = ("higher", "lower", "same")
+
+
+@dataclass
+class Claim:
+    """One claim, and the numbers that decide it."""
+
+    claim: str
+    paper: str = ""
+    """The paper's own words or number; empty for a question of ours."""
+    study: str = "???"
+    measure: str = "???"
+    """A metric at the last checkpoint, or one of ``MEASURES``, or ``stage``: do the runs of a row show one together?"""
+    row: dict[str, str] = field(default_factory=dict)
+    against: dict[str, str] = field(default_factory=dict)
+    """Labels in which the reference row differs from ``row``."""
+    expected: str = "higher"
+    within: float = 0.05
+    """How large a difference still is none, for ``expected: same``."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the records show of one claim."""
+
+    claim: Claim
+    runs: str
+    effect: str = ""
+    p_value: float = float("nan")
+    detectable: float = float("nan")
+    """Smallest difference that runs like these find in eight of ten tries."""
+    sign: int = 0
+    """1 as claimed, -1 against it, 0 neither."""
+
+
+def _over_steps(found: Found) -> Array:
+    """DINO of every image (images,), averaged over training time."""
+    steps, scores = image_scores(found.folder, "dino")
+    return np.asarray(np.trapezoid(scores, steps, axis=0) / (steps[-1] - steps[0]))
+
+
+def _fall_at(found: Found) -> Array:
+    """Step at which the mean curve is farthest below what it had reached."""
+    return np.array([curve_shape(pd.read_csv(found.folder / "curve.csv"))["at_step"]])
+
+
+def _seconds(phase: str) -> Callable[[Found], Array]:
+    """Logarithm of a phase's wall time: differences are relative."""
+    return lambda found: np.log([found.record.seconds[phase]])
+
+
+MEASURES: dict[str, Callable[[Found], Array | None]] = {
+    "dino over steps": _over_steps, "step of the deepest fall": _fall_at,
+    "seconds of sampling (log)": _seconds("sample"), "seconds of training (log)": _seconds("train"),
+}  # fmt: skip
+
+
+def load_claims(path: Path) -> list[Claim]:
+    """Read the list; raises ``UserError`` for an unknown key, direction or measure."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        loaded = [OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Claim), entry)) for entry in OmegaConf.load(path)]
+    except (OSError, OmegaConfBaseException) as error:
+        raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
+    claims = [claim for claim in loaded if isinstance(claim, Claim)]
+    for claim in claims:
+        if claim.expected not in DIRECTIONS:
+            raise UserError(f"{path}: expected: {claim.expected} of {claim.claim!r}; choose one of {', '.join(DIRECTIONS)}")
+    return claims
+
+
+def _row(rows: list[Row], labels: dict[str, str], claim: Claim) -> Row:
+    found = [row for row in rows if row.labels.items() >= labels.items()]
+    if len(found) != 1:
+        raise UserError(f"claim {claim.claim!r}: {len(found)} rows of {claim.study} are {labels}; name one")
+    return found[0]
+
+
+def judge(claim: Claim, rows: list[Row]) -> Finding:
+    """What the complete rows of the claim's study show; raises ``UserError`` for a row the study does not have."""
+    row = _row(rows, claim.row, claim)
+    if claim.measure == "stage":
+        return _stage(claim, row)
+    reference = _row(rows, {**claim.row, **claim.against}, claim)
+    count = f"{len(row.found)} + {len(reference.found)} of {len(row.cells)} + {len(reference.cells)}"
+    of_run = MEASURES.get(claim.measure, lambda found: of_last_checkpoint(found, claim.measure))
+    mine, other = table_of(row, of_run), table_of(reference, of_run)
+    if mine is None or other is None:
+        return Finding(claim, count)
+    return _difference(claim, count, paired_difference(mine, other, prompts=prompts_of(row, mine.shape[3])))
+
+
+def _stage(claim: Claim, row: Row) -> Finding:
+    """The runs of a row judged together, by the test of one run; their scatter is the noise."""
+    count = f"{len(row.found)} of {len(row.cells)}"
+    if not row.complete:
+        return Finding(claim, count)
+    verdict = together(row)
+    alone = sum(found.verdict.flagged for found in row.found)
+    low, high = verdict.depth_interval
+    effect = f"depth {verdict.depth:.3f} [{low:.3f}, {high:.3f}]; {alone} of {len(row.found)} runs flagged alone"
+    return Finding(claim, count, effect, verdict.p_value, sign=int(verdict.flagged))
+
+
+def together(row: Row) -> CorruptionVerdict:
+    """One verdict on all runs of a row, at the checkpoints they share."""
+    curves = [image_scores(found.folder, "dino") for found in row.found]
+    shared = sorted(set.intersection(*(set(steps) for steps, _ in curves)))
+    return detect_corruption(shared, np.stack([scores[np.isin(steps, shared)] for steps, scores in curves]))
+
+
+def _difference(claim: Claim, runs: str, found: Difference) -> Finding:
+    mean, low, high = float(found.mean[0]), float(found.low[0]), float(found.high[0])
+    effect = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+    detectable = float(norm.ppf(1 - LEVEL / 2) + norm.ppf(POWER)) * float(found.std_error[0])
+    if claim.expected == "same":
+        sign = 1 if -claim.within < low and high < claim.within else -1 if high < -claim.within or low > claim.within else 0
+        return Finding(claim, runs, effect, float("nan"), detectable, sign)
+    sign = int(np.sign(mean)) * (1 if claim.expected == "higher" else -1)
+    return Finding(claim, runs, effect, float(found.p_value[0]), detectable, sign)
+
+
+def conclusion(finding: Finding, corrected: float) -> str:
+    """``holds``, ``contradicted``, ``not decided`` or ``runs missing``."""
+    if not finding.effect:
+        return MISSING
+    if finding.claim.expected != "same" and not corrected <= LEVEL:
+        return OPEN
+    return {1: HOLDS, -1: AGAINST, 0: OPEN}[finding.sign]
+
+
+def claims_table(findings: list[Finding]) -> pd.DataFrame:
+    """The page as a table, one line a claim."""
+    corrected = holm([finding.p_value for finding in findings])
+    lines = []
+    for finding, p in zip(findings, corrected, strict=True):
+        claim = finding.claim
+        lines.append({
+            "claim": claim.claim, "the paper": claim.paper or "(a question of ours)", "measure": claim.measure, "expected": claim.expected,
+            "here": finding.effect or "-", "p (Holm)": "-" if np.isnan(p) else f"{p:.3f}", "verdict": conclusion(finding, p),
+            "detectable": "-" if np.isnan(finding.detectable) else f"{finding.detectable:.3f}", "runs": finding.runs,
+            "command": f"`python -m bayesdiff.study {claim.study}`",
+        })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+EXPLAINED = (
+    f"Made by `make paper-tables` from `results/claims.yaml` and the records beside it. *holds*: the paired difference (last checkpoint "
+    f"unless the measure says otherwise) has the claimed sign, and its p-value, corrected over this page (Holm), is at most {LEVEL}; "
+    f"*same* holds when the whole interval lies within 0.05 of none. *detectable*: the smallest difference that runs like these would "
+    f"find in {POWER:.0%} of tries. The paper's numbers are its own, for Stable Diffusion 1.5."
+)
+
+
+def page(findings: list[Finding]) -> str:
+    """The claims and what became of them, in Markdown."""
+    table = claims_table(findings)
+    counts = ", ".join(f"{(table['verdict'] == verdict).sum()} {verdict}" for verdict in (HOLDS, AGAINST, OPEN, MISSING))
+    return f"{EXPLAINED}\n\n{len(findings)} claims: {counts}.\n\n{table.to_markdown(index=False)}\n"
+
+
+def write_page(text: str, results: Path) -> None:
+    """``claims.md``, and the same between the marks of this set in the README beside it, where there are some."""
+    write_text(results / "claims.md", f"# Claim by claim\n\n{text}")
+    readme, begin, end = results.parent / "README.md", f"<!-- claims of {results.name} -->\n", "<!-- end of claims -->\n"
+    if readme.exists() and begin in (before := readme.read_text()):
+        head, _, rest = before.partition(begin)
+        write_text(readme, head + begin + text + end + rest.partition(end)[2])
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m bayesdiff.claims", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("results", type=Path, help="a set of results, such as results/toybox")
+    parser.add_argument("--model", default="toybox", help="whose studies (default: toybox)")
+    parser.add_argument("--claims", type=Path, help="the list (default: claims.yaml beside the set)")
+    arguments = parser.parse_args(argv)
+    try:
+        claims = load_claims(arguments.claims or arguments.results.parent / "claims.yaml")
+        names = dict.fromkeys(claim.study for claim in claims)
+        rows = {name: rows_of(load_study(name, arguments.model), arguments.results) for name in names}
+        write_page(page([judge(claim, rows[claim.study]) for claim in claims]), arguments.results)
+    except UserError as error:
+        print(f"bayesdiff: {error}", file=sys.stderr)
+        return 2
+    print(f"{arguments.results}/claims.md")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,146 @@
+"""Claims are judged by the records of their study, and by nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bayesdiff import claims as judging
+from bayesdiff.claims import AGAINST, HOLDS, MISSING, OPEN, Claim, Finding, claims_table, conclusion, judge, load_claims, main
+from bayesdiff.plan import Study
+from bayesdiff.stats import Difference
+from bayesdiff.tables import rows_of
+from tests.made_records import EFFECT, fill, prepare
+
+HIGHER = Claim("Gaussian weights raise DINO", study="table_1", measure="dino", row={"method": "lora", "bnn": "on"}, against={"bnn": "off"})
+
+
+@pytest.fixture
+def study(tmp_path: Path, restored_studies: None) -> Study:
+    return prepare(tmp_path / "experiments")
+
+
+def verdict(finding: Finding) -> str:
+    return str(claims_table([finding])["verdict"].iloc[0])
+
+
+def test_a_difference_that_is_there_holds_and_its_opposite_is_contradicted(study: Study, tmp_path: Path) -> None:
+    rows = rows_of(study, fill(study, tmp_path))
+    found = judge(HIGHER, rows)
+    assert (verdict(found), found.runs) == (HOLDS, "4 + 4 of 4 + 4")
+    assert float(found.effect.split()[0]) == pytest.approx(EFFECT, abs=0.03)
+    assert 0 < found.detectable < EFFECT
+    assert verdict(judge(replace(HIGHER, expected="lower"), rows)) == AGAINST
+    assert verdict(judge(replace(HIGHER, measure="dino over steps"), rows)) == HOLDS
+
+
+def test_a_difference_that_is_not_there_is_not_decided(study: Study, tmp_path: Path) -> None:
+    rows = rows_of(study, fill(study, tmp_path))
+    assert verdict(judge(replace(HIGHER, measure="clip_t"), rows)) == OPEN
+    assert verdict(judge(replace(HIGHER, measure="clip_t", expected="same"), rows)) == HOLDS
+    assert verdict(judge(replace(HIGHER, expected="same"), rows)) == AGAINST
+
+
+def test_a_missing_run_leaves_a_claim_open(study: Study, tmp_path: Path) -> None:
+    rows = rows_of(study, fill(study, tmp_path, study.cells[:-1]))
+    found = judge(HIGHER, rows)
+    assert (verdict(found), found.runs, found.effect) == (MISSING, "3 + 4 of 4 + 4", "")
+    assert verdict(judge(replace(HIGHER, row={"method": "dreambooth", "bnn": "on"}), rows)) == HOLDS
+    assert verdict(judge(replace(HIGHER, measure="lpips", row={"method": "dreambooth", "bnn": "on"}), rows)) == MISSING
+
+
+def test_runs_of_a_row_are_judged_together(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three seeds with a stage of 0.3 that no single run shows beyond its own noise; and three without one."""
+    steps = list(range(0, 200, 10))
+    shape = np.interp(steps, [0, 40, 60, 80, 120, 140, 190], [0.2, 0.7, 0.7, 0.4, 0.4, 0.7, 0.7])
+    rows = rows_of(study, fill(study, tmp_path))
+    claim = Claim("a stage", study="table_1", measure="stage", row={"method": "lora", "bnn": "off"})
+    for mean, expected in ((shape, HOLDS), (np.maximum.accumulate(shape), OPEN)):
+        monkeypatch.setattr(judging, "image_scores", lambda folder, metric, mean=mean: (steps, _noisy(folder, mean)))
+        found = judge(claim, rows)
+        assert verdict(found) == expected
+        assert "0 of 4 runs flagged alone" in found.effect
+
+
+def _noisy(folder: Path, mean: np.ndarray) -> np.ndarray:
+    rng = np.random.default_rng(list(folder.name.encode()))
+    return mean[:, None] + 0.08 * rng.standard_normal((len(mean), 1)) + 0.02 * rng.standard_normal((len(mean), 4))
+
+
+def test_what_counts_as_holding() -> None:
+    def of(sign: int, p: float, expected: str = "higher") -> str:
+        return conclusion(Finding(Claim("x", expected=expected), "1", "+0.1", p, sign=sign), p)
+
+    assert [of(1, 0.05), of(-1, 0.01), of(1, 0.051), of(-1, 0.2), of(1, float("nan"))] == [HOLDS, AGAINST, OPEN, OPEN, OPEN]
+    assert [of(sign, float("nan"), "same") for sign in (1, 0, -1)] == [HOLDS, OPEN, AGAINST]
+
+
+def test_the_same_means_the_whole_interval_lies_within_the_margin() -> None:
+    def sign(low: float, high: float) -> int:
+        one = {name: np.array([value]) for name, value in (("mean", (low + high) / 2), ("low", low), ("high", high))}
+        found = Difference(**one, p_value=np.array([0.5]), std_error=np.array([0.01]), levels=(), resamples=1)
+        return judging._difference(Claim("x", expected="same", within=0.05), "1", found).sign
+
+    assert [sign(-0.04, 0.04), sign(-0.06, 0.04), sign(0.04, 0.2), sign(0.06, 0.2), sign(-0.2, -0.06)] == [1, 0, 0, -1, -1]
+
+
+def test_p_values_are_corrected_over_the_page() -> None:
+    findings = [Finding(HIGHER, "1", "+0.1", p, sign=1) for p in (0.02, 0.02, 0.5)]
+    assert claims_table(findings)["verdict"].tolist() == [OPEN, OPEN, OPEN]
+    assert verdict(findings[0]) == HOLDS
+
+
+def test_the_page_goes_between_the_marks_and_nothing_else_changes(study: Study, tmp_path: Path) -> None:
+    results = fill(study, tmp_path)
+    (tmp_path / "claims.yaml").write_text(
+        '- {claim: up, study: table_1, measure: dino, row: {method: lora, bnn: "on"}, against: {bnn: "off"}}\n'
+    )
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- claims of results -->\nstale page\n<!-- end of claims -->\nafter\n")
+    assert main([str(results)]) == 0
+    first = readme.read_text()
+    assert first.startswith("before\n<!-- claims of results -->\nMade by") and first.endswith("<!-- end of claims -->\nafter\n")
+    assert "stale page" not in first and "1 claims: 1 holds" in first
+    assert (results / "claims.md").read_text().startswith("# Claim by claim")
+    assert main([str(results)]) == 0
+    assert readme.read_text() == first
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("- {claim: x, studi: table_1}", "studi"),
+        ("- {claim: x, study: table_1, measure: dino, expected: more}", "higher, lower, same"),
+        ("- {claim: x, study: table_1, measure: dino, row: {bnn: 'on'}}", "2 rows of table_1"),
+        ("- {claim: x, study: table_9, measure: dino}", "table_9"),
+    ],
+)
+def test_a_wrong_list_is_refused(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, message: str) -> None:
+    results = fill(study, tmp_path)
+    (tmp_path / "list.yaml").write_text(line + "\n")
+    assert main([str(results), "--claims", str(tmp_path / "list.yaml")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (results / "claims.md").exists()
+
+
+def test_every_claim_of_the_list_names_rows_of_its_study() -> None:
+    root = Path(__file__).resolve().parents[1]
+    claims = load_claims(root / "results" / "claims.yaml")
+    assert len(claims) >= 20
+    from bayesdiff.plan import load_study
+
+    rows = {name: rows_of(load_study(name), root / "nowhere") for name in {claim.study for claim in claims}}
+    for claim in claims:
+        assert judge(claim, rows[claim.study]).effect == ""
+
+
+def test_measures_of_a_run(study: Study, tmp_path: Path) -> None:
+    row = rows_of(study, fill(study, tmp_path))[0]
+    over = judging.MEASURES["dino over steps"](row.found[0])
+    curve = pd.read_csv(row.found[0].folder / "curve.csv")
+    assert over is not None and over.mean() == pytest.approx(np.trapezoid(curve["dino"], curve["step"]) / 20, abs=1e-4)
+    assert judging.MEASURES["seconds of training (log)"](row.found[0]) == pytest.approx([np.log(60.0)])
