@@ -314,7 +314,10 @@ def _not_flagged(reading: _Reading, stage: _Stage, p: float, alpha: float, min_d
         kind = "undertrained"
         sentence = f"No corruption stage: fidelity still rises at the last checkpoint (p = {p:.3f}); train on to know."
     else:
-        sentence = f"No corruption stage: the deepest dip is {depth:.3f} (p = {p:.3f})."
+        scatter = float(reading.noise.size().mean())
+        sentence = f"No corruption stage: the deepest dip is {depth:.3f}, where checkpoints scatter by {scatter:.3f} (p = {p:.3f})."
+        if depth >= max(min_depth, CLEAR_STEP * scatter):
+            sentence += " A dip this deep may be one: more checkpoints or seeds would tell."
     best, equals = _best(reading, labels)
     reason = "highest fidelity; later checkpoints are lower" if kind == "in_progress" else "highest fidelity; no stage found"
     verdict = CorruptionVerdict(

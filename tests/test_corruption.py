@@ -377,3 +377,13 @@ def test_a_verdict_survives_json(kind: str) -> None:
     verdict = detect_corruption(*VERDICTS[kind])
     assert verdict.kind == kind
     assert CorruptionVerdict.from_dict(json.loads(json.dumps(verdict.to_dict(), allow_nan=False))) == verdict
+
+
+def test_a_deep_dip_that_is_not_flagged_says_what_would_tell() -> None:
+    """One swing of a curve that swings: too rough to be sure of, too deep to be silent about."""
+    curve = [-0.08, 0.81, 0.84, 0.34, 0.25, 0.52, 0.62, 0.74, 0.69, 0.66, 0.66, 0.77, 0.54, 0.73, 0.58]
+    found = detect_corruption(np.arange(15) * 50, curve)
+    assert not found.flagged
+    assert "scatter by" in found.sentence and "more checkpoints or seeds would tell" in found.sentence
+    quiet = detect_corruption(np.arange(15) * 50, np.linspace(0.2, 0.8, 15) + 0.01 * np.cos(np.arange(15)))
+    assert "would tell" not in quiet.sentence
