@@ -115,3 +115,34 @@ def test_lr_decay_ends_at_zero(make_config: Make) -> None:
     cfg = configured(make_config, "lr_decay")
     train(tiny_training(cfg), cfg, 0, 20, lambda _, parts: rates.append(parts["learning_rate"]))
     assert rates == pytest.approx([5e-4 * (20 - step) / 20 for step in range(20)])
+
+
+@torch.no_grad()
+def test_input_noise_moves_the_toybox_as_much_as_the_weight_noise_it_is_a_control_for(make_config: Make) -> None:
+    """Mean squared change of the predictions on a training photograph, over timesteps, before training."""
+    from bayesdiff.batches import batch_at, encode_pictures
+    from bayesdiff.bayes import draw_weights, use_mean
+    from bayesdiff.loop import prepare
+    from bayesdiff.objective import Batch
+    from bayesdiff.pipeline import load_pipeline
+    from bayesdiff.subject import load_subject
+
+    cfg, conf = make_config("bnn=on"), make_config("bnn=input_noise").bnn
+    subject = load_subject(cfg.data, 1, 0, cfg.model.resolution)
+    pipe = load_pipeline(cfg.model, torch.device("cpu"))
+    pictures = encode_pictures(pipe, [photo.image for photo in subject.photos], f"a photo of qwe {subject.class_noun}")
+    state = prepare(pipe, cfg, pictures, None)
+
+    def predicted(batch: Batch) -> torch.Tensor:
+        noisy = state.noise_schedule.add_noise(batch.latents, batch.noise, batch.timesteps)
+        return pipe.unet(noisy, batch.timesteps, encoder_hidden_states=batch.text.states).sample
+
+    by_weights, by_input = [], []
+    for step in range(8):
+        batch = batch_at(step, 0, 4, 1000, pictures, None)
+        plain = predicted(batch)
+        by_input.append((predicted(with_input_noise(batch, conf, 0, step)) - plain).square().mean().item())
+        draw_weights(state.layers, 0, step)
+        by_weights.append((predicted(batch) - plain).square().mean().item())
+        use_mean(state.layers)
+    assert 0.7 < sum(by_input) / sum(by_weights) < 1.4
