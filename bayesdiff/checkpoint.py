@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bayesdiff.config import Keep
 from bayesdiff.errors import UserError
@@ -84,13 +84,20 @@ def save_checkpoint(run: Path, step: int, method: FineTuning, state: Training) -
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimiser's state, flat; plain numbers (8-bit AdamW's step) become tensors."""
+    """The optimiser's state, flat; plain numbers (8-bit AdamW's step) become tensors.
+
+    bitsandbytes 0.50 hides an entry's quantised moments in a dictionary of their own, and reads them back without.
+    """
     import torch
 
     from bayesdiff.bayes import storable
 
-    state = optimizer.state_dict()["state"]
-    return storable((f"{i}.{key}", torch.as_tensor(value)) for i, entry in state.items() for key, value in entry.items())
+    flat: dict[str, Any] = {}
+    for i, entry in optimizer.state_dict()["state"].items():
+        for key, value in entry.items():
+            inner = value if isinstance(value, dict) else {key: value}
+            flat |= {f"{i}.{name}": torch.as_tensor(moment) for name, moment in inner.items()}
+    return storable(flat.items())
 
 
 def resumable_step(run: Path) -> int | None:

@@ -93,6 +93,20 @@ def test_going_on_from_a_checkpoint_equals_never_having_stopped(make_config: Mak
 
 
 @pytest.mark.parametrize("arm", ARMS)
+def test_so_it_does_with_8_bit_adamw(make_config: Make, tmp_path: Path, arm: str) -> None:
+    """Some tensors are large enough for 8-bit moments (4,096 numbers), others keep 32."""
+    pytest.importorskip("bitsandbytes")
+    cfg = smoke_config(make_config, arm, "training.optimizer=adamw_8bit")
+    saved(tmp_path, cfg, 3)
+    resumed, whole = tiny_training(cfg), trained(cfg, 6)
+    kinds = {value.dtype for entry in whole.optimizer.state.values() for value in entry.values() if isinstance(value, torch.Tensor)}
+    assert {torch.uint8, torch.float32} <= kinds
+    put_back(tmp_path, resumed, 3, cfg)
+    train(resumed, cfg, 3, 6, silent)
+    assert differing(weights(resumed), weights(whole)) == []
+
+
+@pytest.mark.parametrize("arm", ARMS)
 def test_a_restored_state_is_the_saved_one(make_config: Make, tmp_path: Path, arm: str) -> None:
     cfg = smoke_config(make_config, arm)
     before, after = saved(tmp_path, cfg), tiny_training(cfg)

@@ -241,3 +241,12 @@ def test_pictures_of_a_class_change_training(make_config: Make) -> None:
     cfg = configured(make_config)
     classes = replace(encoded(2), mean=encoded(2).mean + 5)
     assert "conv_in.weight" in differing(weights(trained(cfg, 2)), weights(trained(cfg, 2, classes=classes)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arm", ["bnn=off", "bnn=on"])
+def test_a_compiled_model_trains_to_the_same_weights(make_config: Make, arm: str) -> None:
+    """Within rounding; compiling takes minutes on a CPU."""
+    eager, compiled = (weights(trained(make_config("+experiment=smoke", arm, f"training.compile={flag}"), 3)) for flag in ("false", "true"))
+    assert eager.keys() == compiled.keys()
+    assert max(float((eager[name] - compiled[name]).abs().max()) for name in eager) < 1e-4
