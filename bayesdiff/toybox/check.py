@@ -27,9 +27,10 @@ from bayesdiff.sampling import sample_prompts
 from bayesdiff.scores import high_frequency_energy
 from bayesdiff.toybox.dataset import HELD_OUT_SEED, to_pixels
 from bayesdiff.toybox.objects import Instance, sample_instance
+from bayesdiff.toybox.pictures import Picture, render
 from bayesdiff.toybox.subjects import SUBJECTS, render_subject
 from bayesdiff.toybox.vocabulary import CLASSES, COLOURS, CONTEXTS
-from bayesdiff.toybox.world import Picture, render, sample
+from bayesdiff.toybox.world import sample
 
 HELD_OUT = 128
 NOISE_STD, SHIFT = 0.2, 4

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from bayesdiff.files import staged, write_text
-from bayesdiff.toybox.world import IMAGE_SIZE, film, sample
+from bayesdiff.toybox.pictures import IMAGE_SIZE
+from bayesdiff.toybox.world import film, sample
 
 TRAIN_SEED, HELD_OUT_SEED = 1, 2
 CHUNK = 500

@@ -11,8 +11,8 @@ import zlib
 import numpy as np
 
 from bayesdiff.toybox.objects import Instance, sample_instance
+from bayesdiff.toybox.pictures import Picture, render
 from bayesdiff.toybox.vocabulary import CLASSES, CONTEXTS, PATTERNS
-from bayesdiff.toybox.world import Picture, render
 
 IMAGES_PER_SUBJECT = 6
 _SEED = 20_240_531
