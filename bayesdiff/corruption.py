@@ -31,7 +31,7 @@ LARGEST = 1e9
 """A score of this size is no similarity in any unit: it counts as not finite."""
 CLEAR_STEP = 2.0
 """Standard errors from which on a rise or fall of the null curve is believed."""
-KINDS = ("corruption", "in_progress", "overfit", "none", "undertrained", "broken_sampling", "too_few_points", "diverged")
+KINDS = ("corruption", "in_progress", "unstable", "overfit", "none", "undertrained", "broken_sampling", "too_few_points", "diverged")
 IN_STAGE = ("corrupted", "recovering")
 """Labels of checkpoints that are not to be kept."""
 Span = tuple[int, int]
@@ -43,7 +43,8 @@ class CorruptionVerdict:
 
     flagged: bool
     kind: str
-    """One of ``KINDS``: in_progress is fallen and not back at the end, undertrained is still rising there."""
+    """One of ``KINDS``: in_progress is fallen and not back at the end, undertrained is still rising there, unstable is a
+    fall and return that images do not explain and the run's own swings between checkpoints do."""
     p_value: float
     depth: float
     """From the lower of the two shoulders to the floor, of the smoothed curve."""
@@ -310,6 +311,13 @@ def _not_flagged(reading: _Reading, stage: _Stage, p: float, alpha: float, min_d
         kind = "in_progress"
         labels = ["corrupted" if i > peak else label for i, label in enumerate(labels)]
         sentence = f"In progress: fidelity fell by {fallen:.3f} after step {at[peak]} and is not back at the last checkpoint."
+    elif depth >= min_depth and _is_of_the_weights(reading, alpha, rng):
+        kind = "unstable"
+        sentence = (
+            f"Unstable: fidelity falls to {curve[stage.trough]:.3f} at step {at[stage.trough]} and comes back, which images do not explain; but "
+            f"this run swings by {reading.noise.between():.3f} between checkpoints, and a stage is not told apart from that (p = {p:.3f}). More "
+            "seeds or checkpoints would tell."
+        )
     elif _still_rising(reading):
         kind = "undertrained"
         sentence = f"No corruption stage: fidelity still rises at the last checkpoint (p = {p:.3f}); train on to know."
@@ -321,10 +329,18 @@ def _not_flagged(reading: _Reading, stage: _Stage, p: float, alpha: float, min_d
     best, equals = _best(reading, labels)
     reason = "highest fidelity; later checkpoints are lower" if kind == "in_progress" else "highest fidelity; no stage found"
     verdict = CorruptionVerdict(
-        False, kind, p, depth, interval, int(at[peak]), None, None, None, int(at[best]), reason, tuple(labels),
+        False, kind, p, depth, interval, int(at[peak]), None, int(at[stage.trough]) if kind == "unstable" else None, None, int(at[best]),
+        reason, tuple(labels),
         reading.noise.between(), f"{sentence} Keep step {at[best]}.", best_steps=equals,
     )  # fmt: skip
     return _with_noise(verdict, reading, stage)
+
+
+def _is_of_the_weights(reading: _Reading, alpha: float, rng: np.random.Generator) -> bool:
+    """Whether the dip is more than another set of images would show: the test without noise between checkpoints."""
+    if reading.noise.freedom == 0 or reading.noise.checkpoint == 0:
+        return False
+    return stage_p_value(reading.curve, replace(reading.noise, checkpoint=0.0), rng) <= alpha
 
 
 def _up_to_peak(curve: Array) -> list[str]:

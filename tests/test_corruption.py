@@ -387,3 +387,31 @@ def test_a_deep_dip_that_is_not_flagged_says_what_would_tell() -> None:
     assert "scatter by" in found.sentence and "more checkpoints or seeds would tell" in found.sentence
     quiet = detect_corruption(np.arange(15) * 50, np.linspace(0.2, 0.8, 15) + 0.01 * np.cos(np.arange(15)))
     assert "would tell" not in quiet.sentence
+
+
+def swinging(seed: int, checkpoint: float) -> np.ndarray:
+    """A saturating curve of 16 images a checkpoint that share swings of size ``checkpoint``, and agree otherwise."""
+    rng = np.random.default_rng(seed)
+    return saturating(12)[:, None] + checkpoint * rng.standard_normal((12, 1)) + 0.02 * rng.standard_normal((12, 16))
+
+
+def test_swings_that_images_do_not_explain_are_called_unstable_and_not_a_stage() -> None:
+    found = [detect_corruption(TWELVE, swinging(seed, 0.15), seed=seed) for seed in range(20)]
+    unstable = [verdict for verdict in found if verdict.kind == "unstable"]
+    assert sum(verdict.flagged for verdict in found) <= 2
+    assert len(unstable) >= 12
+    for verdict in unstable:
+        assert f"at step {verdict.trough_step}" in verdict.sentence and "swings by" in verdict.sentence
+        assert (verdict.onset_step, verdict.recovery_step) == (None, None)
+
+
+def test_without_swings_nothing_is_unstable() -> None:
+    kinds = [detect_corruption(TWELVE, swinging(seed, 0.0), seed=seed).kind for seed in range(20)]
+    assert kinds.count("unstable") <= 1
+
+
+def test_runs_that_are_judged_together_and_bare_curves_are_never_unstable() -> None:
+    """The scatter of runs has their swings; a bare curve has nothing to compare its swings with."""
+    several = np.stack([swinging(seed, 0.15) for seed in range(4)])
+    assert detect_corruption(TWELVE, several).kind != "unstable"
+    assert detect_corruption(TWELVE, several[0].mean(1)).kind != "unstable"
