@@ -314,9 +314,9 @@ def _not_flagged(reading: _Reading, stage: _Stage, p: float, alpha: float, min_d
     elif depth >= min_depth and _is_of_the_weights(reading, alpha, rng):
         kind = "unstable"
         sentence = (
-            f"Unstable: fidelity falls to {curve[stage.trough]:.3f} at step {at[stage.trough]} and comes back, which images do not explain; but "
-            f"this run swings by {reading.noise.between():.3f} between checkpoints, and a stage is not told apart from that (p = {p:.3f}). More "
-            "seeds or checkpoints would tell."
+            f"Unstable: fidelity falls to {curve[stage.trough]:.3f} at step {at[stage.trough]} and comes back, which images do not "
+            f"explain; but this run swings by {reading.noise.between():.3f} between checkpoints, and a stage is not told apart from "
+            f"that (p = {p:.3f}). More seeds or checkpoints would tell."
         )
     elif _still_rising(reading):
         kind = "undertrained"
@@ -326,11 +326,11 @@ def _not_flagged(reading: _Reading, stage: _Stage, p: float, alpha: float, min_d
         sentence = f"No corruption stage: the deepest dip is {depth:.3f}, where checkpoints scatter by {scatter:.3f} (p = {p:.3f})."
         if depth >= max(min_depth, CLEAR_STEP * scatter):
             sentence += " A dip this deep may be one: more checkpoints or seeds would tell."
+    trough = int(at[stage.trough]) if kind == "unstable" else None
     best, equals = _best(reading, labels)
     reason = "highest fidelity; later checkpoints are lower" if kind == "in_progress" else "highest fidelity; no stage found"
     verdict = CorruptionVerdict(
-        False, kind, p, depth, interval, int(at[peak]), None, int(at[stage.trough]) if kind == "unstable" else None, None, int(at[best]),
-        reason, tuple(labels),
+        False, kind, p, depth, interval, int(at[peak]), None, trough, None, int(at[best]), reason, tuple(labels),
         reading.noise.between(), f"{sentence} Keep step {at[best]}.", best_steps=equals,
     )  # fmt: skip
     return _with_noise(verdict, reading, stage)
