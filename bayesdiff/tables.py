@@ -234,7 +234,7 @@ def runs_table(results: Path) -> pd.DataFrame:
         line: dict[str, object] = {
             "run": folder.name, "status": record.status, "method": config["method"]["name"], "arm": arm_name(config["bnn"]),
             "learning_rate": config["method"]["learning_rate"], "subject": config["data"]["subject"], "shots": config["shots"]["count"],
-            "seed": config["seed"], "kind": verdict.get("kind"), "p_value": verdict.get("p_value"),
+            "seed": config["seed"], "steps": config["schedule"]["steps"], "kind": verdict.get("kind"), "p_value": verdict.get("p_value"),
         }  # fmt: skip
         line |= {f"{name}_step": verdict.get(f"{name}_step") for name in ("peak", "onset", "trough", "recovery", "best")}
         if (folder / "curve.csv").exists():
@@ -257,11 +257,35 @@ def curve_shape(curve: pd.DataFrame, metric: str = "dino") -> dict[str, float]:
     }  # fmt: skip
 
 
+def printed_runs(table: pd.DataFrame) -> pd.DataFrame:
+    """The table of runs as people read it: how each curve went, and what the verdict says."""
+    ordered = table.sort_values(["method", "arm", "learning_rate", "subject", "shots", "seed", "run"])
+    lines = []
+    for row in ordered.to_dict("records"):
+        line = {name: row[name] for name in ("method", "arm", "subject", "shots", "seed", "steps")} | {
+            "learning rate": f"{row['learning_rate']:g}"
+        }
+        if not pd.isna(row.get("first", np.nan)):
+            line |= {
+                "first": f"{row['first']:.2f}", "highest before": f"{row['highest_before']:.2f} ({row['at']:.0f})",
+                "lowest after": f"{row['lowest_after']:.2f} ({row['at_step']:.0f})", "deepest fall": f"{row['fall']:.2f}",
+                "won back": f"{row['share_recovered']:.0%}", "last": f"{row['last']:.2f}",
+            }  # fmt: skip
+        judged_ = "" if pd.isna(row["p_value"]) else f" (p {row['p_value']:.2f})"
+        lines.append({**line, "verdict": f"{row['kind'] or row['status']}{judged_}", "minutes": f"{row['minutes']:.0f}"})
+    return pd.DataFrame(lines).fillna("-")
+
+
 def write_runs(results: Path) -> None:
+    """``tables/runs.csv``, and ``tables/runs.md`` for people."""
     table = runs_table(results)
     (results / "tables").mkdir(parents=True, exist_ok=True)
     with staged(results / "tables" / "runs.csv") as part:
         table.to_csv(part, index=False, float_format="%.4g", lineterminator="\n")
+    caption = "DINO of every run, (step) in brackets; the deepest fall from anything reached before, and how much of it came back."
+    if len(table):
+        text = printed_runs(table).to_markdown(index=False)
+        write_text(results / "tables" / "runs.md", f"# All runs\n\n{caption}\n\n{text}\n")
 
 
 def mean_curve(row: Row, metric: str = "dino") -> pd.DataFrame | None:

@@ -143,3 +143,12 @@ def test_every_number_names_its_runs(study: planning.Study, tmp_path: Path, caps
 def test_a_folder_without_records_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert "--results" in capsys.readouterr().err
+
+
+def test_people_read_how_each_curve_went(study: planning.Study, tmp_path: Path) -> None:
+    results = made_records.fill(study, tmp_path)
+    assert main([str(results)]) == 0
+    lines = (results / "tables" / "runs.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| ") and "too_few_points" in line]
+    assert len(rows) == 16
+    assert rows == sorted(rows, key=lambda line: [cell.strip() for cell in line.split("|")[1:6]])
