@@ -46,7 +46,8 @@ def estimate_minutes(study: Study, planned: list[Planned]) -> float:
 
 def print_plan(study: Study, planned: list[Planned], workers: int, console: Console) -> None:
     """What a study consists of, what is done, and what the rest will take."""
-    table = Table("run", "state", "folder", title=f"{study.name}: {study.title}")
+    fed = f", for {', '.join(study.feeds)}" if study.feeds else ""
+    table = Table("run", "state", "folder", title=f"{study.name}: {study.title}{fed}")
     for run in planned:
         table.add_row(run.cell.name, run.state, run.folder.name)
     console.print(table)
