@@ -176,7 +176,7 @@ class BnnConf:
     """Weight of the KL, summed over weights; 0 (the paper's default) builds no KL at all."""
     ema_decay: float = 0.99
     """Control ``ema``: the average of the trained weights that is sampled and kept."""
-    input_noise: float = 0.1
+    input_noise: float = 0.02
     """Control ``input_noise``: standard deviation of extra noise on the latents of unit variance."""
     dropout: float = 0.1
     """Control ``dropout``: rate of every dropout layer of the U-Net while it is trained."""
