@@ -55,7 +55,8 @@ class Study:
     """Per-image curves of real runs that the noise is read off."""
     noise: NoiseLevel = field(default_factory=NoiseLevel)
     quiet: NoiseLevel = field(default_factory=NoiseLevel)
-    """Another kind of run, for power."""
+    loud: NoiseLevel = field(default_factory=NoiseLevel)
+    """Other kinds of runs, for power."""
     checkpoints: list[int] = field(default_factory=lambda: [6, 8, 12, 20, 40])
     images: list[int] = field(default_factory=lambda: [1, 4, 16, 100])
     depths: list[float] = field(default_factory=lambda: [0.03, 0.05, 0.1, 0.2])
@@ -260,7 +261,7 @@ def calibrate(study: Study) -> dict[str, pd.DataFrame]:
     nulls = [(f, t, n) for f in FAMILIES for t in study.checkpoints for n in study.images]
     stages = [
         _Stage(level, t, n, d, w)
-        for level in ("noise", "quiet")
+        for level in ("noise", "quiet", "loud")
         for t in study.checkpoints
         if t >= 12
         for n in study.images
