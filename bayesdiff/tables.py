@@ -1,7 +1,7 @@
 """Tables and figures from records: ``python -m bayesdiff.tables results/toybox`` (``make paper-tables``).
 
-Every study with at least one record gets ``tables/<study>.{csv,md,tex}`` and ``figures/<study>.{png,svg}``: the mean at
-the last checkpoint and its deviation over seeds, as the paper prints them, and the paired difference
+Every study that has half of its records (``--partial``: any) gets ``tables/<study>.{csv,md,tex}`` and
+``figures/<study>.{png,svg}``: the mean at the last checkpoint and its deviation over seeds, as the paper prints them, and the paired difference
 from the study's reference arm with its interval and a p-value corrected over the table (Holm). Cells
 without records are shown as missing, with the command that fills them.
 
@@ -39,6 +39,8 @@ NAMES = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "lpips": "LPIPS
 SAMPLED_AXES = ("seed", "data.subject")
 """Axes that a row averages over."""
 MISSING = "missing"
+WORTH_A_TABLE = 0.5
+"""Share of a study's runs: runs are shared by studies, and a few of another one's make no table."""
 
 
 @dataclass(frozen=True)
@@ -201,11 +203,14 @@ CAPTION = (
 )
 
 
-def write_study(study: Study, results: Path) -> bool:
-    """Write a study's table and figure; False where it has no record at all."""
+def write_study(study: Study, results: Path, share: float = 0.0) -> str:
+    """Write a study's table and figure and say which; where it has no record, or less than ``share`` of them, say so."""
     rows = rows_of(study, results)
-    if not any(row.found for row in rows):
-        return False
+    found, runs = sum(len(row.found) for row in rows), len(study.cells)
+    if not found:
+        return ""
+    if found < share * runs:
+        return f"{study.name}: {found} of {runs} runs, no table yet (--partial)"
     table = study_table(study, rows)
     printed = printed_table(study, rows, table)
     target = results / "tables"
@@ -222,7 +227,7 @@ def write_study(study: Study, results: Path) -> bool:
     write_text(target / f"{study.name}.md", heading + printed.to_markdown(index=False) + "\n" + note)
     write_text(target / f"{study.name}.tex", printed.to_latex(index=False, escape=True, caption=study.title, label=f"tab:{study.name}"))
     draw_study(study, rows, results / "figures")
-    return True
+    return f"{target / study.name}.md"
 
 
 def runs_table(results: Path) -> pd.DataFrame:
@@ -344,6 +349,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("results", type=Path, help="a set of results, such as results/toybox")
     parser.add_argument("--model", default="toybox", help="whose studies (default: toybox)")
+    parser.add_argument("--partial", action="store_true", help="also tables of studies that have less than half of their runs")
     parser.add_argument("--explain", nargs=3, metavar=("STUDY", "ROW", "COLUMN"), help="the runs behind one number")
     arguments = parser.parse_args(argv)
     try:
@@ -355,8 +361,10 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         write_runs(arguments.results)
         for name in study_names():
-            if arguments.model in models_of(name) and write_study(load_study(name, arguments.model), arguments.results):
-                print(f"{arguments.results}/tables/{name}.md")
+            if arguments.model in models_of(name):
+                share = 0.0 if arguments.partial else WORTH_A_TABLE
+                if said := write_study(load_study(name, arguments.model), arguments.results, share):
+                    print(said)
     except UserError as error:
         print(f"bayesdiff: {error}", file=sys.stderr)
         return 2
