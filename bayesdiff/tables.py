@@ -1,9 +1,9 @@
 """Tables and figures from records: ``python -m bayesdiff.tables results/toybox`` (``make paper-tables``).
 
 Every study that has half of its records (``--partial``: any) gets ``tables/<study>.{csv,md,tex}`` and
-``figures/<study>.{png,svg}``: the mean at the last checkpoint and its deviation over seeds, as the paper prints them, and the paired difference
-from the study's reference arm with its interval and a p-value corrected over the table (Holm). Cells
-without records are shown as missing, with the command that fills them.
+``figures/<study>.{png,svg}``: the mean at the last checkpoint and its deviation over seeds, as the paper
+prints them, and the paired difference from the study's reference arm with its interval and a p-value
+corrected over the table (Holm). Cells without records are shown as missing, with the command that fills them.
 
 ``--explain STUDY ROW COLUMN`` names the runs a number comes from. Written twice, in any order of
 records, the files are the same byte for byte.
@@ -64,6 +64,8 @@ class Row:
     labels: dict[str, str]
     cells: tuple[Cell, ...]
     found: tuple[Found, ...]
+    diverged: int = 0
+    """Runs that ended without a result, and will not have one."""
 
     @property
     def name(self) -> str:
@@ -80,17 +82,18 @@ def rows_of(study: Study, results: Path) -> list[Row]:
     for cell in study.cells:
         key = tuple((axis, label) for axis, label in cell.labels.items() if axis not in SAMPLED_AXES)
         grouped.setdefault(key, []).append(cell)
-    return [Row(dict(key), tuple(cells), tuple(_found(cells, results))) for key, cells in grouped.items()]
+    return [_row(dict(key), cells, results) for key, cells in grouped.items()]
 
 
-def _found(cells: list[Cell], results: Path) -> list[Found]:
-    found = []
+def _row(labels: dict[str, str], cells: list[Cell], results: Path) -> Row:
+    found, diverged = [], 0
     for cell in cells:
         folder = results / RECORDS / run_name(compose_cell(cell))
         record = load_record(folder)
         if record is not None and record.status == "completed":
             found.append(Found(cell, folder, record))
-    return found
+        diverged += record is not None and record.status == "diverged"
+    return Row(labels, tuple(cells), tuple(found), diverged)
 
 
 def values(row: Row, metric: str) -> Array | None:
@@ -277,7 +280,9 @@ def printed_runs(table: pd.DataFrame) -> pd.DataFrame:
                 "won back": f"{row['share_recovered']:.0%}", "last": f"{row['last']:.2f}",
             }  # fmt: skip
         judged_ = "" if pd.isna(row["p_value"]) else f" (p {row['p_value']:.2f})"
-        lines.append({**line, "verdict": f"{row['kind'] or row['status']}{judged_}", "minutes": f"{row['minutes']:.0f}"})
+        lines.append(
+            {**line, "verdict": f"{row['status'] if pd.isna(row['kind']) else row['kind']}{judged_}", "minutes": f"{row['minutes']:.0f}"}
+        )
     return pd.DataFrame(lines).fillna("-")
 
 
