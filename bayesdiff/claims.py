@@ -6,7 +6,7 @@ Command:  python -m bayesdiff.claims results/toybox          (part of make paper
 to ``results/<set>/claims.md`` and between the marks of that set in ``results/README.md``. A claim about a
 difference *holds* when the paired difference has the claimed sign and its p-value, corrected over the page
 (Holm), is at most 0.05; it is *contradicted* when the sign is the other one; everything else is *not
-decided*, and the page says how large a difference these runs would have found.
+decided*, and the page says how large a difference these runs would have found in spite of the correction.
 """
 
 from __future__ import annotations
@@ -28,10 +28,15 @@ from bayesdiff.files import write_text
 from bayesdiff.plan import load_study
 from bayesdiff.shape import Array
 from bayesdiff.stats import Difference, holm, paired_difference
-from bayesdiff.tables import Found, Row, curve_shape, of_last_checkpoint, prompts_of, rows_of, table_of
+from bayesdiff.tables import NAMES, Found, Row, curve_shape, of_last_checkpoint, prompts_of, rows_of, table_of
 
 LEVEL, POWER = 0.05, 0.8
-HOLDS, AGAINST, OPEN, MISSING = "holds", "contradicted", "not decided", "runs missing"
+HOLDS, AGAINST, OPEN = "holds", "contradicted", "not decided"
+MISSING, DIVERGED, UNMEASURED = "runs missing", "runs diverged", "not measured"
+LACKING = {MISSING, DIVERGED, UNMEASURED}
+STAGE = "stage"
+NO_FALL = 0.03
+"""Less than this is no fall, in the metric's units (the detector's smallest depth)."""
 DIRECTIONS = ("higher", "lower", "same")
 
 
@@ -61,10 +66,11 @@ class Finding:
     runs: str
     effect: str = ""
     p_value: float = float("nan")
-    detectable: float = float("nan")
-    """Smallest difference that runs like these find in eight of ten tries."""
+    std_error: float = float("nan")
     sign: int = 0
     """1 as claimed, -1 against it, 0 neither."""
+    lacking: str = ""
+    """Why nothing can be said."""
 
 
 def _over_steps(found: Found) -> Array:
@@ -74,8 +80,10 @@ def _over_steps(found: Found) -> Array:
 
 
 def _fall_at(found: Found) -> Array:
-    """Step at which the mean curve is farthest below what it had reached."""
-    return np.array([curve_shape(pd.read_csv(found.folder / "curve.csv"))["at_step"]])
+    """Step at which the mean curve is farthest below what it had reached; the last one where it never falls."""
+    curve = pd.read_csv(found.folder / "curve.csv")
+    shape = curve_shape(curve)
+    return np.array([shape["at_step"] if shape["fall"] >= NO_FALL else float(curve["step"].iloc[-1])])
 
 
 def _seconds(phase: str) -> Callable[[Found], Array]:
@@ -87,10 +95,11 @@ MEASURES: dict[str, Callable[[Found], Array | None]] = {
     "dino over steps": _over_steps, "step of the deepest fall": _fall_at,
     "seconds of sampling (log)": _seconds("sample"), "seconds of training (log)": _seconds("train"),
 }  # fmt: skip
+KNOWN = (STAGE, *MEASURES, *NAMES)
 
 
 def load_claims(path: Path) -> list[Claim]:
-    """Read the list; raises ``UserError`` for an unknown key, direction or measure."""
+    """Read the list; raises ``UserError`` for an unknown key, direction or measure, or for nothing to compare with."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -100,8 +109,11 @@ def load_claims(path: Path) -> list[Claim]:
         raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
     claims = [claim for claim in loaded if isinstance(claim, Claim)]
     for claim in claims:
-        if claim.expected not in DIRECTIONS:
-            raise UserError(f"{path}: expected: {claim.expected} of {claim.claim!r}; choose one of {', '.join(DIRECTIONS)}")
+        for key, value, known in (("expected", claim.expected, DIRECTIONS), ("measure", claim.measure, KNOWN)):
+            if value not in known:
+                raise UserError(f"{path}: {key}: {value} of {claim.claim!r}; choose one of {', '.join(known)}")
+        if not claim.against and claim.measure != STAGE:
+            raise UserError(f"{path}: {claim.claim!r} names no row that it is against; give against: {{axis: label}}")
     return claims
 
 
@@ -115,22 +127,28 @@ def _row(rows: list[Row], labels: dict[str, str], claim: Claim) -> Row:
 def judge(claim: Claim, rows: list[Row]) -> Finding:
     """What the complete rows of the claim's study show; raises ``UserError`` for a row the study does not have."""
     row = _row(rows, claim.row, claim)
-    if claim.measure == "stage":
+    if claim.measure == STAGE:
         return _stage(claim, row)
     reference = _row(rows, {**claim.row, **claim.against}, claim)
     count = f"{len(row.found)} + {len(reference.found)} of {len(row.cells)} + {len(reference.cells)}"
     of_run = MEASURES.get(claim.measure, lambda found: of_last_checkpoint(found, claim.measure))
     mine, other = table_of(row, of_run), table_of(reference, of_run)
     if mine is None or other is None:
-        return Finding(claim, count)
+        return Finding(claim, count, lacking=_lacking(row, reference))
     return _difference(claim, count, paired_difference(mine, other, prompts=prompts_of(row, mine.shape[3])))
+
+
+def _lacking(*rows: Row) -> str:
+    if any(row.diverged for row in rows):
+        return DIVERGED
+    return UNMEASURED if all(row.complete for row in rows) else MISSING
 
 
 def _stage(claim: Claim, row: Row) -> Finding:
     """The runs of a row judged together, by the test of one run; their scatter is the noise."""
     count = f"{len(row.found)} of {len(row.cells)}"
     if not row.complete:
-        return Finding(claim, count)
+        return Finding(claim, count, lacking=_lacking(row))
     verdict = together(row)
     alone = sum(found.verdict.flagged for found in row.found)
     low, high = verdict.depth_interval
@@ -148,34 +166,36 @@ def together(row: Row) -> CorruptionVerdict:
 def _difference(claim: Claim, runs: str, found: Difference) -> Finding:
     mean, low, high = float(found.mean[0]), float(found.low[0]), float(found.high[0])
     effect = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
-    detectable = float(norm.ppf(1 - LEVEL / 2) + norm.ppf(POWER)) * float(found.std_error[0])
+    error = float(found.std_error[0]) if found.levels else float("nan")
     if claim.expected == "same":
         sign = 1 if -claim.within < low and high < claim.within else -1 if high < -claim.within or low > claim.within else 0
-        return Finding(claim, runs, effect, float("nan"), detectable, sign)
+        return Finding(claim, runs, effect, float("nan"), error, sign if found.levels else 0)
     sign = int(np.sign(mean)) * (1 if claim.expected == "higher" else -1)
-    return Finding(claim, runs, effect, float(found.p_value[0]), detectable, sign)
+    return Finding(claim, runs, effect, float(found.p_value[0]), error, sign)
 
 
 def conclusion(finding: Finding, corrected: float) -> str:
-    """``holds``, ``contradicted``, ``not decided`` or ``runs missing``."""
-    if not finding.effect:
-        return MISSING
+    """``holds``, ``contradicted``, ``not decided``, or why nothing can be said."""
+    if finding.lacking:
+        return finding.lacking
     if finding.claim.expected != "same" and not corrected <= LEVEL:
         return OPEN
     return {1: HOLDS, -1: AGAINST, 0: OPEN}[finding.sign]
 
 
-def claims_table(findings: list[Finding]) -> pd.DataFrame:
-    """The page as a table, one line a claim."""
-    corrected = holm([finding.p_value for finding in findings])
+def claims_table(findings: list[Finding], options: str = "") -> pd.DataFrame:
+    """The page as a table, one line a claim; ``options`` go behind a study's command."""
+    p_values = np.array([finding.p_value for finding in findings])
+    corrected, tested = holm(p_values), max(int(np.isfinite(p_values).sum()), 1)
+    errors = float(norm.ppf(1 - LEVEL / tested / 2) + norm.ppf(POWER))
     lines = []
     for finding, p in zip(findings, corrected, strict=True):
         claim = finding.claim
         lines.append({
             "claim": claim.claim, "the paper": claim.paper or "(a question of ours)", "measure": claim.measure, "expected": claim.expected,
             "here": finding.effect or "-", "p (Holm)": "-" if np.isnan(p) else f"{p:.3f}", "verdict": conclusion(finding, p),
-            "detectable": "-" if np.isnan(finding.detectable) else f"{finding.detectable:.3f}", "runs": finding.runs,
-            "command": f"`python -m bayesdiff.study {claim.study}`",
+            "detectable": "-" if np.isnan(finding.std_error) else f"{errors * finding.std_error:.3f}", "runs": finding.runs,
+            "command": f"`python -m bayesdiff.study {claim.study}{options}`",
         })  # fmt: skip
     return pd.DataFrame(lines)
 
@@ -183,15 +203,16 @@ def claims_table(findings: list[Finding]) -> pd.DataFrame:
 EXPLAINED = (
     f"Made by `make paper-tables` from `results/claims.yaml` and the records beside it. *holds*: the paired difference (last checkpoint "
     f"unless the measure says otherwise) has the claimed sign, and its p-value, corrected over this page (Holm), is at most {LEVEL}; "
-    f"*same* holds when the whole interval lies within 0.05 of none. *detectable*: the smallest difference that runs like these would "
-    f"find in {POWER:.0%} of tries. The paper's numbers are its own, for Stable Diffusion 1.5."
+    f"*same* holds when the whole interval lies within 0.05 of none. *detectable*: the difference that runs like these find in "
+    f"{POWER:.0%} of tries at the page's strictest level. The paper's numbers are its own, for Stable Diffusion 1.5."
 )
 
 
-def page(findings: list[Finding]) -> str:
+def page(findings: list[Finding], options: str = "") -> str:
     """The claims and what became of them, in Markdown."""
-    table = claims_table(findings)
-    counts = ", ".join(f"{(table['verdict'] == verdict).sum()} {verdict}" for verdict in (HOLDS, AGAINST, OPEN, MISSING))
+    table = claims_table(findings, options)
+    numbers = table["verdict"].value_counts()
+    counts = ", ".join(f"{numbers.get(verdict, 0)} {verdict}" for verdict in (HOLDS, AGAINST, OPEN, *sorted(set(numbers.index) & LACKING)))
     return f"{EXPLAINED}\n\n{len(findings)} claims: {counts}.\n\n{table.to_markdown(index=False)}\n"
 
 
@@ -213,10 +234,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--claims", type=Path, help="the list (default: claims.yaml beside the set)")
     arguments = parser.parse_args(argv)
     try:
+        if arguments.model != "toybox" and not arguments.claims:
+            raise UserError(
+                f"--model {arguments.model}: claims.yaml names rows of the toybox's studies; give a list of your own with --claims"
+            )
         claims = load_claims(arguments.claims or arguments.results.parent / "claims.yaml")
         names = dict.fromkeys(claim.study for claim in claims)
         rows = {name: rows_of(load_study(name, arguments.model), arguments.results) for name in names}
-        write_page(page([judge(claim, rows[claim.study]) for claim in claims]), arguments.results)
+        options = f" --model {arguments.model} --results {arguments.results}"
+        write_page(page([judge(claim, rows[claim.study]) for claim in claims], options), arguments.results)
     except UserError as error:
         print(f"bayesdiff: {error}", file=sys.stderr)
         return 2

@@ -34,6 +34,7 @@ CLEAR_STEP = 2.0
 KINDS = ("corruption", "in_progress", "unstable", "overfit", "none", "undertrained", "broken_sampling", "too_few_points", "diverged")
 IN_STAGE = ("corrupted", "recovering")
 """Labels of checkpoints that are not to be kept."""
+OF_RUNS = "the scatter of runs"
 Span = tuple[int, int]
 
 
@@ -172,7 +173,7 @@ def _clean(steps: ArrayLike, scores: ArrayLike, groups: ArrayLike | None) -> tup
 
 def _source(columns: int, runs: bool, given: float | None) -> str:
     if runs:
-        return "the scatter of runs"
+        return OF_RUNS
     between = "the curve's roughness" if given is None else "a given noise between checkpoints"
     return f"images and {between}" if columns > 1 else between
 
@@ -338,7 +339,7 @@ def _not_flagged(reading: _Reading, stage: _Stage, p: float, alpha: float, min_d
 
 def _is_of_the_weights(reading: _Reading, alpha: float, rng: np.random.Generator) -> bool:
     """Whether the dip is more than another set of images would show: the test without noise between checkpoints."""
-    if reading.noise.freedom == 0 or reading.noise.checkpoint == 0:
+    if reading.noise.freedom == 0 or reading.source == OF_RUNS or reading.noise.between() < reading.noise.images.mean():
         return False
     return stage_p_value(reading.curve, replace(reading.noise, checkpoint=0.0), rng) <= alpha
 

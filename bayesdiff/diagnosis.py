@@ -131,7 +131,7 @@ def _overfit(
 def _labelled(verdict: CorruptionVerdict, over: NDArray[np.bool_]) -> CorruptionVerdict:
     """Checkpoints that are overfit say so; where there is no stage and the last one is, so does the verdict."""
     labels = tuple("overfit" if o else label for o, label in zip(over, verdict.labels, strict=True))
-    if verdict.kind in ("none", "undertrained") and over[-1]:
+    if verdict.kind in ("none", "undertrained", "unstable") and over[-1]:
         return replace(verdict, kind="overfit", labels=labels, sentence=f"Overfit: {verdict.sentence}")
     return replace(verdict, labels=labels)
 

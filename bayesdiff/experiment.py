@@ -24,7 +24,7 @@ from bayesdiff.diagnosis import judge_run
 from bayesdiff.errors import UserError
 from bayesdiff.files import fingerprint, staged, sweep_partial, write_text
 from bayesdiff.monitor import may_stop, warning
-from bayesdiff.processes import check_shares, from_first, is_first
+from bayesdiff.processes import check_shares, collected, from_first, is_first, join
 from bayesdiff.progress import Display, display, print_curve
 from bayesdiff.prompts import Prompt, evaluation_prompts, fill
 from bayesdiff.record import RunRecord, environment, load_record, phase
@@ -146,6 +146,7 @@ def _load(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompt
     from bayesdiff.scores import embed_references
 
     device = choose_device(cfg.device)
+    join(device)
     _check_same_device(folder, record, str(device))
     check_precision(cfg.training.mixed_precision, device)
     encoders = load_encoders(cfg.metrics, device)
@@ -192,6 +193,7 @@ def _execute(bench: Bench) -> None:
     start = from_first(resumable_step(folder) or 0)
     if start:
         restore(folder, start, method_of(cfg.method.name), bench.training)
+        collected([])  # nothing is written before every process has read
         print(f"Going on from step {start} of {folder}")
     scores = _read_scores(folder, start)
     tracker = Tracker(cfg, folder, start)
@@ -245,6 +247,7 @@ def _follow(bench: Bench) -> None:
     at = from_first()
     if at:
         restore(bench.folder, at, method_of(cfg.method.name), training)
+        collected([])
     while (step := from_first()) is not None:
         try:
             train(training, cfg, at, step, lambda *_: None)

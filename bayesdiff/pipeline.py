@@ -27,9 +27,11 @@ def choose_device(name: str) -> torch.device:
     import torch
 
     if name == "auto":
-        if not torch.cuda.is_available():
-            return torch.device("cpu")
-        name = f"cuda:{os.environ['LOCAL_RANK']}" if process_count() > 1 else "cuda"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if process_count() > 1 and name.startswith("cuda"):
+        if name != "cuda":
+            raise UserError(f"device={name}: several processes share this run, each on a GPU of its own; use device=auto")
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise UserError(f"device={name}: choose auto, cpu, cuda or cuda:N")
     device = torch.device(name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import cache
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bayesdiff.config import Config
@@ -18,7 +18,6 @@ from bayesdiff.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-    from accelerate import PartialState
 
 T = TypeVar("T")
 
@@ -36,13 +35,12 @@ def is_first() -> bool:
     return process_index() == 0
 
 
-@cache
-def _joined() -> PartialState:
-    """This process as a member of the group, which the first call waits for."""
-    import torch
-    from accelerate import PartialState
+def join(device: torch.device) -> None:
+    """Wait for the other processes of this run; before anything below is used. They may wait for the first one for hours."""
+    if process_count() > 1:
+        from accelerate import PartialState
 
-    return PartialState(cpu=not torch.cuda.is_available())
+        PartialState(cpu=device.type == "cpu", timeout=timedelta(hours=6))
 
 
 def check_shares(cfg: Config) -> None:
@@ -65,7 +63,6 @@ def add_up(tensors: list[torch.Tensor]) -> None:
         return
     from accelerate.utils import reduce
 
-    _joined()
     for tensor in tensors:
         tensor.copy_(reduce(tensor, "sum"))
 
@@ -76,7 +73,6 @@ def collected(items: list[T]) -> list[T]:
         return items
     from accelerate.utils import gather_object
 
-    _joined()
     found: list[T] = gather_object(items)
     return found
 
@@ -87,5 +83,4 @@ def from_first(value: Any = None) -> Any:
         return value
     from accelerate.utils import broadcast_object_list
 
-    _joined()
     return broadcast_object_list([value])[0]

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config import CONF, Config, resolve
 from bayesdiff.errors import RunDiverged, UserError
+from bayesdiff.processes import process_count
 
 TRACKED_KEYS = ("cfg", "run_key")
 """Keys of a run's configuration in Weights & Biases (``tracker``)."""
@@ -31,6 +32,8 @@ ConfigStore.instance().store(name="config_schema", node=Config)
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _job(raw: DictConfig) -> None:
+    if HydraConfig.get().mode is RunMode.MULTIRUN and process_count() > 1:
+        _end(UserError("--multirun: several processes share one run at a time; start the runs one after the other"))
     try:
         _run(raw)
     except (UserError, RunDiverged) as error:

@@ -36,7 +36,7 @@ class Difference:
     low: Array
     high: Array
     p_value: Array
-    """Two-sided, of no difference."""
+    """Two-sided, of no difference: a t-test on the bootstrap's standard error; nan where nothing could vary."""
     std_error: Array
     levels: tuple[str, ...]
     """What varied over resamples."""
@@ -74,7 +74,7 @@ def paired_difference(
     Args:
         on, off: (runs, subjects, steps, images), paired entry by entry.
         prompts: (images,) prompt of each image; None takes every image as a prompt of its own.
-        resamples: bootstrap draws; the smallest p-value is 2 / (resamples + 1).
+        resamples: bootstrap draws; no p-value is smaller than 2 / (resamples + 1).
         seed: of the resampling. The order of seeds, subjects or images does not matter.
         level: of the interval (percentiles of the resampled means).
 
@@ -92,11 +92,22 @@ def paired_difference(
     drawn = centre + _expansion(runs * subjects, level) * (_resample(cells, error, rng, resamples) - centre)
     tail = (1 - level) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
-    sides = np.minimum((drawn <= 0).sum(0), (drawn >= 0).sum(0))
-    p = np.minimum(2 * (1 + sides) / (resamples + 1), 1.0)
     counts = (subjects, runs, len(np.unique(labels)), images // max(len(np.unique(labels)), 1))
     varied = tuple(name for name, count in zip(LEVELS, counts, strict=True) if count > 1)
+    floor = 2 / (resamples + 1) if varied else np.nan
+    p = np.maximum(_p_value(centre, drawn.std(0) / _expansion(runs * subjects, level), runs * subjects), floor)
     return Difference(centre, low, high, p, drawn.std(0), varied, resamples)
+
+
+def _p_value(centre: Array, error: Array, cells: int) -> Array:
+    """Two-sided t-test with (subjects x seeds - 1) degrees of freedom, normal for one cell.
+
+    Counting draws beyond 0 would not do: a handful of cells has a handful of different resamples.
+    """
+    from scipy.stats import norm, t
+
+    ratio = np.abs(centre) / np.maximum(error, 1e-300)
+    return np.asarray(2 * (t.sf(ratio, cells - 1) if cells > 1 else norm.sf(ratio)))
 
 
 def _four(scores: ArrayLike, like: tuple[int, ...] | None = None) -> Array:

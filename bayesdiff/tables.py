@@ -1,9 +1,9 @@
 """Tables and figures from records: ``python -m bayesdiff.tables results/toybox`` (``make paper-tables``).
 
-Every study with at least one record gets ``tables/<study>.{csv,md,tex}`` and ``figures/<study>.{png,svg}``: the mean at
-the last checkpoint and its deviation over seeds, as the paper prints them, and the paired difference
-from the study's reference arm with its interval and a p-value corrected over the table (Holm). Cells
-without records are shown as missing, with the command that fills them.
+Every study that has half of its records (``--partial``: any) gets ``tables/<study>.{csv,md,tex}`` and
+``figures/<study>.{png,svg}``: the mean at the last checkpoint and its deviation over seeds, as the paper
+prints them, and the paired difference from the study's reference arm with its interval and a p-value
+corrected over the table (Holm). Cells without records are shown as missing, with the command that fills them.
 
 ``--explain STUDY ROW COLUMN`` names the runs a number comes from. Written twice, in any order of
 records, the files are the same byte for byte.
@@ -39,6 +39,8 @@ NAMES = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "lpips": "LPIPS
 SAMPLED_AXES = ("seed", "data.subject")
 """Axes that a row averages over."""
 MISSING = "missing"
+WORTH_A_TABLE = 0.5
+"""Share of a study's runs: runs are shared by studies, and a few of another one's make no table."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Row:
     labels: dict[str, str]
     cells: tuple[Cell, ...]
     found: tuple[Found, ...]
+    diverged: int = 0
+    """Runs that ended without a result, and will not have one."""
 
     @property
     def name(self) -> str:
@@ -78,17 +82,18 @@ def rows_of(study: Study, results: Path) -> list[Row]:
     for cell in study.cells:
         key = tuple((axis, label) for axis, label in cell.labels.items() if axis not in SAMPLED_AXES)
         grouped.setdefault(key, []).append(cell)
-    return [Row(dict(key), tuple(cells), tuple(_found(cells, results))) for key, cells in grouped.items()]
+    return [_row(dict(key), cells, results) for key, cells in grouped.items()]
 
 
-def _found(cells: list[Cell], results: Path) -> list[Found]:
-    found = []
+def _row(labels: dict[str, str], cells: list[Cell], results: Path) -> Row:
+    found, diverged = [], 0
     for cell in cells:
         folder = results / RECORDS / run_name(compose_cell(cell))
         record = load_record(folder)
         if record is not None and record.status == "completed":
             found.append(Found(cell, folder, record))
-    return found
+        diverged += record is not None and record.status == "diverged"
+    return Row(labels, tuple(cells), tuple(found), diverged)
 
 
 def values(row: Row, metric: str) -> Array | None:
@@ -201,11 +206,14 @@ CAPTION = (
 )
 
 
-def write_study(study: Study, results: Path) -> bool:
-    """Write a study's table and figure; False where it has no record at all."""
+def write_study(study: Study, results: Path, share: float = 0.0) -> str:
+    """Write a study's table and figure and say which; where it has no record, or less than ``share`` of them, say so."""
     rows = rows_of(study, results)
-    if not any(row.found for row in rows):
-        return False
+    found, runs = sum(len(row.found) for row in rows), len(study.cells)
+    if not found:
+        return ""
+    if found < share * runs:
+        return f"{study.name}: {found} of {runs} runs, no table yet (--partial)"
     table = study_table(study, rows)
     printed = printed_table(study, rows, table)
     target = results / "tables"
@@ -222,7 +230,7 @@ def write_study(study: Study, results: Path) -> bool:
     write_text(target / f"{study.name}.md", heading + printed.to_markdown(index=False) + "\n" + note)
     write_text(target / f"{study.name}.tex", printed.to_latex(index=False, escape=True, caption=study.title, label=f"tab:{study.name}"))
     draw_study(study, rows, results / "figures")
-    return True
+    return f"{target / study.name}.md"
 
 
 def runs_table(results: Path) -> pd.DataFrame:
@@ -272,7 +280,9 @@ def printed_runs(table: pd.DataFrame) -> pd.DataFrame:
                 "won back": f"{row['share_recovered']:.0%}", "last": f"{row['last']:.2f}",
             }  # fmt: skip
         judged_ = "" if pd.isna(row["p_value"]) else f" (p {row['p_value']:.2f})"
-        lines.append({**line, "verdict": f"{row['kind'] or row['status']}{judged_}", "minutes": f"{row['minutes']:.0f}"})
+        lines.append(
+            {**line, "verdict": f"{row['status'] if pd.isna(row['kind']) else row['kind']}{judged_}", "minutes": f"{row['minutes']:.0f}"}
+        )
     return pd.DataFrame(lines).fillna("-")
 
 
@@ -344,6 +354,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("results", type=Path, help="a set of results, such as results/toybox")
     parser.add_argument("--model", default="toybox", help="whose studies (default: toybox)")
+    parser.add_argument("--partial", action="store_true", help="also tables of studies that have less than half of their runs")
     parser.add_argument("--explain", nargs=3, metavar=("STUDY", "ROW", "COLUMN"), help="the runs behind one number")
     arguments = parser.parse_args(argv)
     try:
@@ -355,8 +366,10 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         write_runs(arguments.results)
         for name in study_names():
-            if arguments.model in models_of(name) and write_study(load_study(name, arguments.model), arguments.results):
-                print(f"{arguments.results}/tables/{name}.md")
+            if arguments.model in models_of(name):
+                share = 0.0 if arguments.partial else WORTH_A_TABLE
+                if said := write_study(load_study(name, arguments.model), arguments.results, share):
+                    print(said)
     except UserError as error:
         print(f"bayesdiff: {error}", file=sys.stderr)
         return 2

@@ -10,7 +10,21 @@ import pandas as pd
 import pytest
 
 from bayesdiff import claims as judging
-from bayesdiff.claims import AGAINST, HOLDS, MISSING, OPEN, Claim, Finding, claims_table, conclusion, judge, load_claims, main
+from bayesdiff.claims import (
+    AGAINST,
+    DIVERGED,
+    HOLDS,
+    MISSING,
+    OPEN,
+    UNMEASURED,
+    Claim,
+    Finding,
+    claims_table,
+    conclusion,
+    judge,
+    load_claims,
+    main,
+)
 from bayesdiff.plan import Study
 from bayesdiff.stats import Difference
 from bayesdiff.tables import rows_of
@@ -33,7 +47,7 @@ def test_a_difference_that_is_there_holds_and_its_opposite_is_contradicted(study
     found = judge(HIGHER, rows)
     assert (verdict(found), found.runs) == (HOLDS, "4 + 4 of 4 + 4")
     assert float(found.effect.split()[0]) == pytest.approx(EFFECT, abs=0.03)
-    assert 0 < found.detectable < EFFECT
+    assert 0 < found.std_error < EFFECT
     assert verdict(judge(replace(HIGHER, expected="lower"), rows)) == AGAINST
     assert verdict(judge(replace(HIGHER, measure="dino over steps"), rows)) == HOLDS
 
@@ -50,7 +64,9 @@ def test_a_missing_run_leaves_a_claim_open(study: Study, tmp_path: Path) -> None
     found = judge(HIGHER, rows)
     assert (verdict(found), found.runs, found.effect) == (MISSING, "3 + 4 of 4 + 4", "")
     assert verdict(judge(replace(HIGHER, row={"method": "dreambooth", "bnn": "on"}), rows)) == HOLDS
-    assert verdict(judge(replace(HIGHER, measure="lpips", row={"method": "dreambooth", "bnn": "on"}), rows)) == MISSING
+    assert verdict(judge(replace(HIGHER, measure="lpips", row={"method": "dreambooth", "bnn": "on"}), rows)) == UNMEASURED
+    diverged = [replace(row, diverged=1) if not row.complete else row for row in rows]
+    assert verdict(judge(HIGHER, diverged)) == DIVERGED
 
 
 def test_runs_of_a_row_are_judged_together(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +98,7 @@ def test_what_counts_as_holding() -> None:
 def test_the_same_means_the_whole_interval_lies_within_the_margin() -> None:
     def sign(low: float, high: float) -> int:
         one = {name: np.array([value]) for name, value in (("mean", (low + high) / 2), ("low", low), ("high", high))}
-        found = Difference(**one, p_value=np.array([0.5]), std_error=np.array([0.01]), levels=(), resamples=1)
+        found = Difference(**one, p_value=np.array([0.5]), std_error=np.array([0.01]), levels=("seeds",), resamples=1)
         return judging._difference(Claim("x", expected="same", within=0.05), "1", found).sign
 
     assert [sign(-0.04, 0.04), sign(-0.06, 0.04), sign(0.04, 0.2), sign(0.06, 0.2), sign(-0.2, -0.06)] == [1, 0, 0, -1, -1]
@@ -115,8 +131,10 @@ def test_the_page_goes_between_the_marks_and_nothing_else_changes(study: Study, 
     [
         ("- {claim: x, studi: table_1}", "studi"),
         ("- {claim: x, study: table_1, measure: dino, expected: more}", "higher, lower, same"),
-        ("- {claim: x, study: table_1, measure: dino, row: {bnn: 'on'}}", "2 rows of table_1"),
-        ("- {claim: x, study: table_9, measure: dino}", "table_9"),
+        ("- {claim: x, study: table_1, measure: dino, row: {bnn: 'on'}, against: {bnn: 'off'}}", "2 rows of table_1"),
+        ("- {claim: x, study: table_1, measure: dinoo, against: {bnn: 'off'}}", "dinoo"),
+        ("- {claim: x, study: table_1, measure: dino, row: {bnn: 'on'}}", "against"),
+        ("- {claim: x, study: table_9, measure: dino, against: {bnn: 'off'}}", "table_9"),
     ],
 )
 def test_a_wrong_list_is_refused(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, message: str) -> None:
@@ -144,3 +162,24 @@ def test_measures_of_a_run(study: Study, tmp_path: Path) -> None:
     curve = pd.read_csv(row.found[0].folder / "curve.csv")
     assert over is not None and over.mean() == pytest.approx(np.trapezoid(curve["dino"], curve["step"]) / 20, abs=1e-4)
     assert judging.MEASURES["seconds of training (log)"](row.found[0]) == pytest.approx([np.log(60.0)])
+
+
+def test_what_runs_would_have_found_counts_the_correction() -> None:
+    """Half as much with a quarter of the error; more claims on the page, a larger difference."""
+    found = Finding(HIGHER, "1", "+0.1", 0.01, 0.02, 1)
+    alone, among = claims_table([found]), claims_table([found] * 20)
+    assert float(alone["detectable"][0]) == pytest.approx((1.960 + 0.842) * 0.02, abs=1e-3)
+    assert float(among["detectable"][0]) == pytest.approx((3.023 + 0.842) * 0.02, abs=1e-3)
+
+
+def test_the_shipped_list_is_for_the_toybox(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path / "results"), "--model", "sd15"]) == 2
+    assert "--claims" in capsys.readouterr().err
+
+
+def test_a_curve_that_never_falls_falls_last(study: Study, tmp_path: Path) -> None:
+    row = rows_of(study, fill(study, tmp_path))[0]
+    pd.DataFrame({"step": [0, 10, 20], "dino": [0.1, 0.5, 0.49], "clip_t": 0.3}).to_csv(row.found[0].folder / "curve.csv")
+    assert judging.MEASURES["step of the deepest fall"](row.found[0]) == pytest.approx([20.0])
+    pd.DataFrame({"step": [0, 10, 20], "dino": [0.5, 0.1, 0.6], "clip_t": 0.3}).to_csv(row.found[0].folder / "curve.csv")
+    assert judging.MEASURES["step of the deepest fall"](row.found[0]) == pytest.approx([10.0])

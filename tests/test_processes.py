@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,11 +16,12 @@ from safetensors.torch import load_file
 
 from bayesdiff.config import Config
 from bayesdiff.errors import UserError
+from bayesdiff.pipeline import choose_device
 from bayesdiff.processes import add_up, check_shares, collected, from_first, is_first, share
 
 SHARED = (
     "bnn=on", "training.gradient_accumulation_steps=2", "schedule.steps=4", "schedule.checkpoints=[0,4]",
-    "sampler.sample_weights=1",
+    "sampler.sample_weights=1", "device=cpu",
 )  # fmt: skip
 
 
@@ -62,6 +64,28 @@ def test_micro_batches_that_cannot_be_divided_are_refused(monkeypatch: pytest.Mo
     as_process(monkeypatch, 0, 2)
     with pytest.raises(UserError, match=r"gradient_accumulation_steps=3: 2 processes .* a multiple of 2"):
         check_shares(cfg)
+
+
+def test_processes_take_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_process(monkeypatch, 1, 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [choose_device(name) for name in ("auto", "cuda", "cpu")] == [torch.device("cuda:1")] * 2 + [torch.device("cpu")]
+    with pytest.raises(UserError, match="use device=auto"):
+        choose_device("cuda:0")
+    as_process(monkeypatch, 2, 3)
+    with pytest.raises(UserError, match="2 CUDA device"):
+        choose_device("auto")
+
+
+def test_several_runs_at_once_are_refused(tmp_path: Path, smoke: list[str]) -> None:
+    """A process that goes on to the next run alone would add its gradients to another run's."""
+    command = [sys.executable, "-m", "bayesdiff.run", "-m", *smoke[:-1], f"paths.runs={tmp_path}", "seed=0,1"]
+    group = {**os.environ, "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=group)
+    assert done.returncode == 2
+    assert "--multirun: several processes share one run" in done.stderr
+    assert list(tmp_path.glob("toybox*")) == []
 
 
 def test_two_processes_compute_what_one_computes(tmp_path: Path, smoke: list[str]) -> None:

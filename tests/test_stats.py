@@ -192,3 +192,19 @@ def test_seeds_needed_at_the_edges() -> None:
     assert seeds_needed(0.1, 0.0) == 2
     with pytest.raises(ValueError, match="effect of 0"):
         seeds_needed(0.0, 0.1)
+
+
+@pytest.mark.parametrize("differences", [[0.10, 0.12], [0.05, 0.06, 0.09], [0.1, -0.02, 0.07, 0.04]])
+def test_a_few_single_values_give_the_p_value_of_a_t_test(differences: list[float]) -> None:
+    """Resamples of a handful of values are a handful of values: their counts say nothing below a few percent."""
+    from scipy.stats import ttest_1samp
+
+    values = np.array(differences)[:, None, None, None]
+    found = paired_difference(values, np.zeros_like(values)).p_value[0]
+    assert found == pytest.approx(ttest_1samp(differences, 0).pvalue, rel=0.05)
+
+
+def test_one_value_has_no_p_value() -> None:
+    found = paired_difference(np.full((1, 1, 1, 1), 0.1), np.zeros((1, 1, 1, 1)))
+    assert np.isnan(found.p_value).all()
+    assert found.levels == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -152,3 +153,23 @@ def test_people_read_how_each_curve_went(study: planning.Study, tmp_path: Path) 
     rows = [line for line in lines if line.startswith("| ") and "too_few_points" in line]
     assert len(rows) == 16
     assert rows == sorted(rows, key=lambda line: [cell.strip() for cell in line.split("|")[1:6]])
+
+
+def test_a_study_with_less_than_half_of_its_runs_gets_a_table_only_when_asked(
+    study: planning.Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = made_records.fill(study, tmp_path, study.cells[:7])
+    assert main([str(results)]) == 0
+    assert "table_1: 7 of 16 runs, no table yet" in capsys.readouterr().out
+    assert not (results / "tables" / "table_1.md").exists()
+    assert main([str(results), "--partial"]) == 0
+    assert (results / "tables" / "table_1.md").exists()
+
+
+def test_a_run_that_diverged_before_its_first_checkpoint_says_so(study: planning.Study, tmp_path: Path) -> None:
+    results = made_records.fill(study, tmp_path, study.cells[:2])
+    (results / "records" / "lost").mkdir()
+    record = json.loads(next((results / "records").glob("*/record.json")).read_text()) | {"status": "diverged", "verdict": None}
+    (results / "records" / "lost" / "record.json").write_text(json.dumps(record))
+    assert main([str(results)]) == 0
+    assert "| diverged " in (results / "tables" / "runs.md").read_text()
