@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from bayesdiff import plan, study
+from bayesdiff.files import write_text
 
 TEXT = "title: t\nexperiment: smoke\ngrid:\n  seed: [0, 1, 2, 3, 4, 5]\n  bnn: ['off', 'on']\nmodels:\n  toybox: {minutes: 1}\n"
 RUN = """
@@ -25,7 +26,7 @@ record = {"run_key": folder.name, "status": "completed", "config": {"seed": int(
 def prepare(folder: Path, failing: str = "none") -> plan.Study:
     """The stub study with its runs in ``folder``; runs of seed ``failing`` fail."""
     plan.EXPERIMENTS = folder
-    (folder / "stub.yaml").write_text(TEXT)
+    write_text(folder / "stub.yaml", TEXT)  # whole or absent: other workers read it
 
     def run_command(run: plan.Planned, root: Path, extra: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-c", RUN, str(run.folder), run.cell.labels["seed"], str(folder / "started"), failing]
