@@ -256,6 +256,10 @@ def _table(function: Callable[[Study, Any], dict[str, Any]], study: Study, cells
         return pd.DataFrame(list(pool.map(partial(function, study), listed)))
 
 
+def _middle_width(study: Study) -> float:
+    return study.widths[len(study.widths) // 2]
+
+
 def calibrate(study: Study) -> dict[str, pd.DataFrame]:
     """All tables of the study, by name; a function of the study alone."""
     nulls = [(f, t, n) for f in FAMILIES for t in study.checkpoints for n in study.images]
@@ -268,7 +272,7 @@ def calibrate(study: Study) -> dict[str, pd.DataFrame]:
         for d in study.depths
         for w in study.widths
     ]
-    middle = study.widths[len(study.widths) // 2]
+    middle = _middle_width(study)
     stages += [_Stage("noise", t, 16, d, middle, s) for t in study.checkpoints if t >= 12 for d in study.depths for s in study.seeds]
     covered = [(t, c) for t in (12, 20, 40) for c in (0.0, 0.02, 0.04)]
     return {
@@ -302,7 +306,7 @@ def draw(tables: dict[str, pd.DataFrame], study: Study, target: Path) -> None:
     )
     left.legend(fontsize=7)
     power = tables["power"]
-    chosen = power[(power["width"] == study.widths[len(study.widths) // 2]) & (power["images"] == 16) & (power["runs"] == 1)]
+    chosen = power[(power["width"] == _middle_width(study)) & (power["images"] == 16) & (power["runs"] == 1)]
     for i, ((level, count), part) in enumerate(chosen.groupby(["noise", "checkpoints"], sort=False)):
         right.plot(part["depth"], part["found"], marker="o", color=f"C{i}", label=f"{level}, {count} checkpoints")
         right.plot(part["depth"], part["found_known_noise"], marker=".", linestyle=":", color=f"C{i}")

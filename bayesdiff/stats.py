@@ -88,15 +88,15 @@ def paired_difference(
         raise ValueError(f"prompts of shape {labels.shape} do not match {images} images: give one prompt an image")
     rng = np.random.default_rng(derive(seed, "hierarchical bootstrap"))
     cells, error = _canonical(difference.mean(3), _inner_error(difference, labels))
-    centre = difference.mean((0, 1, 3))
-    drawn = centre + _expansion(runs * subjects, level) * (_resample(cells, error, rng, resamples) - centre)
-    tail = (1 - level) / 2
+    centre, expansion = difference.mean((0, 1, 3)), _expansion(runs * subjects, level)
+    drawn = centre + expansion * (_resample(cells, error, rng, resamples) - centre)
+    tail, std_error = (1 - level) / 2, drawn.std(0)
     low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
     counts = (subjects, runs, len(np.unique(labels)), images // max(len(np.unique(labels)), 1))
     varied = tuple(name for name, count in zip(LEVELS, counts, strict=True) if count > 1)
     floor = 2 / (resamples + 1) if varied else np.nan
-    p = np.maximum(_p_value(centre, drawn.std(0) / _expansion(runs * subjects, level), runs * subjects), floor)
-    return Difference(centre, low, high, p, drawn.std(0), varied, resamples)
+    p = np.maximum(_p_value(centre, std_error / expansion, runs * subjects), floor)
+    return Difference(centre, low, high, p, std_error, varied, resamples)
 
 
 def _p_value(centre: Array, error: Array, cells: int) -> Array:
