@@ -10,6 +10,7 @@ and count how often it is found and whether the intervals hold the truth.
 from __future__ import annotations
 
 import argparse
+import sys
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -20,13 +21,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich.progress import track
 
-from bayesdiff.corruption import detect_corruption, stage_depth, stage_p_value
-from bayesdiff.errors import UserError
+from bayesdiff.corruption.detector import detect_corruption, stage_depth, stage_p_value
+from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, correlated, deviations, measure_noise
+from bayesdiff.corruption.shape import Array
+from bayesdiff.errors import UserError, bad_input_in_one_line
 from bayesdiff.files import staged
-from bayesdiff.noise import CHECKPOINT_CORRELATION, correlated, deviations, measure_noise
 from bayesdiff.readings import Naming, read
-from bayesdiff.shape import Array
 
 SHOULDER = 0.75
 """Fidelity beside a stage."""
@@ -250,10 +252,11 @@ def measured_noise(pattern: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _table(function: Callable[[Study, Any], dict[str, Any]], study: Study, cells: Iterable[Any]) -> pd.DataFrame:
+def _table(name: str, function: Callable[[Study, Any], dict[str, Any]], study: Study, cells: Iterable[Any]) -> pd.DataFrame:
     listed = list(cells)
     with ProcessPoolExecutor(study.workers) as pool:
-        return pd.DataFrame(list(pool.map(partial(function, study), listed)))
+        done = pool.map(partial(function, study), listed)
+        return pd.DataFrame(list(track(done, name, len(listed))))
 
 
 def _middle_width(study: Study) -> float:
@@ -276,9 +279,9 @@ def calibrate(study: Study) -> dict[str, pd.DataFrame]:
     stages += [_Stage("noise", t, 16, d, middle, s) for t in study.checkpoints if t >= 12 for d in study.depths for s in study.seeds]
     covered = [(t, c) for t in (12, 20, 40) for c in (0.0, 0.02, 0.04)]
     return {
-        "false_flags": _table(_null_cell, study, nulls),
-        "power": _table(_power_cell, study, stages),
-        "coverage": _table(_coverage_cell, study, covered),
+        "false_flags": _table("false_flags", _null_cell, study, nulls),
+        "power": _table("power", _power_cell, study, stages),
+        "coverage": _table("coverage", _coverage_cell, study, covered),
     }
 
 
@@ -289,7 +292,7 @@ def draw(tables: dict[str, pd.DataFrame], study: Study, target: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from bayesdiff.plots import save_figure
+    from bayesdiff.recording.plots import save_figure
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(13, 4.6), layout="constrained")
     for i, (family, part) in enumerate(tables["false_flags"].groupby("family", sort=False)):
@@ -311,7 +314,8 @@ def draw(tables: dict[str, pd.DataFrame], study: Study, target: Path) -> None:
         right.plot(part["depth"], part["found"], marker="o", color=f"C{i}", label=f"{level}, {count} checkpoints")
         right.plot(part["depth"], part["found_known_noise"], marker=".", linestyle=":", color=f"C{i}")
     right.set(xlabel="depth of the stage", ylabel="found (dotted: noise between checkpoints known)", title="16 images")
-    right.legend(fontsize=7)
+    if len(chosen):  # none where no curve of the study is long enough for power
+        right.legend(fontsize=7)
     save_figure(figure, target)
 
 
@@ -339,11 +343,12 @@ def write(tables: dict[str, pd.DataFrame], study: Study) -> None:
     draw(tables, study, output / "calibration.png")
 
 
-def main() -> None:
+@bad_input_in_one_line
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
     parser.add_argument("--workers", type=int, help="processes (default: the study's)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     study = load_study(arguments.study)
     if arguments.workers:
         study = replace(study, workers=arguments.workers)
@@ -352,7 +357,8 @@ def main() -> None:
     over = tables["false_flags"].query("upper_95 > @study.bound")
     print(f"{len(over)} of {len(tables['false_flags'])} cells have an upper bound above {study.bound}")
     print(over.to_string(index=False) if len(over) else f"tables and picture in {study.output}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

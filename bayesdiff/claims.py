@@ -21,13 +21,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from bayesdiff.collect import image_scores
 from bayesdiff.corruption import CorruptionVerdict, detect_corruption
-from bayesdiff.errors import UserError
+from bayesdiff.corruption.shape import Array
+from bayesdiff.errors import UserError, bad_input_in_one_line
 from bayesdiff.files import write_text
-from bayesdiff.plan import load_study
-from bayesdiff.shape import Array
 from bayesdiff.stats import Difference, holm, paired_difference
+from bayesdiff.studies.collect import image_scores
+from bayesdiff.studies.plan import load_study
 from bayesdiff.tables import NAMES, Found, Row, curve_shape, of_last_checkpoint, prompts_of, rows_of, table_of
 
 LEVEL, POWER = 0.05, 0.8
@@ -225,6 +225,7 @@ def write_page(text: str, results: Path) -> None:
         write_text(readme, head + begin + text + end + rest.partition(end)[2])
 
 
+@bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m bayesdiff.claims", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -233,19 +234,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", default="toybox", help="whose studies (default: toybox)")
     parser.add_argument("--claims", type=Path, help="the list (default: claims.yaml beside the set)")
     arguments = parser.parse_args(argv)
-    try:
-        if arguments.model != "toybox" and not arguments.claims:
-            raise UserError(
-                f"--model {arguments.model}: claims.yaml names rows of the toybox's studies; give a list of your own with --claims"
-            )
-        claims = load_claims(arguments.claims or arguments.results.parent / "claims.yaml")
-        names = dict.fromkeys(claim.study for claim in claims)
-        rows = {name: rows_of(load_study(name, arguments.model), arguments.results) for name in names}
-        options = f" --model {arguments.model} --results {arguments.results}"
-        write_page(page([judge(claim, rows[claim.study]) for claim in claims], options), arguments.results)
-    except UserError as error:
-        print(f"bayesdiff: {error}", file=sys.stderr)
-        return 2
+    if arguments.model != "toybox" and not arguments.claims:
+        raise UserError(f"--model {arguments.model}: claims.yaml names rows of the toybox's studies; give a list of your own with --claims")
+    claims = load_claims(arguments.claims or arguments.results.parent / "claims.yaml")
+    names = dict.fromkeys(claim.study for claim in claims)
+    rows = {name: rows_of(load_study(name, arguments.model), arguments.results) for name in names}
+    options = f" --model {arguments.model} --results {arguments.results}"
+    write_page(page([judge(claim, rows[claim.study]) for claim in claims], options), arguments.results)
     print(f"{arguments.results}/claims.md")
     return 0
 

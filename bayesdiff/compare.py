@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bayesdiff.config import arm_name
-from bayesdiff.curve import SCORES, curve_table, per_image, read_scores
-from bayesdiff.errors import UserError
-from bayesdiff.record import RunRecord, load_record
+from bayesdiff.errors import UserError, bad_input_in_one_line
+from bayesdiff.recording.record import RunRecord, load_record
+from bayesdiff.scoring.curve import SCORES, curve_table, per_image, read_scores
 
 
 def read_run(folder: Path) -> tuple[RunRecord, pd.DataFrame]:
@@ -86,7 +86,7 @@ def plot_comparison(folders: list[Path], metric: str, target: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from bayesdiff.plots import draw_band, save_figure
+    from bayesdiff.recording.plots import draw_band, save_figure
 
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for index, folder in enumerate(folders):
@@ -97,6 +97,7 @@ def plot_comparison(folders: list[Path], metric: str, target: Path) -> None:
     save_figure(figure, target)
 
 
+@bad_input_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bayesdiff.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -105,14 +106,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--metric", default="dino", choices=("dino", "clip_i", "clip_t", "hf_energy"))
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write the overlaid curves to a PNG")
     args = parser.parse_args(arguments)
-    try:
-        print_comparison(args.runs, args.metric)
-        if args.plot:
-            plot_comparison(args.runs, args.metric, args.plot)
-            print(f"wrote {args.plot}")
-    except UserError as error:
-        print(f"bayesdiff: {error}", file=sys.stderr)
-        return 2
+    print_comparison(args.runs, args.metric)
+    if args.plot:
+        plot_comparison(args.runs, args.metric, args.plot)
+        print(f"wrote {args.plot}")
     return 0
 
 

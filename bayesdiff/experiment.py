@@ -16,28 +16,28 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from bayesdiff.checkpoint import finish, restore, resumable_step, retain, save_checkpoint
 from bayesdiff.config import Config, StopAfter, arm_name, as_dict, run_key, run_name
 from bayesdiff.corruption import CorruptionVerdict
-from bayesdiff.curve import SCORES, curve_table, read_scores, score_columns
-from bayesdiff.diagnosis import judge_run
+from bayesdiff.corruption.diagnosis import judge_run
+from bayesdiff.corruption.monitor import may_stop, warning
 from bayesdiff.errors import UserError
 from bayesdiff.files import fingerprint, staged, sweep_partial, write_text
-from bayesdiff.monitor import may_stop, warning
 from bayesdiff.processes import check_shares, collected, from_first, is_first, join
-from bayesdiff.progress import Display, display, print_curve
 from bayesdiff.prompts import Prompt, evaluation_prompts, fill
-from bayesdiff.record import RunRecord, environment, load_record, phase
+from bayesdiff.recording.checkpoint import finish, restore, resumable_step, retain, save_checkpoint
+from bayesdiff.recording.progress import Display, display, print_curve
+from bayesdiff.recording.record import RunRecord, environment, load_record, phase
+from bayesdiff.recording.tracker import Tracker
+from bayesdiff.scoring.curve import SCORES, curve_table, read_scores, score_columns
 from bayesdiff.subject import Subject, load_subject
-from bayesdiff.tracker import Tracker
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from bayesdiff.encoders import Encoders
-    from bayesdiff.loop import Training
     from bayesdiff.sampling import Sample
-    from bayesdiff.scores import References
+    from bayesdiff.scoring.encoders import Encoders
+    from bayesdiff.scoring.scores import References
+    from bayesdiff.training.loop import Training
 
 CURVE, DRAWS = "curve.csv", "draws.csv"
 LOCK_SECONDS = 1.0
@@ -105,8 +105,8 @@ def _check_same_photos(folder: Path, record: RunRecord, subject: Subject) -> Non
 
 def _weights(cfg: Config) -> dict[str, str]:
     """Fingerprints of what is loaded from local folders: the run key only knows their names."""
-    from bayesdiff.encoders import encoder_folder
     from bayesdiff.pipeline import model_location
+    from bayesdiff.scoring.encoders import encoder_folder
 
     places = {
         "model": Path(model_location(cfg.model)),
@@ -138,12 +138,12 @@ def _check_writable(folder: Path) -> None:
 
 def _load(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompts: list[Prompt]) -> Bench:
     """Load every model; nothing is written yet, so that bad input leaves no trace."""
-    from bayesdiff.batches import encode_pictures
-    from bayesdiff.encoders import load_encoders
-    from bayesdiff.loop import prepare
     from bayesdiff.pipeline import check_limits, check_precision, choose_device, load_pipeline, use_sampler
     from bayesdiff.prior import class_images
-    from bayesdiff.scores import embed_references
+    from bayesdiff.scoring.encoders import load_encoders
+    from bayesdiff.scoring.scores import embed_references
+    from bayesdiff.training.batches import encode_pictures
+    from bayesdiff.training.loop import prepare
 
     device = choose_device(cfg.device)
     join(device)
@@ -208,7 +208,7 @@ def _execute(bench: Bench) -> None:
 
 def _walk(bench: Bench, start: int, scores: pd.DataFrame, tracker: Tracker, show: Display) -> pd.DataFrame:
     """Train to each checkpoint step, save, sample and score; stops early when training diverges."""
-    from bayesdiff.loop import Diverged, train
+    from bayesdiff.training.loop import Diverged, train
 
     cfg, record, training = bench.cfg, bench.record, bench.training
 
@@ -239,9 +239,9 @@ def _walk(bench: Bench, start: int, scores: pd.DataFrame, tracker: Tracker, show
 
 def _follow(bench: Bench) -> None:
     """Another process of a shared run: train and sample a share of every step that the first one goes to, and write nothing."""
-    from bayesdiff.loop import Diverged, train
     from bayesdiff.methods import method_of
     from bayesdiff.sampling import sample_together
+    from bayesdiff.training.loop import Diverged, train
 
     cfg, training = bench.cfg, bench.training
     at = from_first()
@@ -263,9 +263,9 @@ def _follow(bench: Bench) -> None:
 def _checkpoint(bench: Bench, step: int, scores: pd.DataFrame, tracker: Tracker, show: Display) -> pd.DataFrame:
     """Save, sample, score and report one checkpoint; returns all scores so far."""
     from bayesdiff.methods import method_of
-    from bayesdiff.plots import images_folder
+    from bayesdiff.recording.plots import images_folder
     from bayesdiff.sampling import sample_together, save_samples
-    from bayesdiff.scores import score_samples
+    from bayesdiff.scoring.scores import score_samples
 
     cfg, folder, record, training = bench.cfg, bench.folder, bench.record, bench.training
     with training.shown():
@@ -309,9 +309,9 @@ def _sampled_draws(bench: Bench) -> Iterator[list[Sample]]:
 
 def _score_draws(bench: Bench, step: int, show: Display) -> None:
     """Sample with draws of the Gaussian weights: ``draws.csv`` and ``draws/``, beside the curve of the mean."""
-    from bayesdiff.checkpoint import step_folder
+    from bayesdiff.recording.checkpoint import step_folder
     from bayesdiff.sampling import save_samples
-    from bayesdiff.scores import score_samples
+    from bayesdiff.scoring.scores import score_samples
 
     before = pd.read_csv(bench.folder / DRAWS, keep_default_na=False) if (bench.folder / DRAWS).exists() else None
     tables = [] if before is None else [before[before["step"] < step]]
@@ -330,7 +330,7 @@ def _verdict(cfg: Config, record: RunRecord, scores: pd.DataFrame) -> Corruption
 
 def _ceilings(encoders: Encoders, references: References, others: list[Image.Image]) -> dict[str, float]:
     """Similarity of the training images to every other photograph of the subject, by metric; empty for one photograph."""
-    from bayesdiff.scores import real_to_real
+    from bayesdiff.scoring.scores import real_to_real
 
     found = {
         "dino": real_to_real(references.dino, encoders.dino(others) if others else references.dino[:0]),
@@ -341,7 +341,7 @@ def _ceilings(encoders: Encoders, references: References, others: list[Image.Ima
 
 def _conclude(bench: Bench, scores: pd.DataFrame, tracker: Tracker) -> None:
     """Verdict, pictures, record, and the closing words."""
-    from bayesdiff.plots import plot_curve, plot_grid
+    from bayesdiff.recording.plots import plot_curve, plot_grid
 
     cfg, folder, record = bench.cfg, bench.folder, bench.record
     if len(scores):

@@ -18,11 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bayesdiff.checkpoint import CHECKPOINTS, MANIFEST, RHO, step_folder, steps_in, verify
 from bayesdiff.config import Arm, Config, SigmaParametrization, arm_name, resolve
-from bayesdiff.errors import UserError
+from bayesdiff.errors import UserError, bad_input_in_one_line
 from bayesdiff.files import staged
-from bayesdiff.record import RunRecord, load_record
+from bayesdiff.recording.checkpoint import CHECKPOINTS, MANIFEST, RHO, step_folder, steps_in, verify
+from bayesdiff.recording.record import RunRecord, load_record
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,9 +84,9 @@ def _write_merged(cfg: Config, source: Path, part: Path) -> None:
     """Every trained part with its rotations multiplied into the weights."""
     import torch
 
-    from bayesdiff.loop import prepare_weights
     from bayesdiff.methods import method_of
     from bayesdiff.pipeline import load_pipeline
+    from bayesdiff.training.loop import prepare_weights
 
     plain = replace(cfg, bnn=replace(cfg.bnn, kind=Arm.off), sampler=replace(cfg.sampler, sample_weights=0))
     parts, _, _ = prepare_weights(load_pipeline(cfg.model, torch.device("cpu")), plain)
@@ -144,6 +144,7 @@ Made by
 """
 
 
+@bad_input_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bayesdiff.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -152,13 +153,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--step", type=int, help="the checkpoint to export (default: the verdict's best)")
     parser.add_argument("--output", type=Path, help="folder to write (default: RUN/export-STEP)")
     args = parser.parse_args(arguments)
-    try:
-        step = args.step if args.step is not None else read_run(args.run, None)[2]
-        target = args.output or args.run / f"export-{step}"
-        export(args.run, step, target)
-    except UserError as error:
-        print(f"bayesdiff: {error}", file=sys.stderr)
-        return 2
+    step = args.step if args.step is not None else read_run(args.run, None)[2]
+    target = args.output or args.run / f"export-{step}"
+    export(args.run, step, target)
     print(f"wrote {target} (step {step})")
     return 0
 

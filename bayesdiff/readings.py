@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayesdiff.curve import SCORES, read_scores, score_columns
+from bayesdiff.corruption.shape import Array
 from bayesdiff.errors import UserError
-from bayesdiff.metrics import METRICS
-from bayesdiff.record import load_record
-from bayesdiff.shape import Array
+from bayesdiff.recording.record import load_record
+from bayesdiff.scoring.curve import SCORES, read_scores, score_columns
+from bayesdiff.scoring.metrics import METRICS
 
 STEP_NAMES = ("step", "steps", "global_step", "_step", "trainer/global_step", "eval/step", "iteration", "iter", "train_step")
 IMAGE_NAMES = ("prompt", "image", "index", "sample", "seed", "prompt_id", "image_id")

@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bayesdiff.errors import UserError
-from bayesdiff.plan import STATES, Planned, failure_file, load_study, plan, study_names
+from bayesdiff.errors import bad_input_in_one_line
+from bayesdiff.studies.plan import STATES, Planned, failure_file, load_study, plan, runs_of, study_names
 
 
 def summary(planned: list[Planned]) -> dict[str, int]:
@@ -28,20 +28,17 @@ def print_failures(console: Console, root: Path, planned: list[Planned]) -> None
             console.print(f"failed  {run.cell.name}: {said['error']} (exit code {said['exit_code']}, {root / 'logs'})", highlight=False)
 
 
+@bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m bayesdiff.status", description=__doc__)
     parser.add_argument("names", nargs="*", help="studies; none for all")
     parser.add_argument("--model", default="toybox")
     parser.add_argument("--runs", type=Path, help="folder of run folders (default: runs/MODEL)")
     arguments = parser.parse_args(argv)
-    root = arguments.runs or Path("runs") / arguments.model
+    root = arguments.runs or runs_of(arguments.model)
     console = Console(width=None if Console().is_terminal else 120)
     table = Table("study", "runs", *STATES)
-    try:
-        studies = {name: plan(load_study(name, arguments.model), root) for name in arguments.names or study_names()}
-    except UserError as error:
-        print(f"bayesdiff: {error}", file=sys.stderr)
-        return 2
+    studies = {name: plan(load_study(name, arguments.model), root) for name in arguments.names or study_names()}
     for name, planned in studies.items():
         table.add_row(name, str(len(planned)), *[str(number) for number in summary(planned).values()])
     console.print(table)

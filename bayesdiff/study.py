@@ -26,11 +26,24 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
-from bayesdiff.collect import collect
 from bayesdiff.errors import UserError
 from bayesdiff.files import write_text
-from bayesdiff.plan import ENDS, Planned, Study, claim_file, end_of, failure_file, is_held, load_study, narrowed, plan, study_names
-from bayesdiff.record import load_record
+from bayesdiff.recording.record import load_record
+from bayesdiff.studies.collect import collect
+from bayesdiff.studies.plan import (
+    ENDS,
+    Planned,
+    Study,
+    claim_file,
+    end_of,
+    failure_file,
+    is_held,
+    load_study,
+    narrowed,
+    plan,
+    runs_of,
+    study_names,
+)
 
 FINISHED = (0, 3)
 """Exit codes of a run that has an end: done, or diverged."""
@@ -165,7 +178,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=[], metavar="AXIS=LABEL", help="only the runs with these labels")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     arguments = parser.parse_intermixed_args(argv)
-    root = arguments.runs or Path("runs") / arguments.model
+    root = arguments.runs or runs_of(arguments.model)
     extra = tuple(arguments.overrides)
     try:
         if arguments.workers < 1:

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bayesdiff.errors import UserError
+from bayesdiff.errors import bad_input_in_one_line
 from bayesdiff.files import write_text
-from bayesdiff.plan import Study, load_study, study_names
+from bayesdiff.studies.plan import Study, load_study, study_names
 
 SWEEPS = Path("sweeps")
 
@@ -47,19 +47,16 @@ def sweep_text(study: Study) -> str:
     return head + yaml.safe_dump(sweep_of(study), sort_keys=False, width=120)
 
 
+@bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m bayesdiff.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="studies; none for all")
     parser.add_argument("--output", type=Path, default=SWEEPS)
     parser.add_argument("--model", default="toybox", help="a study's model; others than the toybox are named in the file")
     arguments = parser.parse_args(argv)
-    try:
-        for name in arguments.names or study_names():
-            ending = "" if arguments.model == "toybox" else f"-{arguments.model}"
-            write_text(arguments.output / f"{name}{ending}.yaml", sweep_text(load_study(name, arguments.model)))
-    except UserError as error:
-        print(f"bayesdiff: {error}", file=sys.stderr)
-        return 2
+    for name in arguments.names or study_names():
+        ending = "" if arguments.model == "toybox" else f"-{arguments.model}"
+        write_text(arguments.output / f"{name}{ending}.yaml", sweep_text(load_study(name, arguments.model)))
     return 0
 
 

@@ -22,16 +22,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayesdiff.collect import IMAGES, RECORDS, image_scores, judged, load_records
 from bayesdiff.config import arm_name, run_name
 from bayesdiff.corruption import CorruptionVerdict
-from bayesdiff.errors import UserError
+from bayesdiff.corruption.shape import Array
+from bayesdiff.errors import UserError, bad_input_in_one_line
 from bayesdiff.files import staged, write_text
-from bayesdiff.paper import LABEL, paper_numbers
-from bayesdiff.plan import Cell, Study, compose_cell, load_study, models_of, study_names
-from bayesdiff.record import RunRecord, load_record
-from bayesdiff.shape import Array
+from bayesdiff.recording.record import RunRecord, load_record
 from bayesdiff.stats import aggregate_as_paper, holm, paired_difference
+from bayesdiff.studies.collect import IMAGES, RECORDS, image_scores, judged, load_records
+from bayesdiff.studies.paper import LABEL, paper_numbers
+from bayesdiff.studies.plan import Cell, Study, compose_cell, load_study, models_of, study_names
 
 METRICS = ("dino", "clip_i", "clip_t", "lpips", "clip_iqa", "diversity", "hf_energy")
 NAMES = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "lpips": "LPIPS", "clip_iqa": "CLIP-IQA", "diversity": "diversity",
@@ -310,7 +310,7 @@ def mean_curve(row: Row, metric: str = "dino") -> pd.DataFrame | None:
 
 def draw_study(study: Study, rows: list[Row], target: Path) -> None:
     """DINO over steps: a panel for every row of the other axes, a line for every arm of the compared one."""
-    from bayesdiff.plots import draw_band, panels, save_figure
+    from bayesdiff.recording.plots import draw_band, panels, save_figure
 
     axis = study.compare[0] if study.compare else next(iter(rows[0].labels), "")
     grouped: dict[str, list[Row]] = {}
@@ -348,6 +348,7 @@ def explain(study: Study, results: Path, row_name: str, column: str) -> str:
     return "\n".join(lines)
 
 
+@bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m bayesdiff.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -357,22 +358,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--partial", action="store_true", help="also tables of studies that have less than half of their runs")
     parser.add_argument("--explain", nargs=3, metavar=("STUDY", "ROW", "COLUMN"), help="the runs behind one number")
     arguments = parser.parse_args(argv)
-    try:
-        if not (arguments.results / RECORDS).is_dir():
-            raise UserError(f"{arguments.results}: no {RECORDS}/; run a study with --results {arguments.results}")
-        if arguments.explain:
-            name, row, column = arguments.explain
-            print(explain(load_study(name, arguments.model), arguments.results, row, column))
-            return 0
-        write_runs(arguments.results)
-        for name in study_names():
-            if arguments.model in models_of(name):
-                share = 0.0 if arguments.partial else WORTH_A_TABLE
-                if said := write_study(load_study(name, arguments.model), arguments.results, share):
-                    print(said)
-    except UserError as error:
-        print(f"bayesdiff: {error}", file=sys.stderr)
-        return 2
+    if not (arguments.results / RECORDS).is_dir():
+        raise UserError(f"{arguments.results}: no {RECORDS}/; run a study with --results {arguments.results}")
+    if arguments.explain:
+        name, row, column = arguments.explain
+        print(explain(load_study(name, arguments.model), arguments.results, row, column))
+        return 0
+    write_runs(arguments.results)
+    for name in study_names():
+        if arguments.model in models_of(name):
+            share = 0.0 if arguments.partial else WORTH_A_TABLE
+            if said := write_study(load_study(name, arguments.model), arguments.results, share):
+                print(said)
     return 0
 
 

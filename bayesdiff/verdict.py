@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bayesdiff.corruption import CorruptionVerdict
-from bayesdiff.diagnosis import diagnose
-from bayesdiff.errors import UserError
+from bayesdiff.corruption.diagnosis import diagnose
+from bayesdiff.errors import BAD_INPUT, UserError
 from bayesdiff.readings import Naming, Reading, read_all
 
-FOUND, BAD_INPUT = 3, 2
+FOUND = 3
 PERCENT = 1.5
 """Scores above this are taken as percent, and the smallest depth with them."""
 
@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         judged = [judge(reading, arguments) for reading in read_all(arguments.sources, naming)]
         if arguments.plot is not None:
-            from bayesdiff.plots import plot_verdicts
+            from bayesdiff.recording.plots import plot_verdicts
 
             plot_verdicts(arguments.plot, [(r.name, r.metric, list(r.steps), r.columns[r.metric], v) for v, r in judged])
     except (UserError, ValueError, OSError) as error:

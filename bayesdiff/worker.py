@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config import CONF
 from bayesdiff.errors import UserError, first_line
-from bayesdiff.plan import load_study
+from bayesdiff.studies.plan import load_study, runs_of
 from bayesdiff.study import run_study
 
 
@@ -29,7 +29,7 @@ def work(cfg: DictConfig) -> None:
     start = Path(HydraConfig.get().runtime.cwd)  # a cluster's worker may start elsewhere
     if cfg.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(cfg.threads)
-    root = start / (cfg.runs or Path("runs") / cfg.model)
+    root = start / (cfg.runs or runs_of(cfg.model))
     results = None if cfg.results is None else start / cfg.results
     found = run_study(load_study(cfg.study, cfg.model), root, 1, tuple(cfg.overrides), results)
     print(f"worker {cfg.worker}: " + ", ".join(f"{number} {state}" for state, number in found.items()), flush=True)

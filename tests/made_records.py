@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayesdiff import plan
-from bayesdiff.collect import collect
 from bayesdiff.config import Config, as_dict, run_key, run_name
-from bayesdiff.diagnosis import diagnose
-from bayesdiff.metrics import COLUMNS
-from bayesdiff.record import RunRecord
+from bayesdiff.corruption.diagnosis import diagnose
+from bayesdiff.recording.record import RunRecord
+from bayesdiff.scoring.metrics import COLUMNS
+from bayesdiff.studies import plan
+from bayesdiff.studies.collect import collect
 
 STUDY = """
 title: made up

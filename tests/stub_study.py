@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bayesdiff import plan, study
+from bayesdiff import study
 from bayesdiff.files import write_text
+from bayesdiff.studies import plan
 
 TEXT = "title: t\nexperiment: smoke\ngrid:\n  seed: [0, 1, 2, 3, 4, 5]\n  bnn: ['off', 'on']\nmodels:\n  toybox: {minutes: 1}\n"
 RUN = """

@@ -25,8 +25,8 @@ from bayesdiff.calibration import (
     upper_bound,
     write,
 )
+from bayesdiff.corruption.shape import stage_strength
 from bayesdiff.errors import UserError
-from bayesdiff.shape import stage_strength
 
 LEVEL = NoiseLevel(level=0.2, image=0.1, checkpoint=0.05, image_correlation=0.0)
 

@@ -25,8 +25,8 @@ from bayesdiff.claims import (
     load_claims,
     main,
 )
-from bayesdiff.plan import Study
 from bayesdiff.stats import Difference
+from bayesdiff.studies.plan import Study
 from bayesdiff.tables import rows_of
 from tests.made_records import EFFECT, fill, prepare
 
@@ -149,7 +149,7 @@ def test_every_claim_of_the_list_names_rows_of_its_study() -> None:
     root = Path(__file__).resolve().parents[1]
     claims = load_claims(root / "results" / "claims.yaml")
     assert len(claims) >= 20
-    from bayesdiff.plan import load_study
+    from bayesdiff.studies.plan import load_study
 
     rows = {name: rows_of(load_study(name), root / "nowhere") for name in {claim.study for claim in claims}}
     for claim in claims:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from bayesdiff.compare import main, paired_difference, print_comparison, read_run
 from bayesdiff.errors import UserError
-from bayesdiff.metrics import COLUMNS, METRICS
-from bayesdiff.record import RunRecord
+from bayesdiff.recording.record import RunRecord
+from bayesdiff.scoring.metrics import COLUMNS, METRICS
 
 REFERENCE = {0: [0.20, 0.30, 0.40], 50: [0.50, 0.60, 0.70], 100: [0.55, 0.65, 0.75]}
 OTHER = {0: [0.20, 0.30, 0.40], 50: [0.60, 0.80, 1.00], 200: [0.90, 0.90, 0.90]}

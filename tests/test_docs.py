@@ -13,7 +13,7 @@ from tiny import Make
 from bayesdiff import compare, export, study, tables, verdict
 from bayesdiff.config import CONF
 from bayesdiff.experiment import run_experiment
-from bayesdiff.plan import EXPERIMENTS, Cell, compose_cell, load_study
+from bayesdiff.studies.plan import EXPERIMENTS, Cell, compose_cell, load_study
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "results").glob("*.md"))]
@@ -166,7 +166,7 @@ def test_a_method_and_a_metric_of_the_page_on_extending_run(
 
 
 def test_the_examples_in_python_run(capsys: pytest.CaptureFixture[str]) -> None:
-    from tests.test_corruption import CLEAR, TWELVE
+    from tests.corruption.test_detector import CLEAR, TWELVE
 
     scope = {"steps": TWELVE, "scores": CLEAR, "curve": list(zip(TWELVE, CLEAR, strict=True))}
     examples = [block for page in PAGES for block in blocks(page, "python")]

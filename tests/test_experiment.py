@@ -28,13 +28,13 @@ from PIL import Image
 from tiny import ARMS, BNN_OFF, BNN_ON, Make
 
 from bayesdiff import experiment, run
-from bayesdiff.checkpoint import CHECKPOINTS, MANIFEST, RESUME, resumable_step, steps_in
 from bayesdiff.config import resolve, run_key
-from bayesdiff.curve import curve_table
 from bayesdiff.errors import UserError
 from bayesdiff.experiment import run_experiment
 from bayesdiff.layers import select_layers
-from bayesdiff.record import RunRecord, load_record
+from bayesdiff.recording.checkpoint import CHECKPOINTS, MANIFEST, RESUME, resumable_step, steps_in
+from bayesdiff.recording.record import RunRecord, load_record
+from bayesdiff.scoring.curve import curve_table
 from bayesdiff.subject import load_subject
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -209,10 +209,10 @@ def test_two_runs_of_one_configuration_are_equal(done: Done, make_config: Make, 
 
 
 MOMENTS: list[tuple[str, int, int]] = [
-    ("bayesdiff.loop.train", 2, 2),
+    ("bayesdiff.training.loop.train", 2, 2),
     ("bayesdiff.sampling.save_samples", 1, 4),
     ("bayesdiff.experiment.curve_table", 1, 4),
-    ("bayesdiff.plots.plot_curve", 1, 4),
+    ("bayesdiff.recording.plots.plot_curve", 1, 4),
 ]
 """Function, which call of it, and the step to go on from: in training, before samples are saved, before they count, at the end."""
 
@@ -373,7 +373,7 @@ def test_a_control_that_was_interrupted_ends_as_if_it_had_not(
     overrides = [f"method={method}", f"bnn={arm}", "method.learning_rate=1e-3"]
     whole, _ = finished(make_config, smoke, *overrides, f"paths.runs={tmp_path / 'whole'}")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_at(patch, "bayesdiff.loop.train", 2)
+        stop_at(patch, "bayesdiff.training.loop.train", 2)
         finished(make_config, smoke, *overrides)
     resumed, record = finished(make_config, smoke, *overrides)
     assert record.status == "completed"

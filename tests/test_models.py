@@ -21,7 +21,7 @@ from bayesdiff.config import CONF
 from bayesdiff.experiment import run_experiment
 from bayesdiff.export import export
 from bayesdiff.layers import select_layers
-from bayesdiff.record import RunRecord
+from bayesdiff.recording.record import RunRecord
 from bayesdiff.seeds import generator
 
 SHORT = ["schedule.steps=2", "schedule.checkpoints=[0,2]", "sampler.batch_size=2", "method.learning_rate=1e-2", "sampler.scheduler=model"]

@@ -15,9 +15,9 @@ from tiny import Make, encoded, load
 
 from bayesdiff.config import ModelConf, Precision, SamplerConf, Scheduler
 from bayesdiff.errors import UserError
-from bayesdiff.loop import prepare
 from bayesdiff.pipeline import check_precision, choose_device, load_pipeline, model_location, use_sampler
 from bayesdiff.toybox.weights import PIPELINE
+from bayesdiff.training.loop import prepare
 
 CPU = torch.device("cpu")
 

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from bayesdiff.errors import UserError
-from bayesdiff.metrics import COLUMNS
 from bayesdiff.readings import Naming, Reading, read
-from bayesdiff.record import RunRecord
+from bayesdiff.recording.record import RunRecord
+from bayesdiff.scoring.metrics import COLUMNS
 
 GUESS = Naming()
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bayesdiff import plan as planning
 from bayesdiff import study as engine
-from bayesdiff.plan import failure_file, plan
+from bayesdiff.studies import plan as planning
+from bayesdiff.studies.plan import failure_file, plan
 from bayesdiff.study import estimate_minutes, main, print_plan, run_study, worker_environment
 from tests import stub_study
 

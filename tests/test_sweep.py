@@ -15,8 +15,8 @@ import pytest
 import yaml
 from sweeps.config import schema_violations_from_proposed_config
 
-from bayesdiff.plan import load_study, narrowed, study_names
-from bayesdiff.record import load_record
+from bayesdiff.recording.record import load_record
+from bayesdiff.studies.plan import load_study, narrowed, study_names
 from bayesdiff.sweep import main, sweep_of, sweep_text
 from tests.loopback import Server
 
@@ -103,7 +103,7 @@ def wandb(folder: Path, env: dict[str, str], *arguments: str) -> subprocess.Pope
 
 
 def start_sweep(folder: Path, env: dict[str, str]) -> str:
-    from bayesdiff import plan
+    from bayesdiff.studies import plan
 
     before, plan.EXPERIMENTS = plan.EXPERIMENTS, folder / "studies"
     try:

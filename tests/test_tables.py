@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bayesdiff import plan as planning
-from bayesdiff.collect import load_records
+from bayesdiff.studies import plan as planning
+from bayesdiff.studies.collect import load_records
 from bayesdiff.tables import curve_shape, main, rows_of, study_table, values, write_study
 from tests import made_records
 
@@ -116,7 +116,7 @@ def test_the_files_are_the_same_in_any_order_of_records_and_in_any_place(study: 
     for folder, _ in reversed(load_records(results)):
         shutil.copytree(folder, shuffled / "records" / folder.name)
     code = (
-        "import sys; from pathlib import Path; from bayesdiff import plan, tables; "
+        "import sys; from pathlib import Path; from bayesdiff import tables; from bayesdiff.studies import plan; "
         f"plan.EXPERIMENTS = Path({str(planning.EXPERIMENTS)!r}); sys.exit(tables.main([{str(shuffled)!r}]))"
     )
     environment = {**os.environ, "TZ": "Asia/Tokyo", "LC_ALL": "C", "LANG": "de_DE.UTF-8", "PYTHONHASHSEED": "7"}

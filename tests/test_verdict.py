@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bayesdiff.corruption import KINDS, CorruptionVerdict, detect_corruption
+from bayesdiff.corruption.detector import KINDS, CorruptionVerdict, detect_corruption
 from bayesdiff.verdict import main
-from tests.test_corruption import CLEAR, FIGURE_BASELINE, FIGURE_BAYESIAN, FIGURE_STEPS, TWELVE
+from tests.corruption.test_detector import CLEAR, FIGURE_BASELINE, FIGURE_BAYESIAN, FIGURE_STEPS, TWELVE
 
 
 def curve_file(folder: Path, steps: list[int], values: list[float], name: str = "curve.csv") -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bayesdiff import plan as planning
 from bayesdiff import tables
+from bayesdiff.studies import plan as planning
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = """

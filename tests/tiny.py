@@ -11,12 +11,12 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from bayesdiff.batches import Encoded
 from bayesdiff.config import Config, ModelConf
-from bayesdiff.loop import Training, prepare, train
-from bayesdiff.objective import Conditioning
 from bayesdiff.pipeline import load_pipeline
 from bayesdiff.toybox.denoiser import build_scheduler
+from bayesdiff.training.batches import Encoded
+from bayesdiff.training.loop import Training, prepare, train
+from bayesdiff.training.objective import Conditioning
 
 Make = Callable[..., Config]
 BNN_ON = "bnn=on"

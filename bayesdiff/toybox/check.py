@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from bayesdiff.config import MetricsConf, ModelConf, SamplerConf, Scheduler
-from bayesdiff.encoders import Encoders, ImageEncoder, load_encoders
 from bayesdiff.pipeline import load_pipeline, use_sampler
 from bayesdiff.prompts import Prompt
 from bayesdiff.sampling import sample_prompts
-from bayesdiff.scores import high_frequency_energy
+from bayesdiff.scoring.encoders import Encoders, ImageEncoder, load_encoders
+from bayesdiff.scoring.scores import high_frequency_energy
 from bayesdiff.toybox.dataset import HELD_OUT_SEED, to_pixels
 from bayesdiff.toybox.objects import Instance, sample_instance
 from bayesdiff.toybox.pictures import Picture, render

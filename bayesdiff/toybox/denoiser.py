@@ -23,7 +23,6 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from bayesdiff.objective import prediction_target, signal_to_noise
 from bayesdiff.toybox.autoencoder import TRAIN_IMAGES, encode_means
 from bayesdiff.toybox.clip import tokenize
 from bayesdiff.toybox.dataset import WorldData, render_world
@@ -31,6 +30,7 @@ from bayesdiff.toybox.pretraining import WORK, Recipe, fit
 from bayesdiff.toybox.tokenizer import build_tokenizer
 from bayesdiff.toybox.vocabulary import BOS, EOS, MAX_TOKENS, PAD, vocabulary
 from bayesdiff.toybox.weights import PIPELINE, save_component
+from bayesdiff.training.objective import prediction_target, signal_to_noise
 
 BATCH, EMPTY_PROMPTS = 64, 0.1
 SNR_LIMIT, WEIGHT_LIMIT = 5.0, 20.0

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from bayesdiff.encoders import load_clip
+from bayesdiff.scoring.encoders import load_clip
 from bayesdiff.toybox.clip import build, contrastive_loss, save, tokenize
 from bayesdiff.toybox.dataset import to_pixels
 from bayesdiff.toybox.vocabulary import BOS, EOS, MAX_TOKENS, PAD, vocabulary

@@ -10,7 +10,6 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from bayesdiff.objective import prediction_target
 from bayesdiff.toybox.autoencoder import build, encode_means
 from bayesdiff.toybox.clip import tokenize
 from bayesdiff.toybox.dataset import WorldData
@@ -25,6 +24,7 @@ from bayesdiff.toybox.denoiser import (
     loss_weight,
 )
 from bayesdiff.toybox.weights import PIPELINE
+from bayesdiff.training.objective import prediction_target
 
 LATENTS, NOISE = (torch.randn(3, 4, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
 TIMESTEPS = torch.tensor([0, 500, 999])

@@ -10,7 +10,7 @@ import timm
 import torch
 from PIL import Image
 
-from bayesdiff.encoders import load_dino
+from bayesdiff.scoring.encoders import load_dino
 from bayesdiff.toybox import dino
 from bayesdiff.toybox.dataset import to_pixels
 from bayesdiff.toybox.dino import ARCHITECTURE, MODEL_ARGS, contrastive_loss, crop, other_camera, save

@@ -1,0 +1,376 @@
+"""The verdict: does a fidelity curve rise, fall, and come back by more than noise?
+
+The null hypothesis is "rises or stays, or declines to a new level without coming back": a curve with
+one mode in expectation. The statistic (``shape.stage_strength``) is a maximum over all stages and
+their two sides, so that one test covers every (peak, trough, recovery) triple. Its null distribution
+is a parametric bootstrap around the flattest curve with one mode that the data do not rule out
+(``shape.flattened``; the bootstrap of a fitted shape as in Silverman's 1981 test of modality, with
+inequalities believed only where they are clear: Andrews and Soares 2010), with noise from both of its
+sources (``noise``). ``make calibration`` measures error rates and power by simulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, Noise, measure_noise
+from bayesdiff.corruption.shape import (
+    Array,
+    fall_strength,
+    flattened,
+    monotone_fit,
+    stage_fit,
+    stage_strength,
+    strongest_stage,
+    unimodal_fit,
+)
+from bayesdiff.seeds import derive
+
+RESAMPLES = 1_000
+REFITS = 100
+"""Resampled curves that intervals of depth and steps are taken from."""
+MIN_POINTS = 6
+"""Rise, two checkpoints of fall, two of recovery, and one to spare."""
+LARGEST = 1e9
+"""A score of this size is no similarity in any unit: it counts as not finite."""
+CLEAR_STEP = 2.0
+"""Standard errors from which on a rise or fall of the null curve is believed."""
+KINDS = ("corruption", "in_progress", "unstable", "overfit", "none", "undertrained", "broken_sampling", "too_few_points", "diverged")
+IN_STAGE = ("corrupted", "recovering")
+"""Labels of checkpoints that are not to be kept."""
+OF_RUNS = "the scatter of runs"
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class CorruptionVerdict:
+    """What the curve shows. Steps are training steps; depth is in the metric's units."""
+
+    flagged: bool
+    kind: str
+    """One of ``KINDS``: in_progress is fallen and not back at the end, undertrained is still rising there, unstable is a
+    fall and return that images do not explain and the run's own swings between checkpoints do."""
+    p_value: float
+    depth: float
+    """From the lower of the two shoulders to the floor, of the smoothed curve."""
+    depth_interval: tuple[float, float]
+    """95 %; where nothing is flagged, of the deepest dip."""
+    peak_step: int | None
+    onset_step: int | None
+    trough_step: int | None
+    recovery_step: int | None
+    best_step: int
+    best_reason: str
+    labels: tuple[str, ...]
+    """For every checkpoint: rising, peak (also a plateau after it), corrupted, recovering, recovered or overfit."""
+    checkpoint_noise: float
+    """Standard deviation of the noise that moves all images of a checkpoint together."""
+    sentence: str
+    area: float = 0.0
+    """Depth integrated over the stage, in the metric's units times steps."""
+    peak_interval: Span | None = None
+    onset_interval: Span | None = None
+    trough_interval: Span | None = None
+    recovery_interval: Span | None = None
+    best_steps: tuple[int, ...] = ()
+    """Steps outside the stage that are not distinguishable from the best."""
+    blips: tuple[int, ...] = ()
+    """Single low checkpoints, which are no stage."""
+    image_noise: float = 0.0
+    """Standard error of a checkpoint's mean from images, averaged over checkpoints; 0 for a bare curve."""
+    noise_source: str = ""
+    """Where the noise was read off: images and roughness, the curve alone, runs, or given."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; ``from_dict`` is its inverse."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> CorruptionVerdict:
+        fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return CorruptionVerdict(**fields)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A curve that can be judged, and its noise."""
+
+    steps: NDArray[np.int64]
+    curve: Array
+    noise: Noise
+    source: str
+
+
+def detect_corruption(
+    steps: ArrayLike, scores: ArrayLike, *, alpha: float = 0.05, min_depth: float = 0.03, seed: int = 0,
+    groups: ArrayLike | None = None, checkpoint_noise: float | None = None,
+) -> CorruptionVerdict:  # fmt: skip
+    """Test a fidelity curve for a corruption stage.
+
+    Args:
+        steps: (T,) increasing training steps.
+        scores: (T, images), columns paired over checkpoints (same prompt and seed); (T,) for a bare
+            curve, whose noise is estimated from its roughness alone; (runs, T, images) for several
+            runs, whose scatter has all the noise. Higher is better.
+        alpha: false-flag rate over the whole curve, not per triple.
+        min_depth: smallest depth that counts as a stage, in the metric's units.
+        seed: of the resampling; the result is a function of (data, seed).
+        groups: (images,) label of each column's prompt, when prompts are a sample too: images are
+            then averaged within a prompt and prompts are what varies.
+        checkpoint_noise: standard deviation of the noise between checkpoints where it was measured
+            elsewhere (other runs); None reads it off the curve's roughness.
+
+    Raises:
+        ValueError: shapes that do not match, steps that do not increase, or options out of range.
+    """
+    if not 0 < alpha < 1 or min_depth < 0 or (checkpoint_noise is not None and not checkpoint_noise >= 0):
+        raise ValueError(f"alpha={alpha} must lie in (0, 1), min_depth={min_depth} and checkpoint_noise={checkpoint_noise} at 0 or above")
+    at, values, runs = _clean(steps, scores, groups)
+    finite = np.isfinite(values).all(1)
+    if not finite.all():
+        return _plain(at, values, "diverged", f"Scores are not finite from step {at[~finite][0]} on: training diverged.")
+    if len(at) < MIN_POINTS:
+        count = "1 checkpoint is" if len(at) == 1 else f"{len(at)} checkpoints are"
+        return _plain(at, values, "too_few_points", f"{count} too few for a verdict; give {MIN_POINTS} or more.")
+    noise = measure_noise(values, runs=runs, checkpoint=checkpoint_noise, rho=CHECKPOINT_CORRELATION)
+    reading = _Reading(at, values.mean(1), noise, _source(values.shape[1], runs, checkpoint_noise))
+    rng = np.random.default_rng(derive(seed, "verdict"))
+    p, stage = stage_p_value(reading.curve, noise, rng), _stage(reading.curve)
+    if p <= alpha and stage.depth >= min_depth:
+        return _corrupted(reading, stage, p, rng)
+    return _not_flagged(reading, stage, p, alpha, min_depth, rng)
+
+
+def stage_p_value(curve: Array, noise: Noise, rng: np.random.Generator, resamples: int = RESAMPLES) -> float:
+    """p-value of a stage in a mean curve (T,), by the test of this module; at least 1 / (resamples + 1)."""
+    return _p_value(stage_strength, unimodal_fit, curve, noise, rng, resamples)
+
+
+def stage_depth(curve: Array) -> float:
+    """Depth of the strongest stage of a mean curve (T,), of the smoothed curve; below 0 where there is none."""
+    return _stage(curve).depth
+
+
+def _clean(steps: ArrayLike, scores: ArrayLike, groups: ArrayLike | None) -> tuple[NDArray[np.int64], Array, bool]:
+    """Steps (T,), scores (T, columns), and whether columns are runs."""
+    at, values = np.asarray(steps), np.asarray(scores, dtype=np.float64)
+    whole = at.ndim == 1 and len(at) > 0 and bool((np.round(at.astype(np.float64)) == at).all())
+    if not whole or (np.diff(at) <= 0).any():
+        raise ValueError("steps must be a list of increasing, distinct whole numbers")
+    runs = values.ndim == 3 and values.shape[0] > 1
+    if values.ndim == 1:
+        values = values[:, None]
+    if values.ndim not in (2, 3) or values.shape[-2] != len(at) or 0 in values.shape:
+        raise ValueError(
+            f"scores of shape {np.shape(scores)} do not match {len(at)} steps: give (checkpoints, images), (checkpoints,) for a bare "
+            "curve, or (runs, checkpoints, images)"
+        )
+    if groups is not None:
+        labels = np.asarray(groups)
+        if labels.shape != values.shape[-1:]:
+            raise ValueError(f"groups of shape {labels.shape} do not match {values.shape[-1]} images: give one label an image")
+        values = np.stack([values[..., labels == label].mean(-1) for label in np.unique(labels)], axis=-1)
+    if values.ndim == 3:
+        values = values.mean(2).T if runs else values[0]
+    return at.astype(np.int64), np.where(np.abs(values) < LARGEST, values, np.inf), runs
+
+
+def _source(columns: int, runs: bool, given: float | None) -> str:
+    if runs:
+        return OF_RUNS
+    between = "the curve's roughness" if given is None else "a given noise between checkpoints"
+    return f"images and {between}" if columns > 1 else between
+
+
+def _p_value(
+    strength: Callable[[Array], Array], fit: Callable[[Array], Array], curve: Array, noise: Noise, rng: np.random.Generator, resamples: int
+) -> float:
+    """Chance of a statistic this large under the flattest curve of the null's shape, with this noise."""
+    drawn = strength(flattened(fit(curve), noise.size(), CLEAR_STEP) + noise.draw(rng, resamples))
+    rounding = 1e-12 * np.abs(curve).max()
+    return float((1 + (drawn >= strength(curve) - rounding).sum()) / (1 + resamples))
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Indices into the checkpoints, and levels of the smoothed curve."""
+
+    peak: int
+    onset: int
+    trough: int
+    recovery: int
+    depth: float
+    fit: Array
+
+
+def _split(curve: Array) -> int:
+    """The lowest checkpoint of the strongest stage: where the fall ends and the return begins."""
+    start, width = strongest_stage(curve)
+    return start + int(curve[start : start + width].argmin())
+
+
+def _stage(curve: Array) -> _Stage:
+    """Peak, onset (a quarter of the fall), trough and recovery (half of the depth) of the strongest stage."""
+    split = _split(curve)
+    fit = stage_fit(curve, split)
+    before, after = fit[:split], fit[split:]
+    top, back, low = float(before.max()), float(after.max()), float(min(before[-1], after[0]))
+    peak = int(np.where(before >= top - 1e-12, curve[:split], -np.inf).argmax())
+    returned = split + int(np.where(after >= back - 1e-12, curve[split:], -np.inf).argmax())
+    trough = peak + 1 + int(curve[peak + 1 : max(returned, peak + 2)].argmin())
+    depth = min(top, back) - low
+    below = fit[peak + 1 : trough + 1] < top - 0.25 * (top - low)
+    onset = peak + 1 + int(below.argmax()) if below.any() else trough
+    above = fit[trough + 1 : returned + 1] >= low + 0.5 * depth
+    recovery = trough + 1 + int(above.argmax()) if above.any() else returned
+    return _Stage(peak, onset, trough, recovery, depth, fit)
+
+
+def _interval(samples: list[float]) -> tuple[float, float]:
+    """Central 95 % of resampled values."""
+    low, high = np.quantile(samples, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _span(at: NDArray[np.int64], indices: list[int]) -> Span:
+    """The checkpoints that hold the central 95 % of resampled indices."""
+    low, high = np.quantile(indices, [0.025, 0.975])
+    return int(at[int(np.floor(low))]), int(at[int(np.ceil(high))])
+
+
+def _refits(stage: _Stage, noise: Noise, rng: np.random.Generator) -> list[_Stage]:
+    """The stage as it would be read off other draws of the noise around the smoothed curve."""
+    shaken = stage.fit + noise.draw(rng, REFITS)
+    return [_stage(curve) for curve in shaken]
+
+
+def _depth_interval(stage: _Stage, refits: list[_Stage]) -> tuple[float, float]:
+    """Basic bootstrap interval: a depth read off its own extremes is too large by what refits are larger than it."""
+    low, high = _interval([2 * stage.depth - refit.depth for refit in refits])
+    return max(low, 0.0), max(high, 0.0)
+
+
+def _corrupted(reading: _Reading, stage: _Stage, p: float, rng: np.random.Generator) -> CorruptionVerdict:
+    at, curve = reading.steps, reading.curve
+    refits = _refits(stage, reading.noise, rng)
+    interval = _depth_interval(stage, refits)
+    labels = ["rising"] * stage.peak + ["peak"] + ["corrupted"] * (stage.trough - stage.peak)
+    labels += ["recovering"] * (stage.recovery - stage.trough - 1) + ["recovered"] * (len(at) - stage.recovery)
+    best, equals = _best(reading, labels)
+    where = "before the stage" if best <= stage.peak else "after the recovery"
+    sentence = (
+        f"Corrupted: fidelity peaks at step {at[stage.peak]} ({curve[stage.peak]:.3f}), falls from step {at[stage.onset]} to "
+        f"{curve[stage.trough]:.3f} at step {at[stage.trough]} (depth {stage.depth:.3f}, 95% interval {interval[0]:.3f} to "
+        f"{interval[1]:.3f}, p = {p:.4f}) and recovers by step {at[stage.recovery]}. Keep step {at[best]}."
+    )
+    below = np.maximum(min(stage.fit[stage.peak], stage.fit[stage.recovery :].max()) - stage.fit, 0.0)
+    inside = slice(stage.peak, stage.recovery + 1)
+    verdict = CorruptionVerdict(
+        True, "corruption", p, stage.depth, interval, int(at[stage.peak]), int(at[stage.onset]), int(at[stage.trough]),
+        int(at[stage.recovery]), int(at[best]), f"highest fidelity outside the corrupted range ({where})", tuple(labels),
+        reading.noise.between(), sentence, float(np.trapezoid(below[inside], at[inside])), best_steps=equals,
+        peak_interval=_span(at, [r.peak for r in refits]), onset_interval=_span(at, [r.onset for r in refits]),
+        trough_interval=_span(at, [r.trough for r in refits]), recovery_interval=_span(at, [r.recovery for r in refits]),
+    )  # fmt: skip
+    return _with_noise(verdict, reading, stage)
+
+
+def _with_noise(verdict: CorruptionVerdict, reading: _Reading, stage: _Stage) -> CorruptionVerdict:
+    return replace(
+        verdict, blips=_blips(reading, stage if verdict.flagged else None), image_noise=float(reading.noise.images.mean()),
+        noise_source=reading.source,
+    )  # fmt: skip
+
+
+def _blips(reading: _Reading, stage: _Stage | None) -> tuple[int, ...]:
+    """Checkpoints that lie three standard deviations below both neighbours, outside the stage."""
+    curve, size = reading.curve, reading.noise.size()
+    inner = np.arange(1, len(curve) - 1)
+    gap = np.minimum(curve[inner - 1], curve[inner + 1]) - curve[inner]
+    found = inner[gap > 3 * np.sqrt(1.5) * size[inner]]
+    return tuple(int(reading.steps[i]) for i in found if stage is None or not stage.peak < i < stage.recovery)
+
+
+def outside_stage(labels: Sequence[str]) -> NDArray[np.bool_]:
+    """(T,) which checkpoints lie outside the corrupted range."""
+    return np.array([label not in IN_STAGE for label in labels])
+
+
+def _best(reading: _Reading, labels: list[str]) -> tuple[int, tuple[int, ...]]:
+    """The highest checkpoint outside the stage, and the steps whose distance from it is within noise (95 %)."""
+    allowed = outside_stage(labels)
+    best = int(np.where(allowed, reading.curve, -np.inf).argmax())
+    size = reading.noise.size()
+    near = reading.curve[best] - reading.curve <= 1.96 * np.sqrt(size**2 + size[best] ** 2)
+    return best, tuple(int(s) for s in reading.steps[allowed & near])
+
+
+def _not_flagged(reading: _Reading, stage: _Stage, p: float, alpha: float, min_depth: float, rng: np.random.Generator) -> CorruptionVerdict:
+    """No stage; a fall at the end that is larger than noise is ``in_progress``, a rise there ``undertrained``."""
+    at, curve = reading.steps, reading.curve
+    interval = _depth_interval(stage, _refits(stage, reading.noise, rng))
+    depth = max(stage.depth, 0.0)
+    kind, labels, peak = "none", _up_to_peak(curve), int(curve.argmax())
+    fallen = float(curve[peak] - curve[-2:].max())
+    if peak < len(at) - 2 and fallen >= min_depth and _p_value(fall_strength, monotone_fit, curve, reading.noise, rng, RESAMPLES) <= alpha:
+        kind = "in_progress"
+        labels = ["corrupted" if i > peak else label for i, label in enumerate(labels)]
+        sentence = f"In progress: fidelity fell by {fallen:.3f} after step {at[peak]} and is not back at the last checkpoint."
+    elif depth >= min_depth and _is_of_the_weights(reading, alpha, rng):
+        kind = "unstable"
+        sentence = (
+            f"Unstable: fidelity falls to {curve[stage.trough]:.3f} at step {at[stage.trough]} and comes back, which images do not "
+            f"explain; but this run swings by {reading.noise.between():.3f} between checkpoints, and a stage is not told apart from "
+            f"that (p = {p:.3f}). More seeds or checkpoints would tell."
+        )
+    elif _still_rising(reading):
+        kind = "undertrained"
+        sentence = f"No corruption stage: fidelity still rises at the last checkpoint (p = {p:.3f}); train on to know."
+    else:
+        scatter = float(reading.noise.size().mean())
+        sentence = f"No corruption stage: the deepest dip is {depth:.3f}, where checkpoints scatter by {scatter:.3f} (p = {p:.3f})."
+        if depth >= max(min_depth, CLEAR_STEP * scatter):
+            sentence += " A dip this deep may be one: more checkpoints or seeds would tell."
+    trough = int(at[stage.trough]) if kind == "unstable" else None
+    best, equals = _best(reading, labels)
+    reason = "highest fidelity; later checkpoints are lower" if kind == "in_progress" else "highest fidelity; no stage found"
+    verdict = CorruptionVerdict(
+        False, kind, p, depth, interval, int(at[peak]), None, trough, None, int(at[best]), reason, tuple(labels),
+        reading.noise.between(), f"{sentence} Keep step {at[best]}.", best_steps=equals,
+    )  # fmt: skip
+    return _with_noise(verdict, reading, stage)
+
+
+def _is_of_the_weights(reading: _Reading, alpha: float, rng: np.random.Generator) -> bool:
+    """Whether the dip is more than another set of images would show: the test without noise between checkpoints."""
+    if reading.noise.freedom == 0 or reading.source == OF_RUNS or reading.noise.between() < reading.noise.images.mean():
+        return False
+    return stage_p_value(reading.curve, replace(reading.noise, checkpoint=0.0), rng) <= alpha
+
+
+def _up_to_peak(curve: Array) -> list[str]:
+    peak = int(curve.argmax())
+    return ["rising" if i < peak else "peak" for i in range(len(curve))]
+
+
+def _still_rising(reading: _Reading) -> bool:
+    """Whether the last two checkpoints lie above everything before them, each by more than noise."""
+    size = 1.96 * np.sqrt(2) * reading.noise.size().max()
+    steps_up = np.diff([reading.curve[:-2].max(), *reading.curve[-2:]])
+    return bool((steps_up > size).all())
+
+
+def _plain(at: NDArray[np.int64], values: Array, kind: str, sentence: str) -> CorruptionVerdict:
+    """A verdict without a test: the best finite checkpoint and why there is no more to say."""
+    finite = np.asarray(np.isfinite(values).all(axis=1))
+    curve = np.where(finite, np.where(np.isfinite(values), values, 0.0).mean(1), -np.inf)
+    best = int(curve.argmax())
+    labels = tuple("rising" if ok else "corrupted" for ok in finite.tolist())
+    return CorruptionVerdict(
+        False, kind, 1.0, 0.0, (0.0, 0.0), None, None, None, None, int(at[best]), "highest finite score", labels, 0.0, sentence
+    )

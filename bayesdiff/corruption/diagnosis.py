@@ -1,0 +1,170 @@
+"""The verdict with everything a run measured: corruption told apart from overfitting and broken sampling.
+
+The fidelity curve alone decides whether there is a stage (``corruption``). The other columns say what
+else happens: CLIP-T and diversity that fall while fidelity reaches the level of the photographs among
+themselves are overfitting; images that failed from the first checkpoint on are a broken sampler. And
+they decide which checkpoint to keep.
+
+**The best checkpoint** has the highest trade-off outside the corrupted range,
+
+    trade-off = 2 F A / (F + A),   F = min(fidelity / ceiling, 1),   A = alignment / alignment at the first checkpoint,
+
+the harmonic mean of how much of the reachable fidelity it has (above the ceiling, the mean similarity of
+different photographs of the subject, a sample is a copy and earns no more) and how much is left of the
+prompt following that training began with. Both refer to what does not change while a run goes on, so that
+a checkpoint's rank among earlier ones is final. Without a ceiling F is the fidelity; without an
+alignment column so is the trade-off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bayesdiff.corruption.detector import CorruptionVerdict, detect_corruption, outside_stage
+from bayesdiff.corruption.shape import Array
+
+FAILED_SHARE = 0.5
+"""A checkpoint is bad when more of its images failed than this."""
+ALIGNMENT, DIVERSITY, FAILED = "clip_t", "diversity", "failed"
+
+
+def diagnose(
+    steps: Sequence[int], columns: Mapping[str, ArrayLike], fidelity: str = "dino", *, ceiling: float | None = None,
+    alpha: float = 0.05, min_depth: float = 0.03, seed: int = 0, groups: ArrayLike | None = None,
+    checkpoint_noise: float | None = None,
+) -> CorruptionVerdict:  # fmt: skip
+    """Verdict of ``fidelity`` over ``steps``, refined by the other columns there are.
+
+    Args:
+        columns: (T, images) scores by metric, images in one order; ``fidelity`` is needed, ``clip_t``,
+            ``diversity`` and ``failed`` (1 for a black or NaN image) are used where they are.
+        ceiling: mean similarity of different photographs of the subject, in the fidelity's units.
+
+    Raises:
+        ValueError: as ``detect_corruption``.
+    """
+    verdict = detect_corruption(
+        steps, columns[fidelity], alpha=alpha, min_depth=min_depth, seed=seed, groups=groups, checkpoint_noise=checkpoint_noise
+    )  # fmt: skip
+    if verdict.kind in ("diverged", "too_few_points"):
+        return verdict
+    at = np.asarray(steps)
+    if (broken := _broken(at, columns)) is not None:
+        return replace(verdict, flagged=False, kind="broken_sampling", sentence=broken)
+    over = _overfit(columns, fidelity, ceiling, verdict, alpha)
+    verdict = _labelled(verdict, over)
+    return _with_best(verdict, at, columns, fidelity, ceiling, seed)
+
+
+def judge_run(
+    steps: Sequence[int], columns: Mapping[str, ArrayLike], prompts: Sequence[int], detector: Mapping[str, Any],
+    ceilings: Mapping[str, float], seed: int,
+) -> CorruptionVerdict:  # fmt: skip
+    """The verdict on a run by its own settings: while it trains, at its end, and from its record later.
+
+    Args:
+        prompts: (images,) the prompt of each column.
+        detector: the ``detector`` group of the run's configuration.
+        ceilings: similarity of different photographs of the subject by metric.
+    """
+    metric = str(getattr(detector["metric"], "value", detector["metric"]))
+    return diagnose(
+        steps, columns, metric, ceiling=ceilings.get(metric), alpha=detector["alpha"], min_depth=detector["min_depth"], seed=seed,
+        groups=list(prompts) if detector["sampled_prompts"] else None, checkpoint_noise=detector["checkpoint_noise"],
+    )  # fmt: skip
+
+
+def _broken(at: NDArray[np.int64], columns: Mapping[str, ArrayLike]) -> str | None:
+    """Black or NaN images at the first checkpoint already, before training could have done it."""
+    if FAILED not in columns:
+        return None
+    share = np.atleast_2d(np.asarray(columns[FAILED], dtype=np.float64).T).mean(0)
+    if share[0] <= FAILED_SHARE:
+        return None
+    return (
+        f"Broken sampling: {share[0]:.0%} of the images are black or not finite at step {at[0]} already, and {share.mean():.0%} over all "
+        "checkpoints. Look at precision, VAE and scheduler before judging the training."
+    )
+
+
+def _matrix(scores: ArrayLike) -> Array:
+    values = np.asarray(scores, dtype=np.float64)
+    return values[:, None] if values.ndim == 1 else values
+
+
+def _falls(scores: ArrayLike, limit: float) -> NDArray[np.bool_]:
+    """Checkpoints whose images lie below those of the best checkpoint before, paired, by a one-sided t-test at ``limit``."""
+    from scipy.stats import t
+
+    values = _matrix(scores)
+    count = values.shape[1]
+    if count < 2:
+        return np.zeros(len(values), dtype=bool)
+    found = np.zeros(len(values), dtype=bool)
+    for i in range(1, len(values)):
+        gap = values[int(values[:i].mean(1).argmax())] - values[i]
+        error = gap.std(ddof=1) / np.sqrt(count)
+        found[i] = gap.mean() > 0 and t.sf(gap.mean() / max(error, 1e-12), count - 1) < limit
+    return found
+
+
+def _overfit(
+    columns: Mapping[str, ArrayLike], fidelity: str, ceiling: float | None, verdict: CorruptionVerdict, alpha: float
+) -> NDArray[np.bool_]:
+    """Checkpoints with fidelity at the ceiling or above, where alignment or diversity has fallen.
+
+    Without a ceiling (one photograph) no fidelity is too much, and nothing is called overfit.
+    """
+    level = _matrix(columns[fidelity]).mean(1)
+    if ceiling is None:
+        return np.zeros(len(level), dtype=bool)
+    limit = alpha / (2 * len(level))
+    lost = [_falls(columns[name], limit) for name in (ALIGNMENT, DIVERSITY) if name in columns]
+    return (level >= ceiling) & np.logical_or.reduce([np.zeros(len(level), dtype=bool), *lost]) & outside_stage(verdict.labels)
+
+
+def _labelled(verdict: CorruptionVerdict, over: NDArray[np.bool_]) -> CorruptionVerdict:
+    """Checkpoints that are overfit say so; where there is no stage and the last one is, so does the verdict."""
+    labels = tuple("overfit" if o else label for o, label in zip(over, verdict.labels, strict=True))
+    if verdict.kind in ("none", "undertrained", "unstable") and over[-1]:
+        return replace(verdict, kind="overfit", labels=labels, sentence=f"Overfit: {verdict.sentence}")
+    return replace(verdict, labels=labels)
+
+
+def trade_off(fidelity: Array, alignment: Array | None, ceiling: float | None) -> Array:
+    """The module's trade-off of mean curves (…, T) that begin at the first checkpoint; fidelity itself without alignment."""
+    if alignment is None:
+        return fidelity
+    reached = np.clip(fidelity / (ceiling or 1.0), 0.0, 1.0)
+    kept = np.clip(alignment / np.maximum(alignment[..., :1], 1e-12), 0.0, None)
+    return 2 * reached * kept / np.maximum(reached + kept, 1e-12)
+
+
+def _with_best(
+    verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Mapping[str, ArrayLike], fidelity: str, ceiling: float | None, seed: int
+) -> CorruptionVerdict:
+    """Choose by the trade-off, with the steps whose trade-off resampled images do not tell from the best."""
+    if ALIGNMENT not in columns:
+        return verdict
+    f, a = _matrix(columns[fidelity]), _matrix(columns[ALIGNMENT])
+    allowed = outside_stage(verdict.labels)
+    score = np.where(allowed, trade_off(f.mean(1), a.mean(1), ceiling), -np.inf)
+    best = int(score.argmax())
+    rng = np.random.default_rng((seed, 17))
+    count = f.shape[1]
+    weights = rng.multinomial(count, np.full(count, 1 / count), size=1000) / count
+    drawn = trade_off(weights @ f.T, weights @ a.T, ceiling)
+    behind = drawn[:, best][:, None] - drawn + verdict.checkpoint_noise * rng.standard_normal(drawn.shape)
+    near = np.quantile(behind, 0.025, axis=0) <= 0
+    near[best] = True
+    equals = tuple(int(s) for s in at[allowed & near])
+    what = "fidelity and prompt alignment" if ceiling is None else "fidelity (up to the photographs' own level) and prompt alignment"
+    others = f"; {len(equals) - 1} other checkpoints are not distinguishable from it" if len(equals) > 1 else ""
+    reason = f"best trade-off of {what} outside the corrupted range{others}"
+    sentence = verdict.sentence.replace(f"Keep step {verdict.best_step}.", f"Keep step {at[best]}.")
+    return replace(verdict, best_step=int(at[best]), best_steps=equals, best_reason=reason, sentence=sentence)

@@ -1,0 +1,1 @@
+"""What a run leaves behind and shows on the way: record, checkpoints, pictures, progress, trackers."""

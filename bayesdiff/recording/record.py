@@ -1,0 +1,105 @@
+"""The record of a run: what was asked, on what, at what cost, and what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bayesdiff.errors import UserError
+from bayesdiff.files import write_json
+from bayesdiff.processes import process_count
+
+RECORD = "record.json"
+PACKAGES = ("bayesdiff", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "timm", "numpy")
+
+
+@dataclass
+class RunRecord:
+    """Everything ``record.json`` holds; ``status`` is running, completed or diverged."""
+
+    run_key: str
+    status: str
+    config: dict[str, Any]
+    command: str = ""
+    """The command line that began the run; empty where it was begun from Python."""
+    subject: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
+    """Fingerprints of the local folders that model and encoders came from; empty for the hub's."""
+    bayesian: dict[str, Any] = field(default_factory=dict)
+    """How many layers and weights are Gaussian, and their share of the U-Net."""
+    real_to_real: dict[str, float] = field(default_factory=dict)
+    """Similarity of the training images to other photographs of the subject, by metric: above it, samples are copies."""
+    verdict: dict[str, Any] | None = None
+    message: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time by phase, summed over the sessions of a resumed run."""
+    peak_memory_mb: dict[str, float] = field(default_factory=dict)
+    """Largest resident memory (and GPU memory, as ``<phase>_gpu``) seen by the end of a phase."""
+    environment: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, folder: Path) -> None:
+        write_json(folder / RECORD, self.__dict__)
+
+
+def load_record(folder: Path) -> RunRecord | None:
+    """The record in a run folder, or None where there is none."""
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    try:
+        return RunRecord(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged; remove the folder {folder} and give the same command again") from error
+
+
+def _git(*arguments: str) -> str:
+    root = Path(__file__).resolve().parents[2]
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions, commit (and whether the tree was changed) and hardware."""
+    import torch
+
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    return {
+        "python": platform.python_version(), "versions": versions, "git_commit": _git("rev-parse", "HEAD"),
+        "git_changed": bool(_git("status", "--porcelain", "--untracked-files=no")), "platform": platform.platform(),
+        "processor_cores": os.cpu_count(), "threads": torch.get_num_threads(), "device": device, "gpu": gpu,
+        "processes": process_count(),
+    }  # fmt: skip
+
+
+@contextmanager
+def phase(record: RunRecord, name: str) -> Iterator[None]:
+    """Add the wall time of a block to ``record.seconds[name]`` and note the peak memory so far."""
+    import torch
+
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        record.seconds[name] = round(record.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+        record.peak_memory_mb[name] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+        if torch.cuda.is_available():
+            record.peak_memory_mb[f"{name}_gpu"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)

@@ -1,0 +1,62 @@
+"""From per-image scores to a curve: one row a checkpoint, mean and standard error over images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesdiff.scoring.metrics import SIMILARITIES, in_order
+
+SCORES = "scores.csv"
+
+
+def read_scores(run: Path) -> pd.DataFrame:
+    """``scores.csv`` of a run folder, values as they were written; raises FileNotFoundError."""
+    return pd.read_csv(run / SCORES, keep_default_na=False, float_precision="round_trip")
+
+
+def per_image(scores: pd.DataFrame) -> pd.DataFrame:
+    """Average over references: one value for every (step, prompt, image) and metric (columns)."""
+    return scores.pivot_table(index=["step", "prompt", "image"], columns="metric", values="value", aggfunc="mean")
+
+
+def curve_table(scores: pd.DataFrame) -> pd.DataFrame:
+    """Columns ``step``, ``images``, and for every metric that was measured its mean and ``<metric>_se`` (std / sqrt(n))."""
+    wide = per_image(scores)
+    grouped = wide.groupby(level="step")
+    table = pd.DataFrame({"images": grouped.size()})
+    for metric in in_order(set(wide.columns)):
+        table[metric] = grouped[metric].mean()
+        table[f"{metric}_se"] = grouped[metric].std(ddof=1) / np.sqrt(table["images"])
+    return table.reset_index()
+
+
+def image_matrix(wide: pd.DataFrame, metric: str) -> tuple[list[int], NDArray[np.float64]]:
+    """Steps (T,) and scores (T, images) of one metric of a ``per_image`` table, columns paired by (prompt, image)."""
+    matrix = wide[metric].unstack(["prompt", "image"]).sort_index()
+    return [int(s) for s in matrix.index], matrix.to_numpy(dtype=np.float64)
+
+
+def image_columns(wide: pd.DataFrame) -> tuple[list[int], dict[str, NDArray[np.float64]], list[tuple[int, int]]]:
+    """Steps (T,), the (T, images) matrix of every metric that all images have, and each image's (prompt, number).
+
+    A metric that some images lack (diversity, for a prompt's only image) is left out; the three
+    similarities stay, whose gaps are divergence.
+    """
+    found = {str(name): image_matrix(wide, name) for name in in_order(set(wide.columns))}
+    whole = {name: matrix for name, (_, matrix) in found.items() if name in SIMILARITIES or np.isfinite(matrix).all()}
+    images = sorted({(int(prompt), int(image)) for _, prompt, image in wide.index})
+    return found[SIMILARITIES[0]][0], whole, images
+
+
+def score_matrix(scores: pd.DataFrame, metric: str) -> tuple[list[int], NDArray[np.float64]]:
+    """``image_matrix`` of a table of scores."""
+    return image_matrix(per_image(scores), metric)
+
+
+def score_columns(scores: pd.DataFrame) -> tuple[list[int], dict[str, NDArray[np.float64]], list[tuple[int, int]]]:
+    """``image_columns`` of a table of scores."""
+    return image_columns(per_image(scores))

@@ -1,0 +1,93 @@
+"""From run folders to committed results: the small files of a run, without weights and images.
+
+    results/<set>/records/<run>/record.json   what was asked, on what, at what cost, and the verdict
+                                curve.csv     a row a checkpoint
+                                images.csv    a row a checkpoint and image, a column a metric
+                                grid.png      samples over steps, in 128 colours
+
+Records may come from many machines: folders are named by what was run, so that merging is copying.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from bayesdiff.corruption import CorruptionVerdict
+from bayesdiff.corruption.diagnosis import judge_run
+from bayesdiff.errors import UserError
+from bayesdiff.files import staged, write_text
+from bayesdiff.recording.record import RECORD, RunRecord, load_record
+from bayesdiff.scoring.curve import SCORES, curve_table, image_columns, image_matrix, per_image, read_scores
+
+RECORDS, IMAGES = "records", "images.csv"
+
+
+def collect(run: Path, results: Path, grid: bool = True) -> Path:
+    """Copy a finished run's small files to ``results/records``; the same files again change nothing.
+
+    Raises:
+        UserError: the run has no record, or has not come to its end.
+    """
+    record = load_record(run)
+    if record is None or record.status == "running":
+        raise UserError(f"{run}: no finished run; give the command in its record.json again to end it")
+    target = results / RECORDS / run.name
+    target.mkdir(parents=True, exist_ok=True)
+    if (run / SCORES).exists():
+        scores = read_scores(run)
+        _write(target / "curve.csv", curve_table(scores))
+        _write(target / IMAGES, per_image(scores).reset_index())
+    if grid and (run / "grid.png").exists():
+        with Image.open(run / "grid.png") as image, staged(target / "grid.png") as part:
+            image.convert("RGB").quantize(128).save(part, format="PNG", optimize=True)
+    write_text(target / RECORD, json.dumps(_public(record), indent=1, sort_keys=True) + "\n")  # last: a record means the rest is there
+    return target
+
+
+def _write(target: Path, table: pd.DataFrame) -> None:
+    with staged(target) as part:
+        table.to_csv(part, index=False, float_format="%.5f", lineterminator="\n")
+
+
+def _public(record: RunRecord) -> dict[str, Any]:
+    content = json.loads(json.dumps(record.__dict__))
+    content["config"]["paths"] = {}
+    content["environment"] = {k: v for k, v in record.environment.items() if k not in ("platform",)}
+    return content
+
+
+def load_records(results: Path) -> list[tuple[Path, RunRecord]]:
+    """Every complete record below ``results``, in the order of folder names; a folder still being written is left out.
+
+    Raises:
+        UserError: no such folder.
+    """
+    root = results / RECORDS
+    if not root.is_dir():
+        raise UserError(f"{root}: no records; run a study with --results {results}")
+    found = [(folder, load_record(folder)) for folder in sorted(root.iterdir()) if folder.is_dir()]
+    return [(folder, record) for folder, record in found if record is not None and record.status != "running"]
+
+
+def _per_image(folder: Path) -> pd.DataFrame:
+    """The collected ``images.csv`` as ``curve.per_image`` gave it."""
+    return pd.read_csv(folder / IMAGES).set_index(["step", "prompt", "image"])
+
+
+def judged(folder: Path, record: RunRecord) -> CorruptionVerdict:
+    """The verdict of today's detector on a collected run, by the run's own settings: whatever version ran it."""
+    steps, columns, images = image_columns(_per_image(folder))
+    prompts = [prompt for prompt, _ in images]
+    return judge_run(steps, columns, prompts, record.config["detector"], record.real_to_real, record.config["seed"])
+
+
+def image_scores(folder: Path, metric: str) -> tuple[list[int], NDArray[np.float64]]:
+    """Steps (T,) and scores (T, images) of a collected run, images in the order of (prompt, number)."""
+    return image_matrix(_per_image(folder), metric)

@@ -1,0 +1,255 @@
+"""A study: the runs that one table or figure of the paper needs, as data.
+
+``experiments/<name>.yaml`` names what it feeds, a base experiment, fixed overrides, a grid of axes, and for
+every model what it takes there (subjects, learning rates, the cost of a run). An axis is a list of
+values (``seed: [0, 1]``) or a mapping from a label to the overrides it stands for. The product of the axes
+is the list of runs; each composes to one configuration, and that names its folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from bayesdiff.config import CONF, HERE, Config, resolve, run_name
+from bayesdiff.errors import UserError
+from bayesdiff.recording.record import load_record
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+_SHIPPED = HERE / "experiments" if (HERE / "experiments").is_dir() else HERE.parent / "experiments"
+EXPERIMENTS = Path(os.environ.get("BAYESDIFF_EXPERIMENTS", _SHIPPED))
+"""The studies: your own folder by the environment variable; else inside an installed wheel, or beside the package."""
+FAILURES = "failures"
+ENDS = ("done", "diverged")
+STATES = ("done", "diverged", "running", "stopped", "failed", "missing")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study: its place in the grid, and the overrides that make it."""
+
+    labels: dict[str, str]
+    overrides: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return " ".join(f"{axis}={label}" for axis, label in self.labels.items())
+
+
+@dataclass(frozen=True)
+class Study:
+    """One study on one model."""
+
+    name: str
+    title: str
+    paper: str
+    """The table or figure of the paper it answers; empty for our own questions."""
+    feeds: tuple[str, ...]
+    model: str
+    minutes: float
+    """Of one run, before any record says better."""
+    cells: tuple[Cell, ...] = field(repr=False)
+    compare: tuple[str, str] | None = None
+    """Axis and label of the arm that others are compared to."""
+
+
+def runs_of(model: str) -> Path:
+    """Where the run folders of all studies on a model are, unless a command says otherwise."""
+    return Path("runs") / model
+
+
+def study_names() -> list[str]:
+    """Every study there is: files of ``experiments/`` with a grid."""
+    return [path.stem for path in sorted(EXPERIMENTS.glob("*.yaml")) if "\ngrid:" in path.read_text()]
+
+
+def models_of(name: str) -> list[str]:
+    """The models that a study has."""
+    return list(_content(name)["models"])
+
+
+def _content(name: str) -> dict[str, Any]:
+    """A study's file as it stands; raises ``UserError`` for an unknown study or key."""
+    from omegaconf import OmegaConf
+
+    path = EXPERIMENTS / f"{name}.yaml"
+    if name not in study_names():
+        raise UserError(f"study {name}: unknown; choose one of {', '.join(study_names())}")
+    content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    known = {"title", "paper", "feeds", "experiment", "overrides", "compare", "grid", "models"}
+    if unknown := set(content) - known:
+        raise UserError(f"{path}: unknown key {', '.join(sorted(unknown))}; a study has {', '.join(sorted(known))}")
+    return content
+
+
+def load_study(name: str, model: str = "toybox") -> Study:
+    """Read ``experiments/<name>.yaml`` for one model.
+
+    Raises:
+        UserError: no such study, a model it does not know, or keys it should not have.
+    """
+    path, content = EXPERIMENTS / f"{name}.yaml", _content(name)
+    models = content["models"]
+    if model not in models:
+        raise UserError(f"study {name}: has no model {model}; choose one of {', '.join(models)}")
+    scale = models[model]
+    if unknown := set(scale) - (own := {"minutes", "experiment", "overrides", "grid"}):
+        raise UserError(f"{path}: models.{model} has the unknown key {', '.join(sorted(unknown))}; it takes {', '.join(sorted(own))}")
+    grid = {**content["grid"], **scale.get("grid", {})}
+    experiment = scale.get("experiment", content["experiment"])
+    fixed = [f"+experiment={experiment}", f"model={model}", *content.get("overrides", []), *scale.get("overrides", [])]
+    return Study(
+        name, content["title"], content.get("paper", ""), tuple(content.get("feeds", [])), model, float(scale["minutes"]),
+        tuple(_cells(grid, fixed)), _compared(content.get("compare"), grid, path),
+    )  # fmt: skip
+
+
+def _compared(compare: dict[str, str] | None, grid: dict[str, Any], path: Path) -> tuple[str, str] | None:
+    if compare is None:
+        return None
+    ((axis, label),) = compare.items()
+    if axis not in grid or str(label) not in [str(value) for value in grid[axis]]:
+        raise UserError(f"{path}: compare names {axis} {label}, which is not in the grid")
+    return axis, str(label)
+
+
+def _cells(grid: dict[str, Any], fixed: list[str]) -> Iterator[Cell]:
+    axes = [[(axis, label, overrides) for label, overrides in _choices(axis, values)] for axis, values in grid.items()]
+    for chosen in product(*axes):
+        own = [override for _, _, overrides in chosen for override in overrides]
+        yield Cell({axis: label for axis, label, _ in chosen}, (*fixed, *own))
+
+
+def _choices(axis: str, values: Any) -> list[tuple[str, list[str]]]:
+    """Labels and overrides of an axis."""
+    if isinstance(values, dict):
+        return [(str(label), [o] if isinstance(o, str) else list(o)) for label, o in values.items()]
+    if isinstance(values, list) and values:
+        return [(str(value), [f"{axis}={value}"]) for value in values]
+    raise UserError(f"grid.{axis}: give a list of values, or a mapping from labels to overrides")
+
+
+def narrowed(study: Study, chosen: Sequence[str]) -> Study:
+    """The cells of a study whose axes have the labels of ``axis=label`` words; words about no axis are overlooked.
+
+    A sweep's agent that takes up a run again passes the run's whole configuration along: that is no axis.
+
+    Raises:
+        UserError: a label that its axis does not have.
+    """
+    wanted = {axis: label for word in chosen for axis, _, label in [word.partition("=")] if axis in study.cells[0].labels}
+    cells = tuple(cell for cell in study.cells if all(cell.labels[axis] == label for axis, label in wanted.items()))
+    if not cells:
+        axes = {axis: list(dict.fromkeys(cell.labels[axis] for cell in study.cells)) for axis in wanted}
+        raise UserError(f"study {study.name}: no run with {', '.join(chosen)}; there are {axes}")
+    return replace(study, cells=cells)
+
+
+@lru_cache(maxsize=256)
+def _groups(overrides: tuple[str, ...]) -> DictConfig:
+    """Choices of groups composed by Hydra: they are few, where the values of a study are many.
+
+    Hydra's global state is put aside meanwhile: a worker is a Hydra job itself.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.singleton import Singleton
+
+    ConfigStore.instance().store(name="config_schema", node=Config)
+    outer = Singleton.get_state()
+    try:
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose("config", list(overrides))
+    finally:
+        Singleton.set_state(outer)
+
+
+def compose_cell(cell: Cell, extra: tuple[str, ...] = ()) -> Config:
+    """The validated configuration of a run, as the command of record composes it.
+
+    Raises:
+        UserError: overrides that do not compose.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    overrides = [*cell.overrides, *extra]
+    groups = tuple(o for o in overrides if (CONF / o.lstrip("+").partition("=")[0]).is_dir())
+    values = [o for o in overrides if o not in groups]
+    try:
+        raw = _groups(groups).copy()
+        for override in OverridesParser.create().parse_overrides(values):
+            OmegaConf.update(raw, override.key_or_group, override.value())
+        return resolve(raw)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"{cell.name}: {str(error).splitlines()[0]}") from error
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a study and where it stands."""
+
+    cell: Cell
+    folder: Path
+    state: str
+    """One of ``STATES``: running is held by a process now, stopped was left unfinished and goes on."""
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a living process holds a lock file; the lock of a dead one is free."""
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def claim_file(root: Path, folder: Path) -> Path:
+    return root / ".claims" / f"{folder.name}.lock"
+
+
+def failure_file(root: Path, folder: Path) -> Path:
+    return root / FAILURES / f"{folder.name}.json"
+
+
+def end_of(folder: Path) -> str | None:
+    """``done`` or ``diverged`` for a run that has come to its end, else None."""
+    record = load_record(folder)
+    return {"completed": "done", "diverged": "diverged"}.get(record.status) if record is not None else None
+
+
+def state_of(root: Path, folder: Path) -> str:
+    """Where a run stands, from its record, its locks and its failure note."""
+    if (end := end_of(folder)) is not None:
+        return end
+    if is_held(folder / ".lock") or is_held(claim_file(root, folder)):
+        return "running"
+    if failure_file(root, folder).exists():
+        return "failed"
+    return "stopped" if load_record(folder) is not None else "missing"
+
+
+def plan(study: Study, root: Path, extra: tuple[str, ...] = ()) -> list[Planned]:
+    """Every run of a study below ``root``; raises ``UserError`` where one does not compose, or two are the same."""
+    planned: dict[Path, Planned] = {}
+    for cell in study.cells:
+        folder = root / run_name(compose_cell(cell, extra))
+        if folder in planned:
+            raise UserError(f"study {study.name}: {cell.name} is the same run as {planned[folder].cell.name}; an axis changes nothing")
+        planned[folder] = Planned(cell, folder, state_of(root, folder))
+    return list(planned.values())

@@ -1,0 +1,126 @@
+"""The verdict with all columns: overfitting, broken sampling, and the checkpoint to keep."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bayesdiff.corruption import detect_corruption
+from bayesdiff.corruption.diagnosis import diagnose, trade_off
+
+Curve = np.ndarray
+STEPS = [0, 50, 100, 200, 300, 400, 500, 600, 800, 1000, 1500, 2000]
+
+
+def images(mean: list[float] | Curve, seed: int, sd: float = 0.02, count: int = 16) -> Curve:
+    rng = np.random.default_rng((seed, 77))
+    return np.asarray(mean)[:, None] + 0.05 * rng.standard_normal(count) + sd * rng.standard_normal((len(mean), count))
+
+
+RISE = np.array([0.3, 0.5, 0.65, 0.72, 0.76, 0.78, 0.79, 0.8, 0.8, 0.8, 0.8, 0.8])
+STAGE = np.array([0.3, 0.55, 0.7, 0.8, 0.6, 0.42, 0.4, 0.45, 0.6, 0.75, 0.82, 0.83])
+STEADY = np.full(12, 0.3)
+LOST = np.array([0.3, 0.3, 0.3, 0.29, 0.28, 0.27, 0.26, 0.24, 0.22, 0.2, 0.19, 0.18])
+
+
+def test_fidelity_alone_gives_the_verdict_of_the_test() -> None:
+    scores = images(STAGE, 0)
+    assert diagnose(STEPS, {"dino": scores}) == detect_corruption(STEPS, scores)
+
+
+@pytest.mark.parametrize("column", ["clip_t", "diversity"])
+def test_copies_that_lose_the_prompt_or_their_variety_are_overfit(column: str) -> None:
+    verdict = diagnose(STEPS, {"dino": images(RISE, 0), column: images(LOST, 1, 0.01)}, ceiling=0.7)
+    assert (verdict.flagged, verdict.kind) == (False, "overfit")
+    assert verdict.sentence.startswith("Overfit: ")
+    assert verdict.labels[-1] == "overfit"
+    assert verdict.labels[:3] == ("rising", "rising", "rising")
+
+
+def test_high_fidelity_that_costs_nothing_is_no_overfitting() -> None:
+    assert diagnose(STEPS, {"dino": images(RISE, 0), "clip_t": images(STEADY, 1, 0.01)}, ceiling=0.7).kind == "none"
+
+
+def test_lost_prompts_below_the_ceiling_are_no_overfitting() -> None:
+    assert diagnose(STEPS, {"dino": images(RISE, 0), "clip_t": images(LOST, 1, 0.01)}, ceiling=0.9).kind == "none"
+
+
+def test_one_photograph_has_no_ceiling_to_overfit_to() -> None:
+    assert diagnose(STEPS, {"dino": images(RISE, 0), "clip_t": images(LOST, 1, 0.01)}).kind == "none"
+
+
+def test_overfitting_is_seldom_found_where_there_is_none() -> None:
+    kinds = [
+        diagnose(STEPS, {"dino": images(RISE, s), "clip_t": images(STEADY, s + 1), "diversity": images(STEADY, s + 2)}, ceiling=0.7).kind
+        for s in range(60)
+    ]
+    assert kinds.count("overfit") <= 6
+
+
+def test_a_stage_stays_a_stage_and_its_end_may_be_overfit() -> None:
+    verdict = diagnose(STEPS, {"dino": images(STAGE, 0), "clip_t": images(LOST, 1, 0.01)}, ceiling=0.7)
+    assert (verdict.flagged, verdict.kind) == (True, "corruption")
+    assert verdict.labels[4] == "corrupted"
+    assert verdict.labels[-1] == "overfit"
+
+
+def test_images_that_fail_from_the_start_are_the_sampler_s_fault() -> None:
+    failed = np.ones((12, 16))
+    verdict = diagnose(STEPS, {"dino": images(STAGE, 0), "failed": failed})
+    assert (verdict.flagged, verdict.kind) == (False, "broken_sampling")
+    assert "step 0" in verdict.sentence
+
+
+def test_a_few_failed_images_change_nothing() -> None:
+    failed = np.zeros((12, 16))
+    failed[5, :3] = 1
+    assert diagnose(STEPS, {"dino": images(STAGE, 0), "failed": failed}).kind == "corruption"
+
+
+def test_images_that_fail_later_are_part_of_the_stage() -> None:
+    failed = np.zeros((12, 16))
+    failed[5:8] = 1
+    assert diagnose(STEPS, {"dino": images(STAGE, 0), "failed": failed}).kind == "corruption"
+
+
+def test_the_best_checkpoint_weighs_prompts_against_fidelity() -> None:
+    """Fidelity gains 0.02 after the stage and the prompt loses 40 %: the peak before the stage is kept."""
+    scores = {"dino": images(STAGE, 0, 0.005), "clip_t": images(LOST, 1, 0.005)}
+    assert diagnose(STEPS, {"dino": scores["dino"]}).best_step in (1500, 2000)
+    verdict = diagnose(STEPS, scores)
+    assert verdict.best_step == 200
+    assert "trade-off" in verdict.best_reason
+    assert verdict.sentence.endswith("Keep step 200.")
+    assert 200 in verdict.best_steps
+    assert not {300, 400, 500} & set(verdict.best_steps)
+
+
+def test_steps_that_images_cannot_tell_apart_are_all_named() -> None:
+    scores = {"dino": images(RISE, 0, 0.1), "clip_t": images(STEADY, 1, 0.1)}
+    near, clear = (
+        diagnose(STEPS, scores),
+        diagnose(STEPS, {name: s.mean(1, keepdims=True) + images(0 * RISE, 3, 1e-4) for name, s in scores.items()}),
+    )
+    assert len(near.best_steps) >= len(clear.best_steps)
+    assert 0 not in near.best_steps
+
+
+def test_the_trade_off_is_a_harmonic_mean_of_shares() -> None:
+    fidelity, alignment = np.array([0.2, 0.4, 0.9]), np.array([0.3, 0.3, 0.15])
+    assert trade_off(fidelity, alignment, 0.8) == pytest.approx([2 * 0.25 / 1.25, 2 * 0.5 / 1.5, 2 * 0.5 / 1.5])
+    assert trade_off(fidelity, None, 0.8) == pytest.approx(fidelity)
+
+
+def test_a_checkpoint_s_rank_among_earlier_ones_does_not_depend_on_later_ones() -> None:
+    rng = np.random.default_rng(0)
+    fidelity, alignment = rng.random(12), 0.2 + 0.2 * rng.random(12)
+    whole = trade_off(fidelity, alignment, 0.7)
+    for count in range(2, 12):
+        assert trade_off(fidelity[:count], alignment[:count], 0.7) == pytest.approx(whole[:count])
+
+
+def test_diverged_and_too_short_curves_pass_through() -> None:
+    scores = images(STAGE, 0)
+    scores[9:, 0] = np.nan
+    assert diagnose(STEPS, {"dino": scores, "clip_t": images(STEADY, 1)}).kind == "diverged"
+    assert diagnose(STEPS[:3], {"dino": images(STAGE[:3], 0), "clip_t": images(STEADY[:3], 1)}).kind == "too_few_points"

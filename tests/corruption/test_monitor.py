@@ -1,0 +1,71 @@
+"""The running verdict: fed checkpoint by checkpoint, it says what the whole curve says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bayesdiff.corruption import detect_corruption
+from bayesdiff.corruption.monitor import CorruptionMonitor, may_stop, warning
+from tests.corruption.test_detector import CLEAR, TWELVE, saturating, simulate
+
+
+def test_the_last_verdict_is_the_verdict_of_the_whole_curve() -> None:
+    monitor = CorruptionMonitor()
+    for step, row in zip(TWELVE, CLEAR, strict=True):
+        verdict = monitor.update(step, row)
+    assert verdict == detect_corruption(TWELVE, CLEAR) == monitor.verdict
+
+
+def test_the_stage_is_told_as_it_goes() -> None:
+    kinds, stops = [], []
+    monitor = CorruptionMonitor()
+    for step, row in zip(TWELVE, CLEAR, strict=True):
+        verdict = monitor.update(step, row)
+        kinds.append(verdict.kind)
+        stops.append(may_stop(verdict))
+    assert kinds[:5] == ["too_few_points"] * 5
+    assert "in_progress" in kinds
+    assert kinds[-1] == "corruption"
+    assert stops.index(True) >= TWELVE.index(700)
+
+
+def test_a_curve_without_a_stage_never_stops_a_run() -> None:
+    scores = simulate(saturating(12), 1)
+    monitor = CorruptionMonitor()
+    assert not any(may_stop(monitor.update(step, row)) for step, row in zip(TWELVE, scores, strict=True))
+
+
+def test_a_bare_value_is_a_checkpoint_too() -> None:
+    monitor = CorruptionMonitor()
+    for step, row in zip(TWELVE, CLEAR, strict=True):
+        monitor.update(step, float(row.mean()))
+    assert monitor.verdict == detect_corruption(TWELVE, CLEAR.mean(1))
+
+
+def test_steps_that_go_back_and_other_image_counts_are_refused() -> None:
+    monitor = CorruptionMonitor()
+    monitor.update(10, [0.1, 0.2])
+    with pytest.raises(ValueError, match="step 10 does not come after step 10"):
+        monitor.update(10, [0.1, 0.2])
+    with pytest.raises(ValueError, match="3 scores, and the checkpoints before it 2"):
+        monitor.update(20, [0.1, 0.2, 0.3])
+    assert monitor.steps == [10]
+
+
+def test_another_judge_may_be_given() -> None:
+    strict = CorruptionMonitor(lambda steps, scores: detect_corruption(steps, scores, min_depth=0.9))
+    for step, row in zip(TWELVE, CLEAR, strict=True):
+        verdict = strict.update(step, row)
+    assert not verdict.flagged
+
+
+def test_a_fallen_checkpoint_is_warned_of() -> None:
+    falling = detect_corruption(TWELVE[:7], CLEAR[:7])
+    assert falling.labels[-1] == "corrupted"
+    assert warning(falling) == "fidelity has fallen since step 100; do not keep this checkpoint"
+    assert warning(detect_corruption(TWELVE, simulate(saturating(12), 1))) == ""
+
+
+def test_divergence_is_warned_of() -> None:
+    assert "not finite" in warning(detect_corruption(TWELVE, np.full((12, 2), np.nan)))

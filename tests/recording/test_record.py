@@ -1,0 +1,76 @@
+"""The record of a run: written whole, read back, and what a phase adds to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from bayesdiff.recording.record import PACKAGES, RECORD, RunRecord, environment, load_record, phase
+
+
+def record() -> RunRecord:
+    return RunRecord("0123456789ab", "running", {"seed": 3, "bnn": {"kind": "gaussian"}}, real_to_real={"dino": 0.5})
+
+
+def test_a_record_survives_the_disk(tmp_path: Path) -> None:
+    before = record()
+    before.verdict = {"flagged": True, "labels": ["rising", "peak"], "peak_step": None}
+    before.save(tmp_path)
+    assert load_record(tmp_path) == before
+
+
+def test_the_file_holds_every_field_as_json(tmp_path: Path) -> None:
+    record().save(tmp_path)
+    content = json.loads((tmp_path / RECORD).read_text())
+    assert set(content) == {f.name for f in dataclasses.fields(RunRecord)}
+    assert content["config"]["bnn"]["kind"] == "gaussian"
+
+
+def test_no_file_is_no_record(tmp_path: Path) -> None:
+    assert load_record(tmp_path) is None
+    assert load_record(tmp_path / "nowhere") is None
+
+
+def test_a_record_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    record().save(tmp_path)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        dataclasses.replace(record(), real_to_real={"dino": float("nan")}).save(tmp_path)
+    assert load_record(tmp_path) == record()
+
+
+def test_the_time_of_a_phase_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([10.0, 12.5, 100.0, 101.25])
+    monkeypatch.setattr("bayesdiff.recording.record.time.perf_counter", lambda: next(ticks))
+    run = record()
+    for _ in range(2):
+        with phase(run, "train"):
+            pass
+    assert run.seconds == {"train": 3.75}
+
+
+def test_a_phase_that_fails_still_counts() -> None:
+    run = record()
+    with pytest.raises(KeyboardInterrupt), phase(run, "sample"):
+        raise KeyboardInterrupt
+    assert run.seconds["sample"] >= 0
+    assert run.peak_memory_mb["sample"] > 10
+
+
+def test_the_environment_names_versions_and_hardware() -> None:
+    seen = environment("cpu")
+    assert set(seen["versions"]) == set(PACKAGES)
+    assert seen["versions"]["torch"][0].isdigit()
+    assert (seen["device"], seen["gpu"], seen["threads"]) == ("cpu", None, 1)
+    assert seen["processor_cores"] >= 1
+    assert json.loads(json.dumps(seen, allow_nan=False)) == seen
+
+
+def test_a_package_that_is_missing_and_git_that_is_missing_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bayesdiff.recording.record.PACKAGES", ("no-such-package",))
+    monkeypatch.setenv("PATH", "")
+    seen = environment("cpu")
+    assert seen["versions"] == {"no-such-package": "not installed"}
+    assert (seen["git_commit"], seen["git_changed"]) == ("", False)

@@ -1,0 +1,166 @@
+"""Trackers mirror the run folder, go on where it goes on, and never stop it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from bayesdiff.config import Config, as_dict, run_key
+from bayesdiff.recording import tracker as module
+from bayesdiff.recording.tracker import TRAIN_LOG, Jsonl, Tracker
+
+SCORES = pd.DataFrame({"step": [0], "prompt": [0], "image": [0], "metric": ["dino"], "reference": ["a.png"], "value": [0.5]})
+KEY = "0123456789abcdef" * 2 + "01234567"
+"""As long as a real API key."""
+TRACK = """
+import sys
+from pathlib import Path
+import pandas as pd
+from omegaconf import OmegaConf
+from PIL import Image
+from bayesdiff.config import resolve
+from bayesdiff.recording.tracker import Tracker
+
+folder = Path(sys.argv[1])
+images = folder / "images"
+images.mkdir()
+Image.new("RGB", (8, 8)).save(images / "prompt-00-image-00.png")
+tracker = Tracker(resolve(OmegaConf.load(sys.argv[2])), folder, 0)
+tracker.train(10, {"loss": 0.5})
+tracker.checkpoint(10, {"dino": 0.25}, images)
+tracker.finish(pd.DataFrame({"step": [10], "metric": ["dino"], "value": [0.25]}), {"status": "completed"})
+print("sinks left:", *(type(sink).__name__ for sink in tracker.sinks))
+"""
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / TRAIN_LOG).read_text().splitlines()]
+
+
+class Fake:
+    """A sink that notes what it is given and fails in one place."""
+
+    def __init__(self, fails_in: str):
+        self.fails_in, self.calls = fails_in, []
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name == self.fails_in:
+            raise RuntimeError("the service is away")
+
+    def train(self, *_: Any) -> None:
+        self._call("train")
+
+    def checkpoint(self, *_: Any) -> None:
+        self._call("checkpoint")
+
+    def finish(self, *_: Any) -> None:
+        self._call("finish")
+
+
+def walk(tracker: Tracker, folder: Path) -> None:
+    tracker.train(10, {"loss": 0.5})
+    tracker.checkpoint(10, {"dino": 0.5}, folder)
+    tracker.train(20, {"loss": 0.25})
+    tracker.finish(SCORES, {"status": "completed"})
+
+
+def test_a_row_is_a_line_with_its_step(tmp_path: Path) -> None:
+    log = Jsonl(tmp_path, 0)
+    log.train(10, {"loss": 0.1, "grad_norm": 1 / 3})
+    log.train(20, {"loss": 1e-9})
+    assert rows(tmp_path) == [{"step": 10, "loss": 0.1, "grad_norm": 1 / 3}, {"step": 20, "loss": 1e-9}]
+
+
+def test_rows_after_the_resumed_step_are_dropped(tmp_path: Path) -> None:
+    log = Jsonl(tmp_path, 0)
+    for step in (10, 20, 30, 40):
+        log.train(step, {"loss": float(step)})
+    Jsonl(tmp_path, 20).train(30, {"loss": 0.5})
+    assert rows(tmp_path) == [{"step": 10, "loss": 10.0}, {"step": 20, "loss": 20.0}, {"step": 30, "loss": 0.5}]
+
+
+@pytest.mark.parametrize("torn", ['{"step": 20, "lo', '{"step": 2', "{", '{"st": 1}', ""])
+def test_a_torn_last_line_is_dropped(tmp_path: Path, torn: str) -> None:
+    (tmp_path / TRAIN_LOG).write_text('{"step": 10, "loss": 1.0}\n' + torn)
+    Jsonl(tmp_path, 1000).train(20, {"loss": 0.5})
+    assert rows(tmp_path) == [{"step": 10, "loss": 1.0}, {"step": 20, "loss": 0.5}]
+
+
+def test_a_run_from_the_start_has_an_empty_log(tmp_path: Path) -> None:
+    Jsonl(tmp_path, 0).train(10, {"loss": 1.0})
+    Jsonl(tmp_path, 0)
+    assert rows(tmp_path) == []
+
+
+def test_without_a_tracker_nothing_is_written(tmp_path: Path, make_config: Callable[..., Config]) -> None:
+    walk(Tracker(make_config("tracker=none"), tmp_path, 0), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("place", "calls"), [("train", 1), ("checkpoint", 2), ("finish", 4)])
+def test_a_sink_that_fails_is_left_out_with_one_warning(
+    tmp_path: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, place: str, calls: int
+) -> None:
+    fake = Fake(place)
+    monkeypatch.setattr(module, "Wandb", lambda cfg, folder: fake)
+    tracker = Tracker(make_config("tracker=wandb"), tmp_path, 0)
+    with pytest.warns(UserWarning, match="tracker Fake failed and is left out: the service is away") as warned:
+        walk(tracker, tmp_path)
+    assert len(warned) == 1
+    assert len(fake.calls) == calls
+    assert [row["step"] for row in rows(tmp_path)] == [10, 20]
+
+
+def test_a_sink_that_does_not_start_is_left_out_with_one_warning(
+    tmp_path: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(cfg: Config, folder: Path) -> None:
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(module, "Wandb", refuse)
+    with pytest.warns(UserWarning, match="tracker wandb failed and is left out: no network") as warned:
+        walk(Tracker(make_config("tracker=wandb"), tmp_path, 0), tmp_path)
+    assert len(warned) == 1
+    assert [row["step"] for row in rows(tmp_path)] == [10, 20]
+
+
+def test_a_stop_by_the_keyboard_is_not_swallowed(
+    tmp_path: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    tracker = Tracker(make_config(), tmp_path, 0)
+    monkeypatch.setattr(tracker.sinks[0], "train", stop)
+    with pytest.raises(KeyboardInterrupt):
+        tracker.train(10, {"loss": 0.5})
+
+
+def test_weights_and_biases_works_offline_and_writes_no_key(tmp_path: Path, make_config: Callable[..., Config]) -> None:
+    cfg = make_config("tracker=wandb")
+    run, config = tmp_path / "run", tmp_path / "config.yaml"
+    run.mkdir()
+    config.write_text(OmegaConf.to_yaml(OmegaConf.create(as_dict(cfg))))
+    places = {f"WANDB_{name}_DIR": str(tmp_path / name.lower()) for name in ("CONFIG", "CACHE", "DATA", "ARTIFACT")}
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, **places, "WANDB_API_KEY": KEY, "WANDB_MODE": "offline", "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", TRACK, str(run), str(config)], env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "sinks left: Jsonl Wandb" in done.stdout
+    (offline,) = (run / "wandb").glob("offline-run-*")
+    (log,) = offline.glob("*.wandb")
+    assert run_key(cfg) in log.name
+    written = [p for p in run.rglob("*") if p.is_file()]
+    assert len(written) > 2
+    assert [p for p in written if KEY.encode() in p.read_bytes()] == []
+    assert KEY not in done.stdout + done.stderr

@@ -1,0 +1,82 @@
+"""From per-image scores to means, standard errors and the detector's matrix, against hand values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bayesdiff.scoring.curve import curve_table, per_image, score_matrix
+from bayesdiff.scoring.metrics import COLUMNS, METRICS
+
+
+def table(dino: dict[tuple[int, int, int], list[float]]) -> pd.DataFrame:
+    """Scores with the given DINO values, one a reference, and zeros for every other metric."""
+    rows = []
+    for (step, prompt, image), cosines in dino.items():
+        rows += [(step, prompt, image, "dino", f"{r}.png", value) for r, value in enumerate(cosines)]
+        rows += [(step, prompt, image, metric, "", 0.0) for metric in METRICS if metric != "dino"]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+SCORES = table(
+    {
+        (0, 0, 0): [0.1, 0.3],
+        (0, 0, 1): [0.4, 0.4],
+        (0, 1, 0): [0.6, 1.0],
+        (50, 0, 0): [0.5, 0.7],
+        (50, 0, 1): [0.9, 0.7],
+        (50, 1, 0): [0.7, 0.7],
+    }
+)
+
+
+def test_references_are_averaged_before_images() -> None:
+    assert per_image(SCORES)["dino"].tolist() == pytest.approx([0.2, 0.4, 0.8, 0.6, 0.8, 0.7])
+
+
+def test_an_image_counts_once_whatever_its_references() -> None:
+    uneven = table({(0, 0, 0): [1.0, 1.0, 1.0, 1.0], (0, 0, 1): [0.0]})
+    assert curve_table(uneven)["dino"].item() == pytest.approx(0.5)
+
+
+def test_means_and_standard_errors_are_the_hand_values() -> None:
+    curve = curve_table(SCORES)
+    assert curve["step"].tolist() == [0, 50]
+    assert curve["images"].tolist() == [3, 3]
+    assert curve["dino"].tolist() == pytest.approx([1.4 / 3, 0.7])
+    first = np.sqrt(((0.2 - 1.4 / 3) ** 2 + (0.4 - 1.4 / 3) ** 2 + (0.8 - 1.4 / 3) ** 2) / 2 / 3)
+    assert curve["dino_se"].tolist() == pytest.approx([first, 0.1 / np.sqrt(3)])
+
+
+def test_every_metric_has_its_mean_and_error() -> None:
+    assert list(curve_table(SCORES).columns) == ["step", "images", *[c for metric in METRICS for c in (metric, f"{metric}_se")]]
+
+
+def test_the_share_of_failed_images_is_a_curve() -> None:
+    scores = SCORES.copy()
+    scores.loc[(scores["step"] == 50) & (scores["metric"] == "failed") & (scores["prompt"] == 1), "value"] = 1.0
+    assert curve_table(scores)["failed"].tolist() == pytest.approx([0, 1 / 3])
+
+
+def test_the_matrix_pairs_columns_over_checkpoints_whatever_the_order_of_rows() -> None:
+    shuffled = SCORES.sample(frac=1, random_state=3)
+    steps, matrix = score_matrix(shuffled, "dino")
+    assert steps == [0, 50]
+    assert matrix == pytest.approx(np.array([[0.2, 0.4, 0.8], [0.6, 0.8, 0.7]]))
+
+
+def test_steps_are_sorted_as_numbers() -> None:
+    scores = table({(step, 0, 0): [step / 1000] for step in (1000, 50, 200)})
+    assert score_matrix(scores, "dino")[0] == [50, 200, 1000]
+    assert curve_table(scores)["dino"].tolist() == pytest.approx([0.05, 0.2, 1.0])
+
+
+def test_one_image_has_a_mean_and_no_error() -> None:
+    curve = curve_table(table({(0, 0, 0): [0.5]}))
+    assert curve["dino"].item() == 0.5
+    assert np.isnan(curve["dino_se"].item())
+
+
+def test_the_mean_of_the_matrix_is_the_curve() -> None:
+    assert score_matrix(SCORES, "dino")[1].mean(1) == pytest.approx(curve_table(SCORES)["dino"].to_numpy())

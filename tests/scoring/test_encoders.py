@@ -1,0 +1,183 @@
+"""Encoders give unit vectors that do not depend on the batch, or one line says what is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from bayesdiff.config import MetricsConf
+from bayesdiff.errors import UserError
+from bayesdiff.scoring.encoders import QUALITY_WORDS, Encoders, load_clip, load_clip_iqa, load_dino, load_encoders, load_lpips
+
+CPU = torch.device("cpu")
+LOADERS: dict[str, Callable[..., Any]] = {"clip": load_clip, "dino": load_dino}
+TEXTS = ["a photo of backpack", "a backpack in the jungle", "a photo of a red cat"]
+
+
+def pictures(count: int = 5, side: int = 64) -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    return [Image.fromarray(rng.integers(0, 256, (side, side, 3), dtype=np.uint8)) for _ in range(count)]
+
+
+def names(random_encoders: dict[str, str]) -> tuple[str, str]:
+    return random_encoders["metrics.clip"], random_encoders["metrics.dino"]
+
+
+def encoders(random_encoders: dict[str, str], batch_size: int = 32) -> Encoders:
+    clip, dino = names(random_encoders)
+    return load_encoders(MetricsConf(clip, dino, batch_size=batch_size), CPU)
+
+
+def features(loaded: Encoders) -> dict[str, torch.Tensor]:
+    return {"clip": loaded.clip_image(pictures()), "text": loaded.clip_text(TEXTS), "dino": loaded.dino(pictures())}
+
+
+def test_features_are_unit_vectors_on_the_cpu(random_encoders: dict[str, str]) -> None:
+    for name, value in features(encoders(random_encoders)).items():
+        assert (len(value), value.dtype, value.device) == (3 if name == "text" else 5, torch.float32, CPU)
+        torch.testing.assert_close(value.norm(dim=-1), torch.ones(len(value)))
+
+
+def test_clip_puts_images_and_texts_in_one_space(random_encoders: dict[str, str]) -> None:
+    found = features(encoders(random_encoders))
+    assert found["clip"].shape[1] == found["text"].shape[1]
+
+
+def test_features_do_not_depend_on_the_batch_size(random_encoders: dict[str, str]) -> None:
+    one, all_at_once = features(encoders(random_encoders, 1)), features(encoders(random_encoders, 32))
+    for name, value in one.items():
+        torch.testing.assert_close(value, all_at_once[name], rtol=0, atol=1e-5)
+
+
+def test_features_tell_pictures_apart(random_encoders: dict[str, str]) -> None:
+    for name, value in features(encoders(random_encoders)).items():
+        assert len(torch.unique(value, dim=0)) == len(value), name
+
+
+def test_texts_are_encoded_one_by_one(random_encoders: dict[str, str]) -> None:
+    loaded = encoders(random_encoders)
+    torch.testing.assert_close(loaded.clip_text(TEXTS)[1:2], loaded.clip_text(TEXTS[1:2]), rtol=0, atol=1e-5)
+
+
+def test_any_size_is_brought_to_the_models_square(random_encoders: dict[str, str]) -> None:
+    loaded = encoders(random_encoders)
+    flat = [Image.new("RGB", size, (200, 30, 90)) for size in ((64, 64), (31, 57), (128, 96))]
+    for encode in (loaded.clip_image, loaded.dino):
+        found = encode(flat)
+        torch.testing.assert_close(found, found[:1].expand_as(found), rtol=0, atol=1e-5)
+
+
+def test_clip_features_are_those_of_the_library(random_encoders: dict[str, str]) -> None:
+    name, _ = names(random_encoders)
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    model.eval()
+    with torch.no_grad():
+        expected = model.encode_image(torch.stack([preprocess(i) for i in pictures()]), normalize=True)
+        text = model.encode_text(open_clip.get_tokenizer(name)(TEXTS), normalize=True)
+    images, texts = load_clip(name, CPU)
+    torch.testing.assert_close(images(pictures()), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(texts(TEXTS), text, rtol=0, atol=1e-5)
+
+
+def test_dino_features_are_the_class_token_of_the_library(random_encoders: dict[str, str]) -> None:
+    _, name = names(random_encoders)
+    model = timm.create_model(name, pretrained=True, num_classes=0).eval()
+    data = timm.data.resolve_model_data_config(model)
+    pixels = torch.stack([torch.from_numpy(np.array(i)).permute(2, 0, 1) / 255 for i in pictures()])
+    normalised = (pixels - torch.tensor(data["mean"]).view(-1, 1, 1)) / torch.tensor(data["std"]).view(-1, 1, 1)
+    with torch.no_grad():
+        token = model.forward_features(normalised)[:, 0]
+    torch.testing.assert_close(load_dino(name, CPU)(pictures()), torch.nn.functional.normalize(token, dim=-1), rtol=0, atol=1e-5)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"metrics\.clip=local-dir:{tmp_path}/none: cannot be loaded \(.+\); .*local-dir:FOLDER"):
+        load_clip(f"local-dir:{tmp_path / 'none'}", CPU)
+    with pytest.raises(UserError, match=rf"metrics\.dino=local-dir:{tmp_path}/none: cannot be loaded \(.+\); .*local-dir:FOLDER"):
+        load_dino(f"local-dir:{tmp_path / 'none'}", CPU)
+
+
+@pytest.mark.parametrize("kind", ["clip", "dino"])
+def test_truncated_weights_are_said_in_one_line(random_encoders: dict[str, str], tmp_path: Path, kind: str) -> None:
+    folder = shutil.copytree(random_encoders[f"metrics.{kind}"].removeprefix("local-dir:"), tmp_path / kind)
+    (file,) = Path(folder).glob("*.safetensors")
+    os.truncate(file, file.stat().st_size // 2)
+    with pytest.raises(UserError, match=rf"metrics\.{kind}=local-dir:{folder}") as caught:
+        LOADERS[kind](f"local-dir:{folder}", CPU)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("clip", "ViT-Q-99/openai"), ("dino", "vit_of_nobody")])
+def test_an_unknown_model_is_named(kind: str, name: str) -> None:
+    with pytest.raises(UserError, match=rf"metrics\.{kind}={name}: cannot be loaded"):
+        LOADERS[kind](name, CPU)
+
+
+@pytest.mark.parametrize(("kind", "attribute"), [("clip", "CLIP"), ("dino", "DINO")])
+def test_missing_toybox_encoders_name_git_and_make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, attribute: str) -> None:
+    monkeypatch.setattr(f"bayesdiff.toybox.weights.{attribute}", tmp_path / "toybox")
+    with pytest.raises(UserError, match=r"git checkout -- bayesdiff/toybox/weights.*make pretrain"):
+        LOADERS[kind]("toybox", CPU)
+
+
+@pytest.fixture
+def untrained_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LPIPS with a random AlexNet, because its trained one comes from the network."""
+    from torchmetrics.functional.image import lpips
+
+    build = lpips._get_tv_model_features
+    monkeypatch.setattr(lpips, "_get_tv_model_features", lambda net, pretrained=False: build(net, pretrained=False))
+
+
+def test_lpips_is_a_table_of_distances(untrained_backbone: None) -> None:
+    torch.manual_seed(0)
+    images = [*pictures(3), pictures(1)[0]]
+    table = load_lpips(CPU)(images)
+    assert table.shape == (4, 4)
+    assert torch.equal(table, table.T)
+    assert (table.diagonal() == 0).all()
+    assert float(table[0, 3]) == pytest.approx(0, abs=1e-6)
+    assert (table[:3, :3][~torch.eye(3, dtype=torch.bool)] > 1e-4).all()
+
+
+def test_missing_lpips_weights_name_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchmetrics.image import lpip
+
+    def fail(**_: Any) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(lpip, "LearnedPerceptualImagePatchSimilarity", fail)
+    with pytest.raises(UserError, match=r"metrics\.lpips=true: cannot be loaded \(no network\).*set false"):
+        load_lpips(CPU)
+
+
+def test_clip_iqa_is_the_softmax_between_a_good_and_a_bad_photo(random_encoders: dict[str, str]) -> None:
+    name, _ = names(random_encoders)
+    image, text = load_clip(name, CPU)
+    logits = 100.0 * image(pictures()) @ text(list(QUALITY_WORDS)).T
+    found = load_clip_iqa(name, CPU)(pictures())
+    torch.testing.assert_close(found, logits.softmax(-1)[:, 0])
+    assert ((found >= 0) & (found <= 1)).all()
+
+
+def test_a_missing_model_for_clip_iqa_is_named_by_its_own_key() -> None:
+    with pytest.raises(UserError, match=r"metrics\.clip_iqa=ViT-Q-99/openai: cannot be loaded"):
+        load_clip_iqa("ViT-Q-99/openai", CPU)
+
+
+def test_extra_measures_are_loaded_where_they_are_asked_for(random_encoders: dict[str, str], untrained_backbone: None) -> None:
+    clip, dino = names(random_encoders)
+    plain, full = (load_encoders(MetricsConf(clip, dino, lpips=on, clip_iqa=clip if on else None), CPU) for on in (False, True))
+    assert plain.lpips is plain.clip_iqa is None
+    assert full.lpips is not None
+    assert full.clip_iqa is not None

@@ -1,0 +1,154 @@
+"""Studies as data: every one composes, and where a run stands is read off its files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from bayesdiff.config import CONF, resolve
+from bayesdiff.errors import UserError
+from bayesdiff.recording.record import RunRecord
+from bayesdiff.studies import plan as planning
+from bayesdiff.studies.plan import (
+    EXPERIMENTS,
+    STATES,
+    claim_file,
+    compose_cell,
+    failure_file,
+    load_study,
+    models_of,
+    plan,
+    state_of,
+    study_names,
+)
+
+ASKED_FOR = {
+    "figure_1", "figure_2", "table_1", "table_1_faces", "table_2", "table_4", "figure_7", "figure_8", "figure_9a", "figure_9b",
+    "many_images", "batch_size", "sdxl", "cost", "sampler", "guidance", "controls", "learning_rate", "adapter_rates",
+}  # fmt: skip
+
+
+def test_every_table_and_figure_has_its_study() -> None:
+    assert set(study_names()) == ASKED_FOR
+
+
+@pytest.mark.parametrize("name", sorted(ASKED_FOR))
+def test_a_study_composes_on_the_toybox_and_on_stable_diffusion(name: str) -> None:
+    """Every run on the toybox; the first and the last one of the large grids."""
+    models = models_of(name)
+    assert "toybox" in models
+    assert any(model.startswith("sd") for model in models)
+    for model in models:
+        cells = load_study(name, model).cells
+        for cell in cells if model == "toybox" and len(cells) < 30 else (cells[0], cells[-1]):
+            assert compose_cell(cell).model.name == model
+
+
+@pytest.mark.parametrize("name", sorted(ASKED_FOR))
+def test_a_study_opens_with_its_command_cost_and_outcome(name: str) -> None:
+    text = (EXPERIMENTS / f"{name}.yaml").read_text()
+    assert f"# Command:  python -m bayesdiff.study {name}\n" in text
+    assert "\n# Cost:     toybox " in text
+    assert "\n# Expected: " in text
+
+
+def test_a_cell_composes_to_what_the_command_of_record_composes() -> None:
+    from hydra import compose, initialize_config_dir
+
+    for name, model in (("table_1", "toybox"), ("figure_7", "sd15"), ("cost", "toybox"), ("table_4", "sd15")):
+        cell = load_study(name, model).cells[-1]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            assert compose_cell(cell) == resolve(compose("config", list(cell.overrides)))
+
+
+def test_the_grid_is_the_product_of_its_axes() -> None:
+    study = load_study("table_1")
+    assert len(study.cells) == 3 * 2 * 2 * 3 * 2
+    assert len({cell.name for cell in study.cells}) == len(study.cells)
+    assert study.compare == ("bnn", "off")
+    assert study.cells[0].labels == {"bnn": "off", "method": "dreambooth", "shots.count": "1", "data.subject": "toy_backpack", "seed": "0"}
+
+
+def study_file(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(planning, "EXPERIMENTS", folder)
+    (folder / "mine.yaml").write_text(text)
+
+
+GOOD = "title: t\nexperiment: smoke\ngrid:\n  seed: [0, 1]\nmodels:\n  toybox: {minutes: 1}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + "extra: 1\n", "unknown key extra"),
+        (GOOD.replace("minutes: 1", "minutes: 1, hours: 2"), "unknown key hours"),
+        (GOOD.replace("[0, 1]", "3"), "grid.seed: give a list"),
+        (GOOD.replace("[0, 1]", "[0, 0]"), "is the same run as"),
+        (GOOD.replace("[0, 1]", "[0, x]"), "seed"),
+        (GOOD.replace("seed:", "sed:"), "sed"),
+        (GOOD + "compare: {seed: 5}\n", "compare names seed 5"),
+    ],
+)
+def test_a_bad_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
+    study_file(tmp_path, monkeypatch, text)
+    with pytest.raises(UserError, match=message):
+        plan(load_study("mine"), tmp_path / "runs")
+
+
+def test_unknown_studies_and_models_are_refused() -> None:
+    with pytest.raises(UserError, match="choose one of adapter_rates, batch_size"):
+        load_study("nothing")
+    with pytest.raises(UserError, match="choose one of toybox, sd15"):
+        load_study("figure_1", "sdxl")
+
+
+def test_where_a_run_stands(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert state_of(tmp_path, folder) == "missing"
+    failure_file(tmp_path, folder).parent.mkdir()
+    failure_file(tmp_path, folder).write_text(json.dumps({"error": "x"}))
+    assert state_of(tmp_path, folder) == "failed"
+    failure_file(tmp_path, folder).unlink()
+    folder.mkdir()
+    record = RunRecord("k", "running", {})
+    record.save(folder)
+    assert state_of(tmp_path, folder) == "stopped"
+    for status, state in (("completed", "done"), ("diverged", "diverged")):
+        record.status = status
+        record.save(folder)
+        assert state_of(tmp_path, folder) == state
+    assert {"missing", "failed", "stopped", "done", "diverged", "running"} == set(STATES)
+
+
+@pytest.mark.parametrize("which", ["run", "claim"])
+def test_a_run_is_running_while_its_process_lives(tmp_path: Path, which: str) -> None:
+    folder = tmp_path / "run"
+    lock = folder / ".lock" if which == "run" else claim_file(tmp_path, folder)
+    lock.parent.mkdir(parents=True)
+    RunRecord("k", "running", {}).save(folder) if which == "run" else None
+    code = (
+        f"import time; from filelock import FileLock; lock = FileLock({str(lock)!r}); lock.acquire(); "
+        "print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert state_of(tmp_path, folder) == "running"
+        holder.kill()
+        holder.wait()
+    assert state_of(tmp_path, folder) == ("stopped" if which == "run" else "missing")
+
+
+def test_looking_does_not_hold(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with FileLock(folder / ".lock"):
+        pass
+    state_of(tmp_path, folder)
+    with FileLock(folder / ".lock", timeout=0):
+        pass

@@ -1,0 +1,69 @@
+"""One optimiser for both arms of a pair, and a learning rate that is a function of the step."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import pytest
+import torch
+from tiny import ARMS, BNN_ON, Make, silent, tiny_training, train
+
+from bayesdiff.errors import UserError
+from bayesdiff.training.optimizer import rate_factor
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_both_arms_have_the_same_optimiser_for_the_means(make_config: Make, arm: str) -> None:
+    state = tiny_training(make_config("+experiment=smoke", arm))
+    assert type(state.optimizer) is torch.optim.AdamW
+    group = state.optimizer.param_groups[0]
+    assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (5e-4, (0.9, 0.999), 1e-8, 0.01)
+    assert [id(p) for p in group["params"]] == [id(p) for p in state.trained]
+
+
+def test_no_weight_decay_draws_sigma_upwards(make_config: Make) -> None:
+    state = tiny_training(make_config("+experiment=smoke", BNN_ON))
+    assert state.optimizer.param_groups[1]["weight_decay"] == 0.0
+    assert len(state.optimizer.param_groups[1]["params"]) == len(state.layers)
+
+
+def test_a_sigma_that_is_stored_directly_decays_as_in_the_released_code(make_config: Make) -> None:
+    state = tiny_training(make_config("+experiment=smoke", "bnn=released"))
+    assert state.optimizer.param_groups[1]["weight_decay"] == 0.01
+
+
+def test_a_fixed_sigma_has_no_optimiser_state(make_config: Make) -> None:
+    plain, noisy = (tiny_training(make_config("+experiment=smoke", f"bnn={arm}")) for arm in ("off", "weight_noise"))
+    assert len(noisy.optimizer.param_groups) == len(plain.optimizer.param_groups) == 1
+    train(noisy, make_config("+experiment=smoke", "bnn=weight_noise"), 0, 2, silent)
+    assert all((layer.gaussian.sigma - 0.01).abs().max() < 1e-6 for layer in noisy.layers)
+
+
+def test_8_bit_adamw_says_what_is_missing(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(UserError, match=r"training\.optimizer=adamw_8bit: .*pip install bitsandbytes"):
+        tiny_training(make_config("+experiment=smoke", "training.optimizer=adamw_8bit"))
+
+
+SHAPES = {
+    "constant": lambda step: 1.0,
+    "constant_with_warmup": lambda step: min(1.0, step / 5),
+    "linear": lambda step: step / 5 if step < 5 else (20 - step) / 15,
+    "cosine": lambda step: step / 5 if step < 5 else 0.5 * (1 + math.cos(math.pi * (step - 5) / 15)),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_schedule_has_its_shape_after_a_warm_up(make_config: Make, name: str) -> None:
+    warmup = 0 if name == "constant" else 5
+    factor = rate_factor(make_config("+experiment=smoke", f"training.lr_schedule={name}", f"training.lr_warmup_steps={warmup}"))
+    assert [factor(step) for step in range(20)] == pytest.approx([SHAPES[name](step) for step in range(20)])
+
+
+def test_the_rate_of_a_step_is_set_and_reported(make_config: Make) -> None:
+    cfg = make_config("+experiment=smoke", "training.lr_schedule=linear")
+    state, rates = tiny_training(cfg), []
+    train(state, cfg, 5, 8, lambda _, parts: rates.append((parts["learning_rate"], state.optimizer.param_groups[0]["lr"])))
+    assert [applied for _, applied in rates] == [reported for reported, _ in rates]
+    assert [reported for reported, _ in rates] == pytest.approx([5e-4 * (20 - step) / 20 for step in (5, 6, 7)])
