@@ -26,8 +26,9 @@ def test_a_defect_of_ours_keeps_its_traceback() -> None:
         command()
 
 
-@pytest.mark.parametrize(
-    ("error", "said"), [(ValueError("first\nsecond"), "first"), (KeyError(), "KeyError"), (ValueError("x" * 999), "x" * 160)]
-)
+SAID = [(ValueError("first\nsecond"), "first"), (KeyError(), "KeyError"), (ValueError("x" * 999), "x" * 160)]
+
+
+@pytest.mark.parametrize(("error", "said"), SAID)
 def test_the_first_line_of_an_exception(error: Exception, said: str) -> None:
     assert first_line(error) == said
