@@ -44,10 +44,10 @@ calibration: $(READY) ## error rates and power of the verdict, by simulation
 
 pretrain: $(READY) ## retrain every part of the toybox from nothing (hours; resumable)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,pretrain]'
-	for part in autoencoder dino clip denoiser; do $(BIN)/python -m bayesdiff.toybox.$$part || exit 1; done
+	for part in autoencoder dino clip denoiser; do $(BIN)/python -m bayesdiff.pretraining.$$part || exit 1; done
 
 pretrain-check: $(READY) ## measure the shipped toybox weights against their bars
-	$(BIN)/python -m bayesdiff.toybox.check
+	$(BIN)/python -m bayesdiff.pretraining.check
 
 clean: ## remove caches (not runs, not the virtual environment)
 	rm -rf .pytest_cache .ruff_cache .mypy_cache build dist

@@ -29,8 +29,8 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def random_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline folder with the toybox's architecture and random weights."""
-    from bayesdiff.toybox.autoencoder import build
-    from bayesdiff.toybox.denoiser import Denoiser, save
+    from bayesdiff.pretraining.autoencoder import build
+    from bayesdiff.pretraining.denoiser import Denoiser, save
     from bayesdiff.toybox.weights import save_component
 
     folder = tmp_path_factory.mktemp("pipeline")
@@ -43,7 +43,7 @@ def random_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def random_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Names of a random CLIP and a random DINO in the shipped layouts, as ``metrics`` overrides."""
-    from bayesdiff.toybox import clip, dino
+    from bayesdiff.pretraining import clip, dino
 
     folder = tmp_path_factory.mktemp("encoders")
     torch.manual_seed(0)

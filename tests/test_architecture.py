@@ -11,7 +11,7 @@ NAMES = slice(15, 55)  # columns of the drawing: a label, names, what they do
 
 def _floors() -> dict[str, int]:
     """Module -> floor, 0 on top, as the drawing has them; lines without a label belong to the one above."""
-    drawing = (ROOT / "docs" / "architecture.md").read_text().split("```")[1].split("toybox/")[0]
+    drawing = (ROOT / "docs" / "architecture.md").read_text().split("```")[1]
     floors: dict[str, int] = {}
     floor, package = -1, ""
     for line in drawing.splitlines():
@@ -32,10 +32,10 @@ def _floors() -> dict[str, int]:
 
 
 def _modules() -> dict[str, Path]:
-    """Dotted name below ``bayesdiff`` -> file; packages' faces and the toybox aside."""
+    """Dotted name below ``bayesdiff`` -> file; packages' faces aside."""
     package = ROOT / "bayesdiff"
     files = {".".join(path.relative_to(package).with_suffix("").parts): path for path in package.rglob("*.py")}
-    return {name: path for name, path in files.items() if path.name != "__init__.py" and not name.startswith("toybox")}
+    return {name: path for name, path in files.items() if path.name != "__init__.py"}
 
 
 def _imports(path: Path) -> set[str]:

@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from bayesdiff.config import Config, ModelConf
 from bayesdiff.pipeline import load_pipeline
-from bayesdiff.toybox.denoiser import build_scheduler
+from bayesdiff.pretraining.denoiser import build_scheduler
 from bayesdiff.training.batches import Encoded
 from bayesdiff.training.loop import Training, prepare, train
 from bayesdiff.training.objective import Conditioning

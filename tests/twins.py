@@ -17,7 +17,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from bayesdiff.toybox.tokenizer import build_tokenizer
+from bayesdiff.pretraining.tokenizer import build_tokenizer
 from bayesdiff.toybox.vocabulary import BOS, EOS, MAX_TOKENS, PAD, vocabulary
 
 SIDE = 64

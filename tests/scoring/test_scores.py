@@ -170,8 +170,8 @@ def test_energy_grows_with_noise() -> None:
 
 
 def test_energy_is_that_of_the_autoencoder_s_texture_term() -> None:
-    from bayesdiff.toybox.autoencoder import texture
-    from bayesdiff.toybox.dataset import to_pixels
+    from bayesdiff.pretraining.autoencoder import texture
+    from bayesdiff.pretraining.dataset import to_pixels
 
     image = picture(3)
     assert high_frequency_energy(image) == pytest.approx(float(texture(to_pixels(np.array(image)[None]))), rel=1e-5)

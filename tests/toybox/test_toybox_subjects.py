@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bayesdiff.toybox.dataset import TRAIN_SEED
+from bayesdiff.pretraining.dataset import TRAIN_SEED
 from bayesdiff.toybox.subjects import IMAGES_PER_SUBJECT, SUBJECTS, render_subject, subject_instance
 from bayesdiff.toybox.vocabulary import CLASSES
 from bayesdiff.toybox.world import sample_picture

@@ -10,10 +10,10 @@ import timm
 import torch
 from PIL import Image
 
+from bayesdiff.pretraining import dino
+from bayesdiff.pretraining.dataset import to_pixels
+from bayesdiff.pretraining.dino import ARCHITECTURE, MODEL_ARGS, contrastive_loss, crop, other_camera, save
 from bayesdiff.scoring.encoders import load_dino
-from bayesdiff.toybox import dino
-from bayesdiff.toybox.dataset import to_pixels
-from bayesdiff.toybox.dino import ARCHITECTURE, MODEL_ARGS, contrastive_loss, crop, other_camera, save
 
 
 def numbered(count: int, side: int) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Measure the shipped toybox against its bars, on pictures and prompts that pretraining never saw.
 
-Command:  python -m bayesdiff.toybox.check      (make pretrain-check)
+Command:  python -m bayesdiff.pretraining.check      (make pretrain-check)
 Cost:     about 2 minutes on 2 CPU cores
 Expected: every line says pass; exit code 1 otherwise
 """
@@ -21,11 +21,11 @@ from rich.table import Table
 
 from bayesdiff.config import MetricsConf, ModelConf, SamplerConf, Scheduler
 from bayesdiff.pipeline import load_pipeline, use_sampler
+from bayesdiff.pretraining.dataset import HELD_OUT_SEED, to_pixels
 from bayesdiff.prompts import Prompt
 from bayesdiff.sampling import sample_prompts
 from bayesdiff.scoring.encoders import Encoders, ImageEncoder, load_encoders
 from bayesdiff.scoring.scores import high_frequency_energy
-from bayesdiff.toybox.dataset import HELD_OUT_SEED, to_pixels
 from bayesdiff.toybox.objects import Instance, sample_instance
 from bayesdiff.toybox.pictures import Picture, render
 from bayesdiff.toybox.subjects import SUBJECTS, render_subject

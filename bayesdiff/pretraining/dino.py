@@ -1,6 +1,6 @@
 """Pretrain the toybox's DINO-style encoder: a vision transformer trained without labels on films.
 
-Command:  python -m bayesdiff.toybox.dino
+Command:  python -m bayesdiff.pretraining.dino
 Cost:     about 8 minutes on 2 CPU cores, and 2 to render the films
 Expected: same-subject against other-subject-of-the-class AUC above 0.95; similarity of a render with
           itself falls by 0.15 or more under pixel noise of std 0.2, and by less than 0.10 under a shift
@@ -27,8 +27,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from bayesdiff.files import staged
-from bayesdiff.toybox.dataset import render_films, to_pixels
-from bayesdiff.toybox.pretraining import WORK, Recipe, fit, work_folder
+from bayesdiff.pretraining.dataset import render_films, to_pixels
+from bayesdiff.pretraining.recipe import WORK, Recipe, fit, work_folder
 from bayesdiff.toybox.weights import DINO
 
 ARCHITECTURE = "vit_tiny_patch16_224"

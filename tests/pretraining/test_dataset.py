@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from bayesdiff.toybox import dataset
-from bayesdiff.toybox.dataset import WorldData, render_films, render_world, to_pixels
+from bayesdiff.pretraining import dataset
+from bayesdiff.pretraining.dataset import WorldData, render_films, render_world, to_pixels
 from bayesdiff.toybox.world import film, sample
 
 

@@ -1,6 +1,6 @@
 """Pretrain the toybox's U-Net and text encoder on captioned latents.
 
-Command:  python -m bayesdiff.toybox.denoiser
+Command:  python -m bayesdiff.pretraining.denoiser
 Cost:     1.3 s a step at batch 64 on 2 CPU cores with bf16 instructions, 2.4 s without; resumable
 Expected: mean epsilon loss 0.10 to 0.15; samples at guidance 7.5 pass ``make pretrain-check``
 
@@ -23,11 +23,11 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from bayesdiff.toybox.autoencoder import TRAIN_IMAGES, encode_means
-from bayesdiff.toybox.clip import tokenize
-from bayesdiff.toybox.dataset import WorldData, render_world
-from bayesdiff.toybox.pretraining import WORK, Recipe, fit
-from bayesdiff.toybox.tokenizer import build_tokenizer
+from bayesdiff.pretraining.autoencoder import TRAIN_IMAGES, encode_means
+from bayesdiff.pretraining.clip import tokenize
+from bayesdiff.pretraining.dataset import WorldData, render_world
+from bayesdiff.pretraining.recipe import WORK, Recipe, fit
+from bayesdiff.pretraining.tokenizer import build_tokenizer
 from bayesdiff.toybox.vocabulary import BOS, EOS, MAX_TOKENS, PAD, vocabulary
 from bayesdiff.toybox.weights import PIPELINE, save_component
 from bayesdiff.training.objective import prediction_target, signal_to_noise

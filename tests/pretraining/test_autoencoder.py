@@ -9,8 +9,8 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
-from bayesdiff.toybox.autoencoder import BATCH, CROP, build, crops, encode_means, gradient_l1, reconstruction_loss, texture, whiten
-from bayesdiff.toybox.dataset import WorldData
+from bayesdiff.pretraining.autoencoder import BATCH, CROP, build, crops, encode_means, gradient_l1, reconstruction_loss, texture, whiten
+from bayesdiff.pretraining.dataset import WorldData
 
 DATA = WorldData(np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8), [""] * 5)
 

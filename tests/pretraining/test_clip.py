@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from bayesdiff.pretraining.clip import build, contrastive_loss, save, tokenize
+from bayesdiff.pretraining.dataset import to_pixels
 from bayesdiff.scoring.encoders import load_clip
-from bayesdiff.toybox.clip import build, contrastive_loss, save, tokenize
-from bayesdiff.toybox.dataset import to_pixels
 from bayesdiff.toybox.vocabulary import BOS, EOS, MAX_TOKENS, PAD, vocabulary
 
 WORDS = vocabulary()

@@ -1,6 +1,6 @@
 """Pretrain the toybox's CLIP on pictures of the procedural world and their captions.
 
-Command:  python -m bayesdiff.toybox.clip
+Command:  python -m bayesdiff.pretraining.clip
 Cost:     about 12 minutes on 2 CPU cores
 Expected: image-to-text recall@1 above 0.90 among 100 captions that differ in class, colour or context
 """
@@ -18,11 +18,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from bayesdiff.files import staged
-from bayesdiff.toybox.autoencoder import TRAIN_IMAGES
-from bayesdiff.toybox.dataset import WorldData, render_world
-from bayesdiff.toybox.dino import GLOBAL, PADDING, crop
-from bayesdiff.toybox.pretraining import WORK, Recipe, fit, work_folder
-from bayesdiff.toybox.tokenizer import build_tokenizer
+from bayesdiff.pretraining.autoencoder import TRAIN_IMAGES
+from bayesdiff.pretraining.dataset import WorldData, render_world
+from bayesdiff.pretraining.dino import GLOBAL, PADDING, crop
+from bayesdiff.pretraining.recipe import WORK, Recipe, fit, work_folder
+from bayesdiff.pretraining.tokenizer import build_tokenizer
 from bayesdiff.toybox.vocabulary import EOS, MAX_TOKENS, PAD, vocabulary
 from bayesdiff.toybox.weights import CLIP
 

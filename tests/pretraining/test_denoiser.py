@@ -10,10 +10,10 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from bayesdiff.toybox.autoencoder import build, encode_means
-from bayesdiff.toybox.clip import tokenize
-from bayesdiff.toybox.dataset import WorldData
-from bayesdiff.toybox.denoiser import (
+from bayesdiff.pretraining.autoencoder import build, encode_means
+from bayesdiff.pretraining.clip import tokenize
+from bayesdiff.pretraining.dataset import WorldData
+from bayesdiff.pretraining.denoiser import (
     SCHEDULES,
     SNR_LIMIT,
     WEIGHT_LIMIT,

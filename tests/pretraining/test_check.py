@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bayesdiff.toybox.check import Bar, auc, hundred_pictures, measure, similarity_loss
+from bayesdiff.pretraining.check import Bar, auc, hundred_pictures, measure, similarity_loss
 
 
 def test_auc_of_separated_and_of_equal_scores() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from bayesdiff.toybox.pretraining import Recipe, fit, has_fast_bfloat16, rate
+from bayesdiff.pretraining.recipe import Recipe, fit, has_fast_bfloat16, rate
 
 RECIPE = Recipe(steps=8, learning_rate=0.05, warmup=2, ema=0.9, save_every=4)
 Loss = Callable[[torch.Generator, nn.Module], torch.Tensor]

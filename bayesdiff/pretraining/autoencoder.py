@@ -1,6 +1,6 @@
 """Pretrain the toybox's autoencoder: 64×64×3 images to whitened 32×32×4 latents and back.
 
-Command:  python -m bayesdiff.toybox.autoencoder
+Command:  python -m bayesdiff.pretraining.autoencoder
 Cost:     about 17 minutes on 2 CPU cores
 Expected: PSNR above 28 dB on held-out renders, high-frequency energy kept above 0.8, latents of
           zero mean and unit variance per channel, posterior standard deviation below 0.02
@@ -14,8 +14,8 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional as F
 
-from bayesdiff.toybox.dataset import WorldData, render_world
-from bayesdiff.toybox.pretraining import WORK, Recipe, fit, work_folder
+from bayesdiff.pretraining.dataset import WorldData, render_world
+from bayesdiff.pretraining.recipe import WORK, Recipe, fit, work_folder
 from bayesdiff.toybox.weights import save_component
 
 TRAIN_IMAGES = 40_000
