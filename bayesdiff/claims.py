@@ -19,13 +19,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from bayesdiff.corruption import CorruptionVerdict, detect_corruption
 from bayesdiff.corruption.shape import Array
 from bayesdiff.errors import UserError, bad_input_in_one_line
 from bayesdiff.files import write_text
-from bayesdiff.stats import Difference, holm, paired_difference
+from bayesdiff.stats import Difference, detectable, holm, paired_difference
 from bayesdiff.studies.collect import image_scores
 from bayesdiff.studies.plan import load_study
 from bayesdiff.tables import NAMES, Found, Row, curve_shape, of_last_checkpoint, prompts_of, rows_of, table_of
@@ -67,6 +66,7 @@ class Finding:
     effect: str = ""
     p_value: float = float("nan")
     std_error: float = float("nan")
+    freedom: float = float("nan")
     sign: int = 0
     """1 as claimed, -1 against it, 0 neither."""
     lacking: str = ""
@@ -166,12 +166,14 @@ def together(row: Row) -> CorruptionVerdict:
 def _difference(claim: Claim, runs: str, found: Difference) -> Finding:
     mean, low, high = float(found.mean[0]), float(found.low[0]), float(found.high[0])
     effect = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
-    error = float(found.std_error[0]) if found.levels else float("nan")
+    if not found.of_runs:
+        return Finding(claim, runs, f"{effect} (these runs)")
+    error, freedom = float(found.std_error[0]), float(found.freedom[0])
     if claim.expected == "same":
         sign = 1 if -claim.within < low and high < claim.within else -1 if high < -claim.within or low > claim.within else 0
-        return Finding(claim, runs, effect, float("nan"), error, sign if found.levels else 0)
+        return Finding(claim, runs, effect, float("nan"), error, freedom, sign)
     sign = int(np.sign(mean)) * (1 if claim.expected == "higher" else -1)
-    return Finding(claim, runs, effect, float(found.p_value[0]), error, sign)
+    return Finding(claim, runs, effect, float(found.p_value[0]), error, freedom, sign)
 
 
 def conclusion(finding: Finding, corrected: float) -> str:
@@ -187,24 +189,29 @@ def claims_table(findings: list[Finding], options: str = "") -> pd.DataFrame:
     """The page as a table, one line a claim; ``options`` go behind a study's command."""
     p_values = np.array([finding.p_value for finding in findings])
     corrected, tested = holm(p_values), max(int(np.isfinite(p_values).sum()), 1)
-    errors = float(norm.ppf(1 - LEVEL / tested / 2) + norm.ppf(POWER))
     lines = []
     for finding, p in zip(findings, corrected, strict=True):
         claim = finding.claim
         lines.append({
             "claim": claim.claim, "the paper": claim.paper or "(a question of ours)", "measure": claim.measure, "expected": claim.expected,
             "here": finding.effect or "-", "p (Holm)": "-" if np.isnan(p) else f"{p:.3f}", "verdict": conclusion(finding, p),
-            "detectable": "-" if np.isnan(finding.std_error) else f"{errors * finding.std_error:.3f}", "runs": finding.runs,
+            "detectable": _detectable(finding, LEVEL / tested), "runs": finding.runs,
             "command": f"`python -m bayesdiff.study {claim.study}{options}`",
         })  # fmt: skip
     return pd.DataFrame(lines)
+
+
+def _detectable(finding: Finding, alpha: float) -> str:
+    found = detectable(finding.std_error, finding.freedom, power=POWER, alpha=alpha)
+    return "-" if np.isnan(found) else f"{found:.3f}"
 
 
 EXPLAINED = (
     f"Made by `make paper-tables` from `results/claims.yaml` and the records beside it. *holds*: the paired difference (last checkpoint "
     f"unless the measure says otherwise) has the claimed sign, and its p-value, corrected over this page (Holm), is at most {LEVEL}; "
     f"*same* holds when the whole interval lies within 0.05 of none. *detectable*: the difference that runs like these find in "
-    f"{POWER:.0%} of tries at the page's strictest level. The paper's numbers are its own, for Stable Diffusion 1.5."
+    f"{POWER:.0%} of tries at the page's strictest level. *These runs*: one run on each side, nothing to test. "
+    "The paper's numbers are its own, for Stable Diffusion 1.5."
 )
 
 

@@ -169,6 +169,9 @@ class BnnConf:
     """Standard deviation of every Gaussian weight at step 0; 0 trains the plain model (``direct``: 1e-7)."""
     sigma_parametrization: SigmaParametrization = SigmaParametrization.softplus
     """``direct`` stores sigma itself and clamps it at 1e-7, as the released code does."""
+    sigma_learning_rate_factor: float = 1.0
+    """Of rho's learning rate, in units of the means'. softplus moves sigma by sigma times what rho moves, so that at
+    sigma 0.01 a factor of 100 lets it go as far as the released code's, which stores sigma itself (there it is not used)."""
     prior_sigma: float = 0.01
     kl: Kl = Kl.elbo
     """``elbo`` is KL(q || prior), paper eq. 3; ``reverse`` is KL(prior || q), the released code."""
@@ -351,6 +354,7 @@ def _check_ranges(cfg: Config) -> None:
     not_negative = {
         "bnn.kl_weight": cfg.bnn.kl_weight,
         "bnn.sigma_init": cfg.bnn.sigma_init,
+        "bnn.sigma_learning_rate_factor": cfg.bnn.sigma_learning_rate_factor,
         "bnn.input_noise": cfg.bnn.input_noise,
         "bnn.l2_weight": cfg.bnn.l2_weight,
         "method.prior_loss_weight": cfg.method.prior_loss_weight,

@@ -38,8 +38,9 @@ def read_run(run: Path, step: int | None) -> tuple[RunRecord, Config, int]:
     if record is None or not steps:
         raise UserError(f"{run}: not a run folder with checkpoints (needs record.json and checkpoints/)")
     if step is None:
-        best = record.verdict["best_step"] if record.verdict else steps[-1]
-        step = best if best in steps else steps[-1]
+        step = record.verdict["best_step"] if record.verdict else steps[-1]
+        if step not in steps:
+            raise UserError(f"{run}: its best checkpoint, step {step}, is not kept; choose by --step one of {', '.join(map(str, steps))}")
     if step not in steps:
         raise UserError(f"--step {step}: {run} keeps the steps {', '.join(map(str, steps))}; schedule.keep=all keeps every one")
     return record, resolve(OmegaConf.create(record.config)), step

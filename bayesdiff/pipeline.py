@@ -49,6 +49,12 @@ def model_location(conf: ModelConf) -> str:
     return conf.path
 
 
+def fetch_command(location: str, revision: str | None) -> str:
+    """The shell command that puts just the files of a hub model that are loaded here into the cache."""
+    pinned = f", revision='{revision}'" if revision else ""
+    return f"""python -c "from diffusers import DiffusionPipeline as P; P.download('{location}'{pinned}, safety_checker=None)\""""
+
+
 def _remedy(conf: ModelConf, location: str) -> str:
     if conf.path == "toybox":
         from bayesdiff.toybox.weights import RESTORE
@@ -56,9 +62,9 @@ def _remedy(conf: ModelConf, location: str) -> str:
         return RESTORE
     if Path(location).exists():
         return "download it again or correct model.path"
-    size, revision = f" ({conf.size})" if conf.size else "", f" --revision {conf.revision}" if conf.revision else ""
+    size = f" ({conf.size})" if conf.size else ""
     gate = f"; accept its licence on huggingface.co/{location} and log in with 'hf auth login' first" if conf.gated else ""
-    return f"fetch it{size} with 'hf download {location}{revision}'{gate}, or set model.path to a local folder"
+    return f"fetch it{size} with {fetch_command(location, conf.revision)}{gate}, or set model.path to a local folder"
 
 
 def load_pipeline(conf: ModelConf, device: torch.device) -> StableDiffusionPipeline:

@@ -4,14 +4,16 @@ Arrays are always ``(runs, subjects, steps, images)``: runs are seeds, images ar
 images. Two arrays are paired entry by entry (same seed, subject, checkpoint, prompt and sampling seed),
 so that what pairs share cancels before anything is resampled.
 
-Resampled are subjects, seeds within a subject, prompts within a seed, images within a prompt, each
-level from what the level above drew (Field and Welsh 2007). The two outer levels are drawn one by one;
-the mean over prompts and images is drawn from the normal distribution whose variance is exactly that of
-the nested resampling, which is what makes ten thousand resamples a matter of a second. Deviations of a
-level with n members are widened by sqrt(n / (n - 1)), without which a bootstrap of few members is too
-narrow; percentiles are expanded from the normal to the t distribution over (subjects x seeds - 1)
-degrees of freedom, for the same reason (Hesterberg 2015). A level with one member cannot be resampled,
-and the result says which levels were.
+Resampled are subjects, seeds within a subject, each from what the level above drew (Field and Welsh 2007),
+and prompts and images within a prompt, which are the same in every cell and therefore drawn once for all
+cells. The mean over prompts and images is drawn from the normal distribution whose variance is exactly that
+of the nested resampling, which is what makes ten thousand resamples a matter of a second. Deviations of a
+level with n members are widened by sqrt(n / (n - 1)), without which a bootstrap of few members is too narrow;
+and percentiles are expanded from the normal to the t distribution, for the same reason (Hesterberg 2015), with
+the degrees of freedom of the level that the variance comes from (Satterthwaite 1946). A level with one
+member cannot be resampled, and the result says which levels were: without subjects and seeds among them a
+result speaks of these very runs. Seeds count as drawn anew for every subject: what one seed does to all
+subjects alike is not covered.
 """
 
 from __future__ import annotations
@@ -36,11 +38,19 @@ class Difference:
     low: Array
     high: Array
     p_value: Array
-    """Two-sided, of no difference: a t-test on the bootstrap's standard error; nan where nothing could vary."""
+    """Two-sided, of no difference: a t-test on the bootstrap's standard error; nan where nothing varied."""
     std_error: Array
+    """Standard deviation of the resampled means, before the expansion to t."""
+    freedom: Array
+    """Degrees of freedom of that error; nan where nothing could vary."""
     levels: tuple[str, ...]
     """What varied over resamples."""
     resamples: int
+
+    @property
+    def of_runs(self) -> bool:
+        """Whether runs varied, so that it says something about runs that were not made."""
+        return "subjects" in self.levels or "seeds" in self.levels
 
 
 def aggregate_as_paper(scores: ArrayLike) -> tuple[Array, Array]:
@@ -87,27 +97,57 @@ def paired_difference(
     if labels.shape != (images,):
         raise ValueError(f"prompts of shape {labels.shape} do not match {images} images: give one prompt an image")
     rng = np.random.default_rng(derive(seed, "hierarchical bootstrap"))
-    cells, error = _canonical(difference.mean(3), _inner_error(difference, labels))
-    centre, expansion = difference.mean((0, 1, 3)), _expansion(runs * subjects, level)
-    drawn = centre + expansion * (_resample(cells, error, rng, resamples) - centre)
-    tail, std_error = (1 - level) / 2, drawn.std(0)
-    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+    cells, inner = _canonical(difference.mean(3)), _inner_error(difference.mean((0, 1)), labels)
     counts = (subjects, runs, len(np.unique(labels)), images // max(len(np.unique(labels)), 1))
     varied = tuple(name for name, count in zip(LEVELS, counts, strict=True) if count > 1)
-    floor = 2 / (resamples + 1) if varied else np.nan
-    p = np.maximum(_p_value(centre, std_error / expansion, runs * subjects), floor)
-    return Difference(centre, low, high, p, std_error, varied, resamples)
+    centre, freedom = difference.mean((0, 1, 3)), _freedom(cells, inner, counts[2] if counts[2] > 1 else images)
+    drawn = _resample(cells, rng, resamples) + inner * rng.standard_normal((resamples, 1))
+    std_error, tail = drawn.std(0), (1 - level) / 2
+    wide = centre + _expansion(freedom, level) * (drawn - centre)
+    low, high = np.quantile(wide, [tail, 1 - tail], axis=0)
+    p = np.maximum(_p_value(centre, std_error, freedom), 2 / (resamples + 1))
+    return Difference(centre, low, high, p, std_error, freedom, varied, resamples)
 
 
-def _p_value(centre: Array, error: Array, cells: int) -> Array:
-    """Two-sided t-test with (subjects x seeds - 1) degrees of freedom, normal for one cell.
+def _p_value(centre: Array, error: Array, freedom: Array) -> Array:
+    """Two-sided t-test; nan where nothing could vary, and for a difference that is the same everywhere.
 
     Counting draws beyond 0 would not do: a handful of cells has a handful of different resamples.
     """
-    from scipy.stats import norm, t
+    from scipy.stats import t
 
     ratio = np.abs(centre) / np.maximum(error, 1e-300)
-    return np.asarray(2 * (t.sf(ratio, cells - 1) if cells > 1 else norm.sf(ratio)))
+    return np.where((error == 0) & (centre != 0), np.nan, 2 * t.sf(ratio, freedom))
+
+
+def _expansion(freedom: Array, level: float) -> Array:
+    """Factor from the normal to the t distribution's quantile; 1 where there is nothing to expand."""
+    from scipy.stats import norm, t
+
+    tail = (1 + level) / 2
+    return np.nan_to_num(np.asarray(t.ppf(tail, freedom) / norm.ppf(tail)), nan=1.0)
+
+
+def _freedom(cells: Array, inner: Array, members: int) -> Array:
+    """Satterthwaite's degrees of freedom of the mean, (steps,): each level's share of the variance, by what it was estimated from.
+
+    Args:
+        cells: (runs, subjects, steps) means.
+        inner: (steps,) standard deviation of the mean over prompts and images, of which there are ``members``.
+    """
+    runs, subjects, _ = cells.shape
+    parts = [
+        (_variance(cells.mean(0).T) / subjects, subjects - 1),
+        (_variance(cells.transpose(1, 2, 0)).mean(0) / (runs * subjects), subjects * (runs - 1)),
+        (inner**2, members - 1),
+    ]
+    known = [(variance, freedom) for variance, freedom in parts if freedom > 0]
+    if not known:
+        return np.full(cells.shape[-1], np.nan)
+    total = np.sum([variance for variance, _ in known], axis=0)
+    spent = np.sum([variance**2 / freedom for variance, freedom in known], axis=0)
+    least = float(min(freedom for _, freedom in known))
+    return np.where(total > 0, total**2 / np.maximum(spent, 1e-300), least)
 
 
 def _four(scores: ArrayLike, like: tuple[int, ...] | None = None) -> Array:
@@ -122,7 +162,7 @@ def _four(scores: ArrayLike, like: tuple[int, ...] | None = None) -> Array:
 
 
 def _inner_error(difference: Array, labels: NDArray[np.generic]) -> Array:
-    """Standard deviation of a cell's mean under resampling of prompts and of images within them, (runs, subjects, steps)."""
+    """Standard deviation of the mean of (steps, images) under resampling of prompts and of images within them, (steps,)."""
     names, where = np.unique(labels, return_inverse=True)
     groups = [difference[..., where == g] for g in range(len(names))]
     weights = np.array([group.shape[-1] for group in groups]) / difference.shape[-1]
@@ -137,14 +177,12 @@ def _variance(values: Array) -> Array:
     return values.var(-1, ddof=1) if values.shape[-1] > 1 else np.zeros(values.shape[:-1])
 
 
-def _canonical(cells: Array, error: Array) -> tuple[Array, Array]:
+def _canonical(cells: Array) -> Array:
     """Seeds and subjects in an order that depends on their values alone, not on the order they were given in."""
     for subject in range(cells.shape[1]):
-        order = np.lexsort(np.concatenate([error[:, subject], cells[:, subject]], -1).T[::-1])
-        cells[:, subject], error[:, subject] = cells[order, subject], error[order, subject]
-    rows = np.concatenate([cells, error], -1).transpose(1, 0, 2).reshape(cells.shape[1], -1)
-    order = np.lexsort(rows.T[::-1])
-    return cells[:, order], error[:, order]
+        cells[:, subject] = cells[np.lexsort(cells[:, subject].T[::-1]), subject]
+    rows = cells.transpose(1, 0, 2).reshape(cells.shape[1], -1)
+    return cells[:, np.lexsort(rows.T[::-1])]
 
 
 def _widened(drawn: Array, centre: Array, count: int) -> Array:
@@ -152,16 +190,8 @@ def _widened(drawn: Array, centre: Array, count: int) -> Array:
     return centre + (drawn - centre) * np.sqrt(count / (count - 1)) if count > 1 else drawn
 
 
-def _expansion(cells: int, level: float) -> float:
-    """Factor from the normal to the t distribution's quantile; 1 where there is but one (subject, seed)."""
-    from scipy.stats import norm, t
-
-    tail = (1 + level) / 2
-    return float(t.ppf(tail, cells - 1) / norm.ppf(tail)) if cells > 1 else 1.0
-
-
-def _resample(cells: Array, error: Array, rng: np.random.Generator, resamples: int) -> Array:
-    """Means of resampled subjects ⊃ seeds ⊃ (prompts ⊃ images), (resamples, steps)."""
+def _resample(cells: Array, rng: np.random.Generator, resamples: int) -> Array:
+    """Means of resampled subjects ⊃ seeds, (resamples, steps)."""
     runs, subjects, steps = cells.shape
     drawn = np.empty((resamples, steps))
     of_subjects = cells.mean(0)
@@ -170,10 +200,8 @@ def _resample(cells: Array, error: Array, rng: np.random.Generator, resamples: i
         count = min(block, resamples - start)
         s = rng.integers(subjects, size=(count, subjects))
         r = rng.integers(runs, size=(count, subjects, runs))
-        picked = s[..., None]
-        values = cells[r, picked] + error[r, picked] * rng.standard_normal((count, subjects, runs, 1))
         centre = of_subjects[s]
-        inner = _widened(values.mean(2), centre, runs) if runs > 1 else values.mean(2)
+        inner = _widened(cells[r, s[..., None]].mean(2), centre, runs)
         drawn[start : start + count] = _widened(centre.mean(1), of_subjects.mean(0), subjects) + (inner - centre).mean(1)
     return drawn
 
@@ -197,6 +225,20 @@ def power(effect: float, std_error: float, *, alpha: float = 0.05) -> float:
         return 1.0 if effect else alpha
     shift, limit = abs(effect) / std_error, norm.ppf(1 - alpha / 2)
     return float(norm.sf(limit - shift) + norm.cdf(-limit - shift))
+
+
+def detectable(std_error: float, freedom: float, *, power: float = 0.8, alpha: float = 0.05) -> float:
+    """Difference that a two-sided t-test finds with this chance when its estimate has this standard error and freedom; nan without."""
+    from scipy.optimize import brentq
+    from scipy.stats import nct, norm, t
+
+    if not np.isfinite([std_error, freedom]).all():
+        return float("nan")
+    limit = float(t.ppf(1 - alpha / 2, freedom))
+    widest = 2 * limit + norm.ppf(power)
+    while nct.sf(limit, freedom, widest) < power:
+        widest *= 2
+    return std_error * float(brentq(lambda shift: nct.sf(limit, freedom, shift) - power, 0.0, widest))
 
 
 def seeds_needed(effect: float, std_over_seeds: float, *, power: float = 0.8, alpha: float = 0.05) -> int:

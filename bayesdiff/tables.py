@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +31,7 @@ from bayesdiff.files import staged, write_text
 from bayesdiff.recording.record import RunRecord, load_record
 from bayesdiff.stats import aggregate_as_paper, holm, paired_difference
 from bayesdiff.studies.collect import IMAGES, RECORDS, image_scores, judged, load_records
-from bayesdiff.studies.paper import LABEL, paper_numbers
+from bayesdiff.studies.paper import paper_label, paper_numbers
 from bayesdiff.studies.plan import Cell, Study, compose_cell, load_study, models_of, study_names
 
 METRICS = ("dino", "clip_i", "clip_t", "lpips", "clip_iqa", "diversity", "hf_energy")
@@ -39,6 +40,8 @@ NAMES = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "lpips": "LPIPS
 SAMPLED_AXES = ("seed", "data.subject")
 """Axes that a row averages over."""
 MISSING = "missing"
+UNJUDGED = ("too_few_points", "diverged", "broken_sampling")
+"""Verdicts that say nothing about a dip."""
 WORTH_A_TABLE = 0.5
 """Share of a study's runs: runs are shared by studies, and a few of another one's make no table."""
 
@@ -120,7 +123,9 @@ def table_of(row: Row, of_run: Callable[[Found], Array | None]) -> Array | None:
 
 
 def of_last_checkpoint(found: Found, metric: str) -> Array | None:
-    """A metric's scores (images,), or the one value of ``dip`` and ``flagged``; None where it was not measured."""
+    """A metric's scores (images,), or the one value of ``dip`` and ``flagged``; None where it was not measured or judged."""
+    if metric in ("dip", "flagged") and found.verdict.kind in UNJUDGED:
+        return None
     if metric in ("dip", "flagged"):
         return np.array([found.verdict.depth if metric == "dip" else float(found.verdict.flagged)])
     columns = pd.read_csv(found.folder / "images.csv", nrows=0).columns
@@ -149,7 +154,7 @@ def prompts_of(row: Row, images: int) -> list[int]:
 
 def study_table(study: Study, rows: list[Row]) -> pd.DataFrame:
     """One line a row and metric: mean, deviation over seeds, the paper's numbers, and the difference from the reference."""
-    lines = []
+    lines, label = [], paper_label(study.model)
     for row in rows:
         reference = reference_of(study, row, rows)
         for metric in (*METRICS, "dip", "flagged"):
@@ -159,8 +164,8 @@ def study_table(study: Study, rows: list[Row]) -> pd.DataFrame:
             line: dict[str, object] = {**row.labels, "metric": NAMES[metric], "runs": len(row.found)}
             mean, spread = aggregate_as_paper(scores)
             line |= {"mean": mean[0], "sd_over_seeds": spread[0]}
-            if (printed := paper_numbers(study.name, row.labels, metric)) is not None:
-                line |= {f"{LABEL}: mean": printed[0], f"{LABEL}: sd": printed[1]}
+            if (printed := paper_numbers(study.name, row.labels, metric, study.model)) is not None:
+                line |= {f"{label}: mean": printed[0], f"{label}: sd": printed[1]}
             if reference is not None and (other := values(reference, metric)) is not None:
                 line |= _difference(scores, other, prompts_of(row, scores.shape[3]))
             lines.append(line)
@@ -172,12 +177,13 @@ def study_table(study: Study, rows: list[Row]) -> pd.DataFrame:
 
 def _difference(scores: Array, reference: Array, prompts: list[int]) -> dict[str, object]:
     result = paired_difference(scores, reference, prompts=prompts)
-    return {"difference": result.mean[0], "low": result.low[0], "high": result.high[0], "p": result.p_value[0]}
+    p = result.p_value[0] if result.of_runs else np.nan
+    return {"difference": result.mean[0], "low": result.low[0], "high": result.high[0], "p": p, "over": " ".join(result.levels)}
 
 
 def printed_table(study: Study, rows: list[Row], table: pd.DataFrame) -> pd.DataFrame:
     """The table as people read it: a line a row, a column a metric; missing rows say so."""
-    axes = list(rows[0].labels)
+    axes, label = list(rows[0].labels), paper_label(study.model)
     lines = []
     for row in rows:
         line: dict[str, str] = dict(row.labels)
@@ -185,24 +191,28 @@ def printed_table(study: Study, rows: list[Row], table: pd.DataFrame) -> pd.Data
         mine = table[(table[axes] == pd.Series(row.labels)).all(axis=1)] if len(table) and axes else table
         for values_ in mine.to_dict("records"):
             line[str(values_["metric"])] = _cell(values_)
-            if f"{LABEL}: mean" in values_ and not pd.isna(values_[f"{LABEL}: mean"]):
-                line[f"{values_['metric']} ({LABEL})"] = f"{values_[f'{LABEL}: mean']:.3f} ({values_[f'{LABEL}: sd']:.4f})"
+            if f"{label}: mean" in values_ and not pd.isna(values_[f"{label}: mean"]):
+                line[f"{values_['metric']} ({label})"] = _mean(values_[f"{label}: mean"], values_[f"{label}: sd"], 4)
         lines.append(line)
     return pd.DataFrame(lines).fillna(MISSING)
 
 
-def _cell(values_: dict[str, object]) -> str:
-    mean, spread = float(str(values_["mean"])), float(str(values_["sd_over_seeds"]))
-    text = f"{mean:.3f}" if np.isnan(spread) else f"{mean:.3f} ({spread:.3f})"
+def _mean(mean: float, spread: float, digits: int = 3) -> str:
+    return f"{mean:.3f}" if np.isnan(spread) else f"{mean:.3f} ({spread:.{digits}f})"
+
+
+def _cell(values_: dict[str, Any]) -> str:
+    text = _mean(values_["mean"], values_["sd_over_seeds"])
     if "difference" in values_ and not pd.isna(values_["difference"]):
-        p = f", p {values_['p_holm']:.3f}"
+        p = ", these runs" if pd.isna(values_["p_holm"]) else f", p {values_['p_holm']:.3f}"
         text += f"; {values_['difference']:+.3f} [{values_['low']:+.3f}, {values_['high']:+.3f}]{p}"
     return text
 
 
 CAPTION = (
     "Mean at the last checkpoint (standard deviation over seeds, as the paper prints); then the paired difference from the reference "
-    "arm with its 95 % interval over subjects, seeds, prompts and images, and its p-value corrected over this table (Holm)."
+    "arm with its 95 % interval over subjects, seeds, prompts and images, and its p-value corrected over this table (Holm). *These runs*: "
+    "one run on each side, so that the interval is over prompts and images alone and another seed may differ by more."
 )
 
 

@@ -98,7 +98,9 @@ def test_what_counts_as_holding() -> None:
 def test_the_same_means_the_whole_interval_lies_within_the_margin() -> None:
     def sign(low: float, high: float) -> int:
         one = {name: np.array([value]) for name, value in (("mean", (low + high) / 2), ("low", low), ("high", high))}
-        found = Difference(**one, p_value=np.array([0.5]), std_error=np.array([0.01]), levels=("seeds",), resamples=1)
+        found = Difference(
+            **one, p_value=np.array([0.5]), std_error=np.array([0.01]), freedom=np.array([5.0]), levels=("seeds",), resamples=1
+        )
         return judging._difference(Claim("x", expected="same", within=0.05), "1", found).sign
 
     assert [sign(-0.04, 0.04), sign(-0.06, 0.04), sign(0.04, 0.2), sign(0.06, 0.2), sign(-0.2, -0.06)] == [1, 0, 0, -1, -1]
@@ -166,10 +168,21 @@ def test_measures_of_a_run(study: Study, tmp_path: Path) -> None:
 
 def test_what_runs_would_have_found_counts_the_correction() -> None:
     """Half as much with a quarter of the error; more claims on the page, a larger difference."""
-    found = Finding(HIGHER, "1", "+0.1", 0.01, 0.02, 1)
+    found = Finding(HIGHER, "1", "+0.1", 0.01, 0.02, 1e6, 1)
     alone, among = claims_table([found]), claims_table([found] * 20)
     assert float(alone["detectable"][0]) == pytest.approx((1.960 + 0.842) * 0.02, abs=1e-3)
     assert float(among["detectable"][0]) == pytest.approx((3.023 + 0.842) * 0.02, abs=1e-3)
+    few = claims_table([replace(found, freedom=2.0)] * 20)
+    assert float(few["detectable"][0]) == pytest.approx(25.4 * 0.02, rel=0.01)  # the noncentral t of three runs
+
+
+def test_one_run_on_each_side_decides_nothing() -> None:
+    one = {name: np.array([value]) for name, value in (("mean", 0.3), ("low", 0.2), ("high", 0.4), ("p_value", 0.001), ("std_error", 0.05))}
+    found = Difference(**one, freedom=np.array([3.0]), levels=("prompts", "images"), resamples=1)
+    for expected in ("higher", "same"):
+        finding = judging._difference(Claim("x", expected=expected), "1 + 1", found)
+        assert verdict(finding) == OPEN
+        assert finding.effect.endswith("(these runs)")
 
 
 def test_the_shipped_list_is_for_the_toybox(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,11 +13,12 @@ from tiny import Make
 from bayesdiff import compare, export, study, tables, verdict
 from bayesdiff.config import CONF
 from bayesdiff.experiment import run_experiment
+from bayesdiff.pipeline import fetch_command
 from bayesdiff.studies.plan import EXPERIMENTS, Cell, compose_cell, load_study
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "results").glob("*.md"))]
-FOREIGN = (r"git clone https://github.com/\S+", r"hf download [\w./-]+", r"wandb agent SWEEP_ID")
+FOREIGN = (r"git clone https://github.com/\S+ data/google", r"ln -s google/dataset data/dreambooth", r"wandb agent SWEEP_ID")
 """Commands of others that cannot run offline."""
 
 
@@ -116,6 +117,9 @@ def test_a_command_of_the_docs_is_one(page: str, command: str, monkeypatch: pyte
         check_run(words[3:])
     elif words[:3] == ["python", "-m", "bayesdiff.worker"]:
         check_worker(words[3:])
+    elif words[:2] == ["python", "-c"]:
+        conf = compose_cell(Cell({}, ("model=sd15",))).model
+        assert command == fetch_command(conf.path, conf.revision)
     elif words[0] == "make":
         assert re.search(rf"^{words[1]}:.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
     elif words[:2] == ["wandb", "sweep"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +127,13 @@ def test_the_command_writes_the_best_step_beside_the_run(run_of: Any, capsys: py
     assert main([str(run)]) == 0
     (folder,) = run.glob("export-*")
     assert f"wrote {folder}" in capsys.readouterr().out
+
+
+def test_another_step_is_never_exported_as_the_best(run_of: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = shutil.copytree(run_of("dreambooth", ARMS[0]), tmp_path / "run")
+    record = json.loads((run / "record.json").read_text())
+    record["verdict"]["best_step"] = 2
+    (run / "record.json").write_text(json.dumps(record))
+    assert main([str(run)]) == 2
+    assert "its best checkpoint, step 2, is not kept; choose by --step" in capsys.readouterr().err
+    assert not (run / "export-2").exists()

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from bayesdiff.stats import aggregate_as_paper, aggregate_hierarchically, holm, paired_difference, power, seeds_needed
+from bayesdiff.stats import aggregate_as_paper, aggregate_hierarchically, detectable, holm, paired_difference, power, seeds_needed
 
 PROMPTS = np.repeat(np.arange(4), 4)
 
@@ -208,3 +208,54 @@ def test_one_value_has_no_p_value() -> None:
     found = paired_difference(np.full((1, 1, 1, 1), 0.1), np.zeros((1, 1, 1, 1)))
     assert np.isnan(found.p_value).all()
     assert found.levels == ()
+
+
+def _wrong(effects: dict[str, float], tries: int = 400) -> float:
+    """How often no difference is called one: 3 subjects, 2 seeds, 4 prompts of 4 images, with effects of these sizes."""
+    wrong = 0
+    for seed in range(tries):
+        rng = np.random.default_rng((seed, 23))
+        on = (
+            effects.get("subject", 0.0) * rng.standard_normal((1, 3, 1, 1))
+            + effects.get("run", 0.0) * rng.standard_normal((2, 3, 1, 1))
+            + effects.get("prompt", 0.0) * rng.standard_normal((1, 1, 1, 4))[..., PROMPTS]
+            + 0.03 * rng.standard_normal((2, 3, 1, 16))
+        )
+        wrong += paired_difference(on, np.zeros_like(on), prompts=PROMPTS, resamples=400, seed=seed).p_value[0] <= 0.05
+    return wrong / tries
+
+
+@pytest.mark.parametrize(
+    "effects",
+    [{}, {"subject": 0.1}, {"run": 0.1}, {"prompt": 0.1}, {"subject": 0.1, "run": 0.1}, {"subject": 0.1, "prompt": 0.1}],
+    ids=lambda effects: "+".join(effects) or "images alone",
+)
+def test_whichever_level_varies_an_absent_difference_is_seldom_found(effects: dict[str, float]) -> None:
+    """Prompts are the same in every cell: what a prompt does to all of them does not average out over cells."""
+    assert _wrong(effects) <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / 400)  # 99 % of tries at exactly 5 %
+
+
+def test_the_degrees_of_freedom_are_those_of_the_level_that_varies() -> None:
+    rng = np.random.default_rng(0)
+    subjects = np.broadcast_to(rng.standard_normal((1, 5, 1, 1)), (3, 5, 1, 16))
+    prompts = np.broadcast_to(rng.standard_normal((1, 1, 1, 4))[..., PROMPTS], (3, 5, 1, 16))
+    assert paired_difference(subjects, 0 * subjects, prompts=PROMPTS).freedom == pytest.approx([4])
+    assert paired_difference(prompts, 0 * prompts, prompts=PROMPTS).freedom == pytest.approx([3])
+    assert paired_difference(subjects[:1, :1], 0 * subjects[:1, :1]).levels == ("prompts",)
+
+
+@pytest.mark.parametrize("runs", [3, 6, 20])
+def test_what_is_detectable_is_found_that_often(runs: int) -> None:
+    from scipy.stats import ttest_1samp
+
+    effect = detectable(1 / np.sqrt(runs), runs - 1, alpha=0.05 / 4)
+    values = effect + np.random.default_rng(runs).standard_normal((4000, runs))
+    assert (ttest_1samp(values, 0, axis=1).pvalue <= 0.05 / 4).mean() == pytest.approx(0.8, abs=0.02)
+    assert np.isnan(detectable(float("nan"), 3))
+
+
+def test_a_difference_that_is_the_same_in_every_run_has_no_p_value() -> None:
+    """Flagged in both runs and in neither of the other arm: nothing says how much it could vary."""
+    found = paired_difference(np.ones((2, 1, 1, 1)), np.zeros((2, 1, 1, 1)))
+    assert np.isnan(found.p_value).all()
+    assert found.of_runs

@@ -6,8 +6,10 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from threading import Timer
 
 import pytest
+from filelock import FileLock
 from rich.console import Console
 
 from bayesdiff import study as engine
@@ -121,3 +123,14 @@ def test_a_study_of_real_runs_from_plan_to_record(tmp_path: Path) -> None:
     assert "Look at" in (tmp_path / "runs" / "logs" / f"{run.folder.name}.log").read_text()
     kept = tmp_path / "results" / "records" / run.folder.name
     assert {path.name for path in kept.iterdir()} == {"record.json", "curve.csv", "images.csv", "grid.png"}
+
+
+def test_a_look_at_a_claim_makes_no_worker_pass_the_run_over(tmp_path: Path) -> None:
+    study = stub_study.prepare(tmp_path)
+    (run, *_) = plan(study, tmp_path / "runs")
+    claim = planning.claim_file(tmp_path / "runs", run.folder)
+    claim.parent.mkdir(parents=True)
+    look = FileLock(claim)
+    look.acquire()
+    Timer(0.2, look.release, kwargs={"force": True}).start()
+    assert engine.run_one(run, tmp_path / "runs", (), {}) == "done"

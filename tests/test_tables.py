@@ -15,7 +15,7 @@ import pytest
 
 from bayesdiff.studies import plan as planning
 from bayesdiff.studies.collect import load_records
-from bayesdiff.tables import curve_shape, main, rows_of, study_table, values, write_study
+from bayesdiff.tables import curve_shape, main, printed_table, rows_of, study_table, values, write_study
 from tests import made_records
 
 pytestmark = pytest.mark.usefixtures("restored_studies")
@@ -173,3 +173,22 @@ def test_a_run_that_diverged_before_its_first_checkpoint_says_so(study: planning
     (results / "records" / "lost" / "record.json").write_text(json.dumps(record))
     assert main([str(results)]) == 0
     assert "| diverged " in (results / "tables" / "runs.md").read_text()
+
+
+def test_one_run_on_each_side_has_an_interval_and_no_p_value(study: planning.Study, tmp_path: Path) -> None:
+    one = planning.narrowed(study, ["data.subject=toy_dog", "seed=0"])
+    rows = rows_of(one, made_records.fill(one, tmp_path))
+    table = study_table(one, rows).set_index(["method", "bnn", "metric"])
+    line = table.loc[("lora", "on", "DINO")]
+    assert np.isnan(line["p"]) and line["low"] < line["difference"] < line["high"]
+    assert line["over"] == "prompts images"
+    printed = printed_table(one, rows, study_table(one, rows))
+    assert printed["DINO"][1].endswith(", these runs")
+
+
+def test_a_curve_too_short_for_a_verdict_has_no_dip(study: planning.Study, tmp_path: Path) -> None:
+    """Three checkpoints: a depth of 0 would be a measurement that no one made."""
+    rows = rows_of(study, made_records.fill(study, tmp_path))
+    assert rows[0].found[0].verdict.kind == "too_few_points"
+    assert values(rows[0], "dip") is None
+    assert "dip" not in set(study_table(study, rows)["metric"])

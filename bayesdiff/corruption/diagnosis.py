@@ -12,7 +12,7 @@ they decide which checkpoint to keep.
 the harmonic mean of how much of the reachable fidelity it has (above the ceiling, the mean similarity of
 different photographs of the subject, a sample is a copy and earns no more) and how much is left of the
 prompt following that training began with. Both refer to what does not change while a run goes on, so that
-a checkpoint's rank among earlier ones is final. Without a ceiling F is the fidelity; without an
+a checkpoint's rank among earlier ones stays, unless a stage is found around it later. Without a ceiling F is the fidelity; without an
 alignment column so is the trade-off.
 """
 
@@ -51,9 +51,11 @@ def diagnose(
     verdict = detect_corruption(
         steps, columns[fidelity], alpha=alpha, min_depth=min_depth, seed=seed, groups=groups, checkpoint_noise=checkpoint_noise
     )  # fmt: skip
-    if verdict.kind in ("diverged", "too_few_points"):
+    if verdict.kind == "diverged":
         return verdict
     at = np.asarray(steps)
+    if verdict.kind == "too_few_points":  # the choice of a checkpoint must not wait: others are being deleted
+        return _with_best(verdict, at, columns, fidelity, ceiling, seed)
     if (broken := _broken(at, columns)) is not None:
         return replace(verdict, flagged=False, kind="broken_sampling", sentence=broken)
     over = _overfit(columns, fidelity, ceiling, verdict, alpha)
@@ -123,7 +125,8 @@ def _overfit(
     level = _matrix(columns[fidelity]).mean(1)
     if ceiling is None:
         return np.zeros(len(level), dtype=bool)
-    limit = alpha / (2 * len(level))
+    pairs = len(level) * (len(level) - 1) / 2  # any earlier checkpoint may be the best one that was
+    limit = alpha / (2 * pairs)
     lost = [_falls(columns[name], limit) for name in (ALIGNMENT, DIVERSITY) if name in columns]
     return (level >= ceiling) & np.logical_or.reduce([np.zeros(len(level), dtype=bool), *lost]) & outside_stage(verdict.labels)
 

@@ -14,8 +14,8 @@ SCORES = "scores.csv"
 
 
 def read_scores(run: Path) -> pd.DataFrame:
-    """``scores.csv`` of a run folder, values as they were written; raises FileNotFoundError."""
-    return pd.read_csv(run / SCORES, keep_default_na=False, float_precision="round_trip")
+    """``scores.csv`` of a run folder, values as they were written, an empty one as NaN; raises FileNotFoundError."""
+    return pd.read_csv(run / SCORES, keep_default_na=False, na_values={"value": [""]}, float_precision="round_trip")
 
 
 def per_image(scores: pd.DataFrame) -> pd.DataFrame:
@@ -24,13 +24,18 @@ def per_image(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def curve_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Columns ``step``, ``images``, and for every metric that was measured its mean and ``<metric>_se`` (std / sqrt(n))."""
+    """Columns ``step``, ``images``, and for every metric that was measured its mean and ``<metric>_se`` (std / sqrt(n)).
+
+    A metric of one's own that gave no number for an image has none at that checkpoint: a mean of the others would hide it.
+    """
     wide = per_image(scores)
     grouped = wide.groupby(level="step")
     table = pd.DataFrame({"images": grouped.size()})
     for metric in in_order(set(wide.columns)):
         table[metric] = grouped[metric].mean()
         table[f"{metric}_se"] = grouped[metric].std(ddof=1) / np.sqrt(table["images"])
+    for step, metric in scores.loc[scores["value"].isna(), ["step", "metric"]].itertuples(index=False):
+        table.loc[step, [metric, f"{metric}_se"]] = np.nan
     return table.reset_index()
 
 

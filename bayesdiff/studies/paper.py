@@ -1,17 +1,18 @@
 """The paper's printed numbers (arXiv 2405.19931, KDD 2026), as facts to stand beside ours; Stable Diffusion, one A100.
 
-Table 1 with the deviations over five seeds of Table A6; order CLIP-T, DINO, CLIP-I, LPIPS, CLIP-IQA.
+Table 1 with the deviations over five seeds of Table A6; Tables 2 and 4 have none. Order CLIP-T, DINO, CLIP-I,
+LPIPS, CLIP-IQA. All are of four to six images a subject (faces: five).
 """
 
 from __future__ import annotations
 
 METRICS = ("clip_t", "dino", "clip_i", "lpips", "clip_iqa")
-LABEL = "paper, SD 1.5"
+LABELS = {"sd14": "paper, SD 1.4", "sd20": "paper, SD 2.0"}
 
 Row = tuple[tuple[float, float], ...]
 
 
-def _row(means: str, deviations: str) -> Row:
+def _row(means: str, deviations: str = "nan nan nan nan nan") -> Row:
     return tuple(zip(map(float, means.split()), map(float, deviations.split()), strict=True))
 
 
@@ -33,8 +34,37 @@ TABLE_1_FACES: dict[tuple[str, str], Row] = {
 }
 
 
-def paper_numbers(study: str, labels: dict[str, str], metric: str) -> tuple[float, float] | None:
-    """Mean and deviation over seeds that the paper prints for a row of a study; None where it prints none."""
-    tables = {"table_1": TABLE_1, "table_1_faces": TABLE_1_FACES}
-    row = tables.get(study, {}).get((labels.get("method", ""), labels.get("bnn", "")))
-    return row[METRICS.index(metric)] if row is not None and metric in METRICS else None
+TABLE_2: dict[tuple[str, str], Row] = {
+    ("sd14", "off"): _row(".248 .594 .762 .618 .872"),
+    ("sd14", "on"): _row(".249 .620 .777 .656 .895"),
+    ("sd15", "off"): _row(".246 .614 .771 .611 .875"),
+    ("sd15", "on"): _row(".256 .633 .785 .640 .893"),
+    ("sd20", "off"): _row(".240 .563 .739 .604 .875"),
+    ("sd20", "on"): _row(".248 .610 .764 .649 .925"),
+}
+TABLE_4: dict[str, Row] = {
+    "none": _row(".246 .614 .771 .611 .875"),
+    "linear": _row(".256 .633 .785 .640 .893"),
+    "linear, up block": _row(".259 .614 .776 .646 .890"),
+    "linear and cross-attention": _row(".272 .611 .760 .672 .897"),
+    "norms": _row(".254 .650 .792 .643 .889"),
+}
+
+
+def paper_label(model: str) -> str:
+    """What the paper's numbers beside a model's are called; those of Stable Diffusion 1.5 where it has none of that model."""
+    return LABELS.get(model, "paper, SD 1.5")
+
+
+def paper_numbers(study: str, labels: dict[str, str], metric: str, model: str = "sd15") -> tuple[float, float] | None:
+    """Mean and deviation over seeds (nan where not printed) that the paper has for a row of a study; None where it has none."""
+    if metric not in METRICS or labels.get("shots.count") == "1":
+        return None
+    arm = labels.get("bnn", "")
+    row = {
+        "table_1": TABLE_1.get((labels.get("method", ""), arm)),
+        "table_1_faces": TABLE_1_FACES.get((labels.get("method", ""), arm)),
+        "table_2": TABLE_2.get((model if model in LABELS else "sd15", arm)),
+        "table_4": TABLE_4.get(labels.get("layers", "")),
+    }.get(study)
+    return None if row is None else row[METRICS.index(metric)]

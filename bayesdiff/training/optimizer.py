@@ -16,13 +16,14 @@ def build_optimizer(means: list[nn.Parameter], rhos: list[nn.Parameter], cfg: Co
     """One optimiser, the same for both arms of a pair: group 0 are the means, group 1 the rhos.
 
     rho gets no weight decay, which would draw softplus(rho) upwards; a sigma that is stored directly
-    gets the same as the means, as in the released code. Raises ``UserError`` without bitsandbytes.
+    gets the same as the means, as in the released code, and moves at their rate. Raises ``UserError`` without bitsandbytes.
     """
     conf = cfg.training
     direct = cfg.bnn.sigma_parametrization is SigmaParametrization.direct
     groups: list[dict[str, Any]] = [{"params": means, "weight_decay": conf.weight_decay}]
     if rhos:
-        groups.append({"params": rhos, "weight_decay": conf.weight_decay if direct else 0.0})
+        factor = 1.0 if direct else cfg.bnn.sigma_learning_rate_factor
+        groups.append({"params": rhos, "weight_decay": conf.weight_decay if direct else 0.0, "factor": factor})
     if conf.optimizer is Optimizer.adamw:
         return torch.optim.AdamW(groups, lr=cfg.method.learning_rate, fused=True)
     try:
@@ -45,5 +46,6 @@ def rate_factor(cfg: Config) -> Callable[[int], float]:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of the means, and the rhos' own share of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("factor", 1.0)

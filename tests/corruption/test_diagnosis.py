@@ -124,3 +124,15 @@ def test_diverged_and_too_short_curves_pass_through() -> None:
     scores[9:, 0] = np.nan
     assert diagnose(STEPS, {"dino": scores, "clip_t": images(STEADY, 1)}).kind == "diverged"
     assert diagnose(STEPS[:3], {"dino": images(STAGE[:3], 0), "clip_t": images(STEADY[:3], 1)}).kind == "too_few_points"
+
+
+def test_the_best_checkpoint_is_chosen_alike_from_the_first_ones_on() -> None:
+    """Checkpoints are deleted while a run is young: what is kept then must be what counts later."""
+    alignment = np.linspace(0.3, 0.05, 12)
+    for seed in range(5):
+        columns = {"dino": images(RISE, seed, 0.01), "clip_t": images(alignment, seed + 9, 0.01)}
+        kept: set[int] = set()
+        for count in range(1, 13):
+            best = diagnose(STEPS[:count], {name: scores[:count] for name, scores in columns.items()}).best_step
+            assert best in kept | {STEPS[count - 1]}
+            kept = {best}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from bayesdiff.scoring.curve import curve_table, per_image, score_matrix
+from bayesdiff.scoring.curve import curve_table, per_image, read_scores, score_matrix
 from bayesdiff.scoring.metrics import COLUMNS, METRICS
 
 
@@ -80,3 +82,13 @@ def test_one_image_has_a_mean_and_no_error() -> None:
 
 def test_the_mean_of_the_matrix_is_the_curve() -> None:
     assert score_matrix(SCORES, "dino")[1].mean(1) == pytest.approx(curve_table(SCORES)["dino"].to_numpy())
+
+
+def test_a_metric_that_gave_no_number_for_an_image_has_no_mean_there(tmp_path: Path) -> None:
+    own = SCORES[SCORES["metric"] == "dino"].assign(metric="own")
+    own.loc[own.index[0], "value"] = np.nan
+    pd.concat([SCORES, own]).to_csv(tmp_path / "scores.csv", index=False)
+    curve = curve_table(read_scores(tmp_path))
+    assert np.isnan(curve["own"][0])
+    assert curve["own"][1] == pytest.approx(curve["dino"][1])
+    assert curve["dino"].notna().all()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from bayesdiff.studies.paper import METRICS, TABLE_1, TABLE_1_FACES, paper_numbers
+from bayesdiff.studies.paper import METRICS, TABLE_1, TABLE_1_FACES, paper_label, paper_numbers
 
 
 def test_every_printed_difference_favours_bayesian_weights() -> None:
@@ -24,7 +26,17 @@ def test_every_printed_difference_favours_bayesian_weights() -> None:
         ("table_1", {"method": "oft", "bnn": "on"}, "hf_energy", None),
         ("figure_1", {"bnn": "on"}, "dino", None),
         ("table_1", {"method": "oft", "bnn": "ema"}, "dino", None),
+        ("table_1", {"method": "oft", "bnn": "on", "shots.count": "1"}, "dino", None),  # the paper has four to six images
+        ("table_1", {"method": "oft", "bnn": "on", "shots.count": "4"}, "dino", (0.661, 0.0028)),
     ],
 )
 def test_numbers_are_found_by_row_and_metric(study: str, labels: dict[str, str], metric: str, expected: tuple[float, float] | None) -> None:
     assert paper_numbers(study, labels, metric) == expected
+
+
+def test_tables_without_printed_deviations_have_means_of_the_right_model() -> None:
+    found = [paper_numbers("table_2", {"bnn": "on"}, "clip_t", model) for model in ("sd14", "sd15", "sd20", "toybox")]
+    assert [round(mean, 3) for mean, _ in filter(None, found)] == [0.249, 0.256, 0.248, 0.256]
+    assert [paper_label(model) for model in ("sd14", "toybox")] == ["paper, SD 1.4", "paper, SD 1.5"]
+    norms = paper_numbers("table_4", {"layers": "norms"}, "dino")
+    assert norms is not None and norms[0] == 0.650 and math.isnan(norms[1])

@@ -67,3 +67,20 @@ def test_the_rate_of_a_step_is_set_and_reported(make_config: Make) -> None:
     train(state, cfg, 5, 8, lambda _, parts: rates.append((parts["learning_rate"], state.optimizer.param_groups[0]["lr"])))
     assert [applied for _, applied in rates] == [reported for reported, _ in rates]
     assert [reported for reported, _ in rates] == pytest.approx([5e-4 * (20 - step) / 20 for step in (5, 6, 7)])
+
+
+def test_with_its_factor_a_sigma_goes_as_far_as_one_that_is_stored_itself(make_config: Make) -> None:
+    """rho moves by a hundred learning rates a step, sigma by one."""
+    moved = {}
+    for name, overrides in {
+        "usual": [BNN_ON],
+        "factor": [BNN_ON, "bnn.sigma_learning_rate_factor=100"],
+        "direct": ["bnn=released"],
+    }.items():
+        cfg = make_config("+experiment=smoke", *overrides, "method.learning_rate=1e-5", "bnn.kl_weight=0")
+        state = tiny_training(cfg)
+        train(state, cfg, 0, 5, silent)
+        moved[name] = max(float((layer.gaussian.sigma / layer.scale - 0.01).abs().max()) for layer in state.layers)
+    assert moved["direct"] == pytest.approx(5e-5, rel=0.2)
+    assert moved["factor"] == pytest.approx(moved["direct"], rel=0.2)
+    assert moved["usual"] < moved["direct"] / 50
