@@ -35,7 +35,7 @@ def paired_difference(reference: pd.DataFrame, other: pd.DataFrame, metric: str)
 
     Raises ``UserError`` when the runs share no checkpoint with the same images.
     """
-    both = per_image(reference)[[metric]].join(per_image(other)[[metric]], lsuffix="_a", rsuffix="_b", how="inner")
+    both = per_image(reference)[[metric]].merge(per_image(other)[[metric]], left_index=True, right_index=True, suffixes=("_a", "_b"))
     if both.empty:
         raise UserError(f"the runs share no checkpoint with the same prompts and images (metric {metric})")
     gap = (both[f"{metric}_b"] - both[f"{metric}_a"]).groupby(level="step")

@@ -178,7 +178,8 @@ def study_table(study: Study, rows: list[Row]) -> pd.DataFrame:
 def _difference(scores: Array, reference: Array, prompts: list[int]) -> dict[str, object]:
     result = paired_difference(scores, reference, prompts=prompts)
     p = result.p_value[0] if result.of_runs else np.nan
-    return {"difference": result.mean[0], "low": result.low[0], "high": result.high[0], "p": p, "over": " ".join(result.levels)}
+    low, high = (result.low[0], result.high[0]) if result.levels else (np.nan, np.nan)
+    return {"difference": result.mean[0], "low": low, "high": high, "p": p, "over": " ".join(result.levels)}
 
 
 def printed_table(study: Study, rows: list[Row], table: pd.DataFrame) -> pd.DataFrame:
@@ -205,7 +206,8 @@ def _cell(values_: dict[str, Any]) -> str:
     text = _mean(values_["mean"], values_["sd_over_seeds"])
     if "difference" in values_ and not pd.isna(values_["difference"]):
         p = ", these runs" if pd.isna(values_["p_holm"]) else f", p {values_['p_holm']:.3f}"
-        text += f"; {values_['difference']:+.3f} [{values_['low']:+.3f}, {values_['high']:+.3f}]{p}"
+        interval = "" if pd.isna(values_["low"]) else f" [{values_['low']:+.3f}, {values_['high']:+.3f}]"
+        text += f"; {values_['difference']:+.3f}{interval}{p}"
     return text
 
 
@@ -287,7 +289,7 @@ def printed_runs(table: pd.DataFrame) -> pd.DataFrame:
             line |= {
                 "first": f"{row['first']:.2f}", "highest before": f"{row['highest_before']:.2f} ({row['at']:.0f})",
                 "lowest after": f"{row['lowest_after']:.2f} ({row['at_step']:.0f})", "deepest fall": f"{row['fall']:.2f}",
-                "won back": f"{row['share_recovered']:.0%}", "last": f"{row['last']:.2f}",
+                "won back": f"{row['share_recovered']:.0%}", "last": f"{row['last']:.2f}", "CLIP-T last": f"{row['clip_t_last']:.2f}",
             }  # fmt: skip
         judged_ = "" if pd.isna(row["p_value"]) else f" (p {row['p_value']:.2f})"
         lines.append(

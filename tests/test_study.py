@@ -130,7 +130,7 @@ def test_a_look_at_a_claim_makes_no_worker_pass_the_run_over(tmp_path: Path) -> 
     (run, *_) = plan(study, tmp_path / "runs")
     claim = planning.claim_file(tmp_path / "runs", run.folder)
     claim.parent.mkdir(parents=True)
-    look = FileLock(claim)
+    look = FileLock(claim, thread_local=False)  # released by another thread
     look.acquire()
     Timer(0.2, look.release, kwargs={"force": True}).start()
     assert engine.run_one(run, tmp_path / "runs", (), {}) == "done"
