@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -252,11 +252,10 @@ def measured_noise(pattern: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _table(name: str, function: Callable[[Study, Any], dict[str, Any]], study: Study, cells: Iterable[Any]) -> pd.DataFrame:
-    listed = list(cells)
+def _table(name: str, function: Callable[[Study, Any], dict[str, Any]], study: Study, cells: list[Any]) -> pd.DataFrame:
     with ProcessPoolExecutor(study.workers) as pool:
-        done = pool.map(partial(function, study), listed)
-        return pd.DataFrame(list(track(done, name, len(listed))))
+        done = pool.map(partial(function, study), cells)
+        return pd.DataFrame(list(track(done, name, len(cells))))
 
 
 def _middle_width(study: Study) -> float:
@@ -278,11 +277,10 @@ def calibrate(study: Study) -> dict[str, pd.DataFrame]:
     middle = _middle_width(study)
     stages += [_Stage("noise", t, 16, d, middle, s) for t in study.checkpoints if t >= 12 for d in study.depths for s in study.seeds]
     covered = [(t, c) for t in (12, 20, 40) for c in (0.0, 0.02, 0.04)]
-    return {
-        "false_flags": _table("false_flags", _null_cell, study, nulls),
-        "power": _table("power", _power_cell, study, stages),
-        "coverage": _table("coverage", _coverage_cell, study, covered),
-    }
+    parts: dict[str, tuple[Callable[[Study, Any], dict[str, Any]], list[Any]]] = {
+        "false_flags": (_null_cell, nulls), "power": (_power_cell, stages), "coverage": (_coverage_cell, covered),
+    }  # fmt: skip
+    return {name: _table(name, function, study, cells) for name, (function, cells) in parts.items()}
 
 
 def draw(tables: dict[str, pd.DataFrame], study: Study, target: Path) -> None:

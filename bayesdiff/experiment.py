@@ -21,7 +21,7 @@ from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.diagnosis import judge_run
 from bayesdiff.corruption.monitor import may_stop, warning
 from bayesdiff.errors import UserError
-from bayesdiff.files import fingerprint, staged, sweep_partial, write_text
+from bayesdiff.files import LOCK_SECONDS, fingerprint, staged, sweep_partial, write_text
 from bayesdiff.processes import check_shares, collected, from_first, is_first, join
 from bayesdiff.prompts import Prompt, evaluation_prompts, fill
 from bayesdiff.recording.checkpoint import finish, restore, resumable_step, retain, save_checkpoint
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from bayesdiff.training.loop import Training
 
 CURVE, DRAWS = "curve.csv", "draws.csv"
-LOCK_SECONDS = 1.0
-"""Long enough for someone who only looks whether the run is held (``plan.is_held``)."""
 
 
 @dataclass

@@ -16,6 +16,8 @@ from bayesdiff.errors import UserError
 
 STAGING = ".partial"
 """Suffix of a file or folder that is still being written; never read back."""
+LOCK_SECONDS = 1.0
+"""How long a claim waits for its lock: someone who only looks whether it is held (``plan.is_held``) has it for a moment."""
 
 
 @contextmanager

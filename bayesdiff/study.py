@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bayesdiff.errors import UserError
-from bayesdiff.files import write_text
+from bayesdiff.files import LOCK_SECONDS, write_text
 from bayesdiff.recording.record import load_record
 from bayesdiff.studies.collect import collect
 from bayesdiff.studies.plan import (
@@ -47,8 +47,6 @@ from bayesdiff.studies.plan import (
 
 FINISHED = (0, 3)
 """Exit codes of a run that has an end: done, or diverged."""
-LOOK_SECONDS = 1.0
-"""A look at whether a run is claimed holds its lock for a moment, which is not a claim."""
 STOPPED, BAD_INPUT, MOST_FAILURES = 130, 120, 100
 
 
@@ -98,7 +96,7 @@ def run_one(run: Planned, root: Path, extra: tuple[str, ...], environment: dict[
     claim = claim_file(root, run.folder)
     claim.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(claim, timeout=LOOK_SECONDS):
+        with FileLock(claim, timeout=LOCK_SECONDS):
             if (end := end_of(run.folder)) is not None:
                 return end
             return "running" if is_held(run.folder / ".lock") else _execute(run, root, extra, environment)
