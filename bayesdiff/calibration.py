@@ -217,9 +217,9 @@ def _power_cell(study: Study, cell: _Stage) -> dict[str, Any]:
     return {**asdict(cell), "repeats": repeats, **shares, "possible": possible}
 
 
-def _coverage_cell(study: Study, cell: tuple[int, float]) -> dict[str, Any]:
-    """How often the 95 % intervals of flagged stages hold the true depth, onset and recovery."""
-    count, checkpoint = cell
+def _coverage_cell(study: Study, cell: tuple[int, float, bool]) -> dict[str, Any]:
+    """How often the 95 % intervals of flagged stages hold the true depth, onset and recovery, and the depth's mean error."""
+    count, checkpoint, known = cell
     depth, width = 0.3, 0.35
     mean, steps = stage_curve(count, depth, width), np.arange(count) * 50
     below, half = mean < SHOULDER - 0.25 * depth, SHOULDER - 0.5 * depth
@@ -227,14 +227,20 @@ def _coverage_cell(study: Study, cell: tuple[int, float]) -> dict[str, Any]:
     recovery = onset + int(np.flatnonzero(mean[onset:] >= half)[0])
     noise = NoiseLevel(study.noise.level, study.noise.image / 2, checkpoint, study.noise.image_correlation)
     held: dict[str, list[bool]] = {"depth": [], "onset": [], "recovery": []}
+    errors: list[float] = []
+    given = checkpoint if known else None
     for repeat in range(study.repeats // 2):
-        found = detect_corruption(steps, simulate(mean, 16, noise, _generator(study.seed, cell, repeat)), seed=repeat)
+        found = detect_corruption(
+            steps, simulate(mean, 16, noise, _generator(study.seed, cell, repeat)), seed=repeat, checkpoint_noise=given
+        )
         if found.flagged and found.onset_interval and found.recovery_interval:
+            errors.append(found.depth - depth)
             held["depth"].append(found.depth_interval[0] <= depth <= found.depth_interval[1])
             held["onset"].append(found.onset_interval[0] <= steps[onset] <= found.onset_interval[1])
             held["recovery"].append(found.recovery_interval[0] <= steps[recovery] <= found.recovery_interval[1])
     shares = {name: float(np.mean(hits)) if hits else float("nan") for name, hits in held.items()}
-    return {"checkpoints": count, "checkpoint_noise": checkpoint, "flagged": len(held["depth"]), **shares}
+    error = float(np.mean(errors)) if errors else float("nan")
+    return {"checkpoints": count, "checkpoint_noise": checkpoint, "known": known, "flagged": len(errors), **shares, "depth_error": error}
 
 
 def measured_noise(pattern: str) -> pd.DataFrame:
@@ -276,7 +282,7 @@ def calibrate(study: Study) -> dict[str, pd.DataFrame]:
     ]
     middle = _middle_width(study)
     stages += [_Stage("noise", t, 16, d, middle, s) for t in study.checkpoints if t >= 12 for d in study.depths for s in study.seeds]
-    covered = [(t, c) for t in (12, 20, 40) for c in (0.0, 0.02, 0.04)]
+    covered = [(t, c, known) for t in (12, 20, 40) for c in (0.0, 0.02, 0.04) for known in (False, True)]
     parts: dict[str, tuple[Callable[[Study, Any], dict[str, Any]], list[Any]]] = {
         "false_flags": (_null_cell, nulls), "power": (_power_cell, stages), "coverage": (_coverage_cell, covered),
     }  # fmt: skip

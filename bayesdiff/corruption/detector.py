@@ -152,7 +152,7 @@ def stage_p_value(curve: Array, noise: Noise, rng: np.random.Generator, resample
 
 
 def stage_depth(curve: Array) -> float:
-    """Depth of the strongest stage of a mean curve (T,), of the smoothed curve; below 0 where there is none."""
+    """Depth of the strongest stage of a mean curve (T,), of the fitted curve; below 0 where there is none."""
     return _stage(curve).depth
 
 
@@ -214,10 +214,14 @@ def _split(curve: Array) -> int:
     return start + int(curve[start : start + width].argmin())
 
 
-def _stage(curve: Array) -> _Stage:
-    """Peak, onset (a quarter of the fall), trough and recovery (half of the depth) of the strongest stage."""
+def _stage(curve: Array, size: Array | None = None) -> _Stage:
+    """Peak, onset (a quarter of the fall), trough and recovery (half of the depth) of the strongest stage.
+
+    The fitted curve follows noise to its extremes, which makes a stage deeper than it is. Where ``size`` (T,), the noise
+    of a checkpoint, is given, levels that it does not tell apart are one.
+    """
     split = _split(curve)
-    fit = stage_fit(curve, split)
+    fit = stage_fit(curve, split) if size is None else flattened(stage_fit(curve, split), size, CLEAR_STEP)
     before, after = fit[:split], fit[split:]
     top, back, low = float(before.max()), float(after.max()), float(min(before[-1], after[0]))
     peak = int(np.where(before >= top - 1e-12, curve[:split], -np.inf).argmax())
@@ -243,10 +247,10 @@ def _span(at: NDArray[np.int64], indices: list[int]) -> Span:
     return int(at[int(np.floor(low))]), int(at[int(np.ceil(high))])
 
 
-def _refits(stage: _Stage, noise: Noise, rng: np.random.Generator) -> list[_Stage]:
-    """The stage as it would be read off other draws of the noise around the smoothed curve."""
+def _refits(stage: _Stage, noise: Noise, rng: np.random.Generator, size: Array | None = None) -> list[_Stage]:
+    """The stage as it would be read off other draws of the noise around the fitted curve."""
     shaken = stage.fit + noise.draw(rng, REFITS)
-    return [_stage(curve) for curve in shaken]
+    return [_stage(curve, size) for curve in shaken]
 
 
 def _depth_interval(stage: _Stage, refits: list[_Stage]) -> tuple[float, float]:
@@ -256,8 +260,11 @@ def _depth_interval(stage: _Stage, refits: list[_Stage]) -> tuple[float, float]:
 
 
 def _corrupted(reading: _Reading, stage: _Stage, p: float, rng: np.random.Generator) -> CorruptionVerdict:
-    at, curve = reading.steps, reading.curve
-    refits = _refits(stage, reading.noise, rng)
+    at, curve, size = reading.steps, reading.curve, reading.noise.size()
+    plain, stage = stage, _stage(curve, size)
+    if stage.depth <= 0:  # too little is told apart to have levels
+        stage, size = plain, None
+    refits = _refits(stage, reading.noise, rng, size)
     interval = _depth_interval(stage, refits)
     labels = ["rising"] * stage.peak + ["peak"] + ["corrupted"] * (stage.trough - stage.peak)
     labels += ["recovering"] * (stage.recovery - stage.trough - 1) + ["recovered"] * (len(at) - stage.recovery)
