@@ -217,22 +217,31 @@ def _power_cell(study: Study, cell: _Stage) -> dict[str, Any]:
     return {**asdict(cell), "repeats": repeats, **shares, "possible": possible}
 
 
-def _coverage_cell(study: Study, cell: tuple[int, float, bool]) -> dict[str, Any]:
+def slow_stage_curve(count: int, depth: float) -> Array:
+    """A stage without corners at its shoulders or a flat floor: falls and returns over a quarter of training each, (count,)."""
+    return np.interp(_at(count), [0, 0.15, 0.3, 0.55, 0.6, 0.85, 1], [0.35, *[SHOULDER] * 2, *[SHOULDER - depth] * 2, *[SHOULDER] * 2])
+
+
+def _truth(mean: Array) -> tuple[float, int, int]:
+    """Depth of a curve without noise, and its checkpoints of onset (a quarter of the fall) and recovery (half of it)."""
+    late = _at(len(mean)) > 0.2  # the rise is over
+    trough = int(np.where(late, mean, np.inf).argmin())
+    depth = float(min(mean[:trough].max(), mean[trough:].max()) - mean[trough])
+    onset = int(np.flatnonzero((mean < mean[:trough].max() - 0.25 * depth) & late)[0])
+    return depth, onset, trough + int(np.flatnonzero(mean[trough:] >= mean[trough] + 0.5 * depth)[0])
+
+
+def _coverage_cell(study: Study, cell: tuple[str, int, float, bool]) -> dict[str, Any]:
     """How often the 95 % intervals of flagged stages hold the true depth, onset and recovery, and the depth's mean error."""
-    count, checkpoint, known = cell
-    depth, width = 0.3, 0.35
-    mean, steps = stage_curve(count, depth, width), np.arange(count) * 50
-    below, half = mean < SHOULDER - 0.25 * depth, SHOULDER - 0.5 * depth
-    onset = int(np.flatnonzero(below & (_at(count) > 0.2))[0])
-    recovery = onset + int(np.flatnonzero(mean[onset:] >= half)[0])
+    shape, count, checkpoint, known = cell
+    mean, steps = stage_curve(count, 0.3, 0.35) if shape == "flat floor" else slow_stage_curve(count, 0.3), np.arange(count) * 50
+    depth, onset, recovery = _truth(mean)
     noise = NoiseLevel(study.noise.level, study.noise.image / 2, checkpoint, study.noise.image_correlation)
     held: dict[str, list[bool]] = {"depth": [], "onset": [], "recovery": []}
     errors: list[float] = []
-    given = checkpoint if known else None
     for repeat in range(study.repeats // 2):
-        found = detect_corruption(
-            steps, simulate(mean, 16, noise, _generator(study.seed, cell, repeat)), seed=repeat, checkpoint_noise=given
-        )
+        scores = simulate(mean, 16, noise, _generator(study.seed, cell, repeat))
+        found = detect_corruption(steps, scores, seed=repeat, checkpoint_noise=checkpoint if known else None)
         if found.flagged and found.onset_interval and found.recovery_interval:
             errors.append(found.depth - depth)
             held["depth"].append(found.depth_interval[0] <= depth <= found.depth_interval[1])
@@ -240,7 +249,8 @@ def _coverage_cell(study: Study, cell: tuple[int, float, bool]) -> dict[str, Any
             held["recovery"].append(found.recovery_interval[0] <= steps[recovery] <= found.recovery_interval[1])
     shares = {name: float(np.mean(hits)) if hits else float("nan") for name, hits in held.items()}
     error = float(np.mean(errors)) if errors else float("nan")
-    return {"checkpoints": count, "checkpoint_noise": checkpoint, "known": known, "flagged": len(errors), **shares, "depth_error": error}
+    described = {"shape": shape, "checkpoints": count, "checkpoint_noise": checkpoint, "known": known, "flagged": len(errors)}
+    return {**described, **shares, "depth_error": error}
 
 
 def measured_noise(pattern: str) -> pd.DataFrame:
@@ -282,7 +292,9 @@ def calibrate(study: Study) -> dict[str, pd.DataFrame]:
     ]
     middle = _middle_width(study)
     stages += [_Stage("noise", t, 16, d, middle, s) for t in study.checkpoints if t >= 12 for d in study.depths for s in study.seeds]
-    covered = [(t, c, known) for t in (12, 20, 40) for c in (0.0, 0.02, 0.04) for known in (False, True)]
+    covered = [
+        (shape, t, c, known) for shape in ("flat floor", "slow") for t in (12, 20, 40) for c in (0.0, 0.02, 0.04) for known in (False, True)
+    ]
     parts: dict[str, tuple[Callable[[Study, Any], dict[str, Any]], list[Any]]] = {
         "false_flags": (_null_cell, nulls), "power": (_power_cell, stages), "coverage": (_coverage_cell, covered),
     }  # fmt: skip

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, Noise, measure_noise
+from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, Noise, measure_noise, roughness
 from bayesdiff.corruption.shape import (
     Array,
     fall_strength,
@@ -57,7 +57,7 @@ class CorruptionVerdict:
     fall and return that images do not explain and the run's own swings between checkpoints do."""
     p_value: float
     depth: float
-    """From the lower of the two shoulders to the floor, of the smoothed curve."""
+    """From the lower of the two shoulders to the floor; of a flagged stage, less what noise adds to it."""
     depth_interval: tuple[float, float]
     """95 %; where nothing is flagged, of the deepest dip."""
     peak_step: int | None
@@ -204,85 +204,104 @@ class _Stage:
     onset: int
     trough: int
     recovery: int
+    floor: int
+    """The lowest checkpoint: where the fall ends and the return begins."""
     depth: float
     fit: Array
 
 
-def _split(curve: Array) -> int:
-    """The lowest checkpoint of the strongest stage: where the fall ends and the return begins."""
+def _floor(curve: Array) -> int:
+    """The lowest checkpoint of the strongest stage."""
     start, width = strongest_stage(curve)
     return start + int(curve[start : start + width].argmin())
 
 
-def _stage(curve: Array, size: Array | None = None) -> _Stage:
-    """Peak, onset (a quarter of the fall), trough and recovery (half of the depth) of the strongest stage.
+def _depth(fit: Array, floor: int) -> float:
+    """From the lower of the two shoulders to the floor of a fitted curve whose return begins at checkpoint ``floor``."""
+    before, after = fit[:floor], fit[floor:]
+    return float(min(before.max(), after.max()) - min(before[-1], after[0]))
 
-    The fitted curve follows noise to its extremes, which makes a stage deeper than it is. Where ``size`` (T,), the noise
-    of a checkpoint, is given, levels that it does not tell apart are one.
-    """
-    split = _split(curve)
-    fit = stage_fit(curve, split) if size is None else flattened(stage_fit(curve, split), size, CLEAR_STEP)
-    before, after = fit[:split], fit[split:]
+
+def _stage(curve: Array) -> _Stage:
+    """Peak, onset (a quarter of the fall), trough and recovery (half of the depth) of the strongest stage."""
+    floor = _floor(curve)
+    fit = stage_fit(curve, floor)
+    before, after, depth = fit[:floor], fit[floor:], _depth(fit, floor)
     top, back, low = float(before.max()), float(after.max()), float(min(before[-1], after[0]))
-    peak = int(np.where(before >= top - 1e-12, curve[:split], -np.inf).argmax())
-    returned = split + int(np.where(after >= back - 1e-12, curve[split:], -np.inf).argmax())
+    peak = int(np.where(before >= top - 1e-12, curve[:floor], -np.inf).argmax())
+    returned = floor + int(np.where(after >= back - 1e-12, curve[floor:], -np.inf).argmax())
     trough = peak + 1 + int(curve[peak + 1 : max(returned, peak + 2)].argmin())
-    depth = min(top, back) - low
     below = fit[peak + 1 : trough + 1] < top - 0.25 * (top - low)
     onset = peak + 1 + int(below.argmax()) if below.any() else trough
     above = fit[trough + 1 : returned + 1] >= low + 0.5 * depth
     recovery = trough + 1 + int(above.argmax()) if above.any() else returned
-    return _Stage(peak, onset, trough, recovery, depth, fit)
+    return _Stage(peak, onset, trough, recovery, floor, depth, fit)
 
 
-def _interval(samples: list[float]) -> tuple[float, float]:
-    """Central 95 % of resampled values."""
-    low, high = np.quantile(samples, [0.025, 0.975])
-    return float(low), float(high)
+@dataclass(frozen=True)
+class _Spread:
+    """What other draws of the noise would have shown in place of a stage."""
+
+    levels: Array
+    """(T,) the stage with the levels that noise tells apart."""
+    depth: float
+    """Of the stage, less what the fit adds to it by following noise to its extremes."""
+    depth_interval: tuple[float, float]
+    refits: tuple[list[_Stage], ...]
+
+    def span(self, at: NDArray[np.int64], name: str) -> Span:
+        """The steps ``at`` (T,) that hold the central 95 % of a checkpoint of the stage, under each of the curves drawn around."""
+        bounds = [np.quantile([getattr(refit, name) for refit in refits], [0.025, 0.975]) for refits in self.refits]
+        return int(at[int(min(low for low, _ in bounds))]), int(at[int(np.ceil(max(high for _, high in bounds)))])
 
 
-def _span(at: NDArray[np.int64], indices: list[int]) -> Span:
-    """The checkpoints that hold the central 95 % of resampled indices."""
-    low, high = np.quantile(indices, [0.025, 0.975])
-    return int(at[int(np.floor(low))]), int(at[int(np.ceil(high))])
+def _spread(stage: _Stage, noise: Noise, rng: np.random.Generator) -> _Spread:
+    """Basic bootstrap around two curves: the stage with the levels that noise tells apart, and with all levels of its fit.
+
+    A fit of noise is deeper than the curve behind it, most where that curve is flat, as the first is; where the curve has
+    slopes, the first flattens them and the second is nearer. The data do not say which, and the interval covers both.
+    """
+    levels = flattened(stage.fit, noise.size(), CLEAR_STEP)
+    if _depth(levels, stage.floor) <= 0:  # noise tells too little apart
+        levels = stage.fit
+    refits = tuple([_stage(curve) for curve in around + noise.draw(rng, REFITS)] for around in (levels, stage.fit))
+    excess = [
+        np.array([refit.depth for refit in found]) - _depth(around, stage.floor)
+        for found, around in zip(refits, (levels, stage.fit), strict=True)
+    ]
+    bounds = np.array([np.quantile(stage.depth - more, [0.025, 0.975]) for more in excess])
+    interval = max(float(bounds[:, 0].min()), 0.0), max(float(bounds[:, 1].max()), 0.0)
+    return _Spread(levels, max(stage.depth - float(np.median(excess[0])), 0.0), interval, refits)
 
 
-def _refits(stage: _Stage, noise: Noise, rng: np.random.Generator, size: Array | None = None) -> list[_Stage]:
-    """The stage as it would be read off other draws of the noise around the fitted curve."""
-    shaken = stage.fit + noise.draw(rng, REFITS)
-    return [_stage(curve, size) for curve in shaken]
-
-
-def _depth_interval(stage: _Stage, refits: list[_Stage]) -> tuple[float, float]:
-    """Basic bootstrap interval: a depth read off its own extremes is too large by what refits are larger than it."""
-    low, high = _interval([2 * stage.depth - refit.depth for refit in refits])
-    return max(low, 0.0), max(high, 0.0)
+def _noise_around(stage: _Stage, reading: _Reading) -> Noise:
+    """The noise of a curve that has a stage: corners of the stage are none of it."""
+    levels = flattened(stage.fit, reading.noise.size(), CLEAR_STEP)
+    return replace(reading.noise, rough=float(roughness(reading.curve - levels)))
 
 
 def _corrupted(reading: _Reading, stage: _Stage, p: float, rng: np.random.Generator) -> CorruptionVerdict:
-    at, curve, size = reading.steps, reading.curve, reading.noise.size()
-    plain, stage = stage, _stage(curve, size)
-    if stage.depth <= 0:  # too little is told apart to have levels
-        stage, size = plain, None
-    refits = _refits(stage, reading.noise, rng, size)
-    interval = _depth_interval(stage, refits)
+    reading = replace(reading, noise=_noise_around(stage, reading))
+    at, curve, spread = reading.steps, reading.curve, _spread(stage, reading.noise, rng)
+    interval = spread.depth_interval
     labels = ["rising"] * stage.peak + ["peak"] + ["corrupted"] * (stage.trough - stage.peak)
     labels += ["recovering"] * (stage.recovery - stage.trough - 1) + ["recovered"] * (len(at) - stage.recovery)
     best, equals = _best(reading, labels)
     where = "before the stage" if best <= stage.peak else "after the recovery"
     sentence = (
         f"Corrupted: fidelity peaks at step {at[stage.peak]} ({curve[stage.peak]:.3f}), falls from step {at[stage.onset]} to "
-        f"{curve[stage.trough]:.3f} at step {at[stage.trough]} (depth {stage.depth:.3f}, 95% interval {interval[0]:.3f} to "
+        f"{curve[stage.trough]:.3f} at step {at[stage.trough]} (depth {spread.depth:.3f}, 95% interval {interval[0]:.3f} to "
         f"{interval[1]:.3f}, p = {p:.4f}) and recovers by step {at[stage.recovery]}. Keep step {at[best]}."
     )
-    below = np.maximum(min(stage.fit[stage.peak], stage.fit[stage.recovery :].max()) - stage.fit, 0.0)
+    shoulder = min(spread.levels[: stage.floor].max(), spread.levels[stage.floor :].max())
     inside = slice(stage.peak, stage.recovery + 1)
+    below = np.maximum(shoulder - spread.levels, 0.0)[inside]
     verdict = CorruptionVerdict(
-        True, "corruption", p, stage.depth, interval, int(at[stage.peak]), int(at[stage.onset]), int(at[stage.trough]),
+        True, "corruption", p, spread.depth, interval, int(at[stage.peak]), int(at[stage.onset]), int(at[stage.trough]),
         int(at[stage.recovery]), int(at[best]), f"highest fidelity outside the corrupted range ({where})", tuple(labels),
-        reading.noise.between(), sentence, float(np.trapezoid(below[inside], at[inside])), best_steps=equals,
-        peak_interval=_span(at, [r.peak for r in refits]), onset_interval=_span(at, [r.onset for r in refits]),
-        trough_interval=_span(at, [r.trough for r in refits]), recovery_interval=_span(at, [r.recovery for r in refits]),
+        reading.noise.between(), sentence, float(np.trapezoid(below, at[inside])), best_steps=equals,
+        peak_interval=spread.span(at, "peak"), onset_interval=spread.span(at, "onset"),
+        trough_interval=spread.span(at, "trough"), recovery_interval=spread.span(at, "recovery"),
     )  # fmt: skip
     return _with_noise(verdict, reading, stage)
 
@@ -320,7 +339,7 @@ def _best(reading: _Reading, labels: list[str]) -> tuple[int, tuple[int, ...]]:
 def _not_flagged(reading: _Reading, stage: _Stage, p: float, alpha: float, min_depth: float, rng: np.random.Generator) -> CorruptionVerdict:
     """No stage; a fall at the end that is larger than noise is ``in_progress``, a rise there ``undertrained``."""
     at, curve = reading.steps, reading.curve
-    interval = _depth_interval(stage, _refits(stage, reading.noise, rng))
+    interval = _spread(stage, reading.noise, rng).depth_interval
     depth = max(stage.depth, 0.0)
     kind, labels, peak = "none", _up_to_peak(curve), int(curve.argmax())
     fallen = float(curve[peak] - curve[-2:].max())
