@@ -259,7 +259,8 @@ def _spread(stage: _Stage, noise: Noise, rng: np.random.Generator) -> _Spread:
     """Basic bootstrap around two curves: the stage with the levels that noise tells apart, and with all levels of its fit.
 
     A fit of noise is deeper than the curve behind it, most where that curve is flat, as the first is; where the curve has
-    slopes, the first flattens them and the second is nearer. The data do not say which, and the interval covers both.
+    slopes, the first flattens them and the second is nearer. The data do not say which: the interval covers both, and the
+    depth lies between.
     """
     levels = flattened(stage.fit, noise.size(), CLEAR_STEP)
     if _depth(levels, stage.floor) <= 0:  # noise tells too little apart
@@ -271,7 +272,8 @@ def _spread(stage: _Stage, noise: Noise, rng: np.random.Generator) -> _Spread:
     ]
     bounds = np.array([np.quantile(stage.depth - more, [0.025, 0.975]) for more in excess])
     interval = max(float(bounds[:, 0].min()), 0.0), max(float(bounds[:, 1].max()), 0.0)
-    return _Spread(levels, max(stage.depth - float(np.median(excess[0])), 0.0), interval, refits)
+    middle = stage.depth - float(np.mean([np.median(more) for more in excess]))
+    return _Spread(levels, max(middle, 0.0), interval, refits)
 
 
 def _noise_around(stage: _Stage, reading: _Reading) -> Noise:
