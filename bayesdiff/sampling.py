@@ -47,14 +47,17 @@ def _batches(prompts: int, conf: SamplerConf, shares: int = 1) -> list[list[tupl
 def _sample(
     pipe: StableDiffusionPipeline, prompts: list[Prompt], conf: SamplerConf, resolution: int, batches: Sequence[list[tuple[int, int]]]
 ) -> list[Sample]:
+    from torch.nn.utils import parametrize
+
     samples: list[Sample] = []
-    for batch in batches:
-        arrays = pipe(
-            prompt=[prompts[p].text for p, _ in batch],
-            generator=[generator(conf.seed, f"sample/{prompts[p].text}", i) for p, i in batch],
-            num_inference_steps=conf.steps, guidance_scale=conf.guidance_scale, height=resolution, width=resolution, output_type="np",
-        ).images  # fmt: skip
-        samples += [Sample(p, i, *_to_image(array)) for (p, i), array in zip(batch, arrays, strict=True)]
+    with parametrize.cached():  # Gaussian weights are computed once, not at every denoising step
+        for batch in batches:
+            arrays = pipe(
+                prompt=[prompts[p].text for p, _ in batch],
+                generator=[generator(conf.seed, f"sample/{prompts[p].text}", i) for p, i in batch],
+                num_inference_steps=conf.steps, guidance_scale=conf.guidance_scale, height=resolution, width=resolution, output_type="np",
+            ).images  # fmt: skip
+            samples += [Sample(p, i, *_to_image(array)) for (p, i), array in zip(batch, arrays, strict=True)]
     return samples
 
 

@@ -141,6 +141,19 @@ def test_samples_at_the_mean_are_those_of_the_plain_model(pipe: StableDiffusionP
     assert equal(plain, sampled(pipe, FIRST))
 
 
+def test_gaussian_weights_are_computed_once_while_sampling(pipe: StableDiffusionPipeline) -> None:
+    """Not at every denoising step; and no longer than that: the next step of training draws others."""
+    layers = make_bayesian(pipe.unet, select_layers(pipe.unet, "linear_no_cross_attention"), BnnConf(Arm.gaussian, sigma_init=0.1))
+    computed: list[torch.nn.Module] = []
+    for layer in layers:
+        layer.gaussian.register_forward_hook(lambda module, _inputs, _output: computed.append(module))
+    sampled(pipe, FIRST, steps=4)
+    assert len(computed) == len(set(computed)) == len(layers)
+    draw_weights(layers, 0, 0)
+    first = layers[0]
+    torch.testing.assert_close(getattr(first.module, first.parameter), first.mean + first.gaussian.sigma * first.gaussian.eps)
+
+
 def test_a_stock_pipeline_with_the_exported_mean_gives_the_same_images(
     pipe: StableDiffusionPipeline, random_pipeline: Path, tmp_path: Path
 ) -> None:
