@@ -27,7 +27,7 @@ from bayesdiff.files import write_text
 from bayesdiff.stats import Difference, detectable, holm, paired_difference
 from bayesdiff.studies.collect import image_scores
 from bayesdiff.studies.plan import load_study
-from bayesdiff.tables import NAMES, Found, Row, curve_shape, of_last_checkpoint, prompts_of, rows_of, table_of
+from bayesdiff.tables import NAMES, Found, Row, curve_shape, prompts_of, rows_of, scores_of_run, table_of
 
 LEVEL, POWER = 0.05, 0.8
 HOLDS, AGAINST, OPEN = "holds", "contradicted", "not decided"
@@ -48,7 +48,7 @@ class Claim:
     """The paper's own words or number; empty for a question of ours."""
     study: str = "???"
     measure: str = "???"
-    """A metric at the last checkpoint, or one of ``MEASURES``, or ``stage``: do the runs of a row show one together?"""
+    """One of a table's (``NAMES``), or one of ``MEASURES``, or ``stage``: do the runs of a row show one together?"""
     row: dict[str, str] = field(default_factory=dict)
     against: dict[str, str] = field(default_factory=dict)
     """Labels in which the reference row differs from ``row``."""
@@ -73,12 +73,6 @@ class Finding:
     """Why nothing can be said."""
 
 
-def _over_steps(found: Found) -> Array:
-    """DINO of every image (images,), averaged over training time."""
-    steps, scores = image_scores(found.folder, "dino")
-    return np.asarray(np.trapezoid(scores, steps, axis=0) / (steps[-1] - steps[0]))
-
-
 def _fall_at(found: Found) -> Array:
     """Step at which the mean curve is farthest below what it had reached; the last one where it never falls."""
     curve = pd.read_csv(found.folder / "curve.csv")
@@ -92,7 +86,7 @@ def _seconds(phase: str) -> Callable[[Found], Array]:
 
 
 MEASURES: dict[str, Callable[[Found], Array | None]] = {
-    "dino over steps": _over_steps, "step of the deepest fall": _fall_at,
+    "step of the deepest fall": _fall_at,
     "seconds of sampling (log)": _seconds("sample"), "seconds of training (log)": _seconds("train"),
 }  # fmt: skip
 KNOWN = (STAGE, *MEASURES, *NAMES)
@@ -131,7 +125,7 @@ def judge(claim: Claim, rows: list[Row]) -> Finding:
         return _stage(claim, row)
     reference = _row(rows, {**claim.row, **claim.against}, claim)
     count = f"{len(row.found)} + {len(reference.found)} of {len(row.cells)} + {len(reference.cells)}"
-    of_run = MEASURES.get(claim.measure, lambda found: of_last_checkpoint(found, claim.measure))
+    of_run = MEASURES.get(claim.measure, lambda found: scores_of_run(found, claim.measure))
     mine, other = table_of(row, of_run), table_of(reference, of_run)
     if mine is None or other is None:
         return Finding(claim, count, lacking=_lacking(row, reference))

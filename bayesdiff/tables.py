@@ -36,7 +36,9 @@ from bayesdiff.studies.plan import Cell, Study, compose_cell, load_study, models
 
 METRICS = ("dino", "clip_i", "clip_t", "lpips", "clip_iqa", "diversity", "hf_energy")
 NAMES = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "lpips": "LPIPS", "clip_iqa": "CLIP-IQA", "diversity": "diversity",
-         "hf_energy": "HF energy", "dip": "deepest dip", "flagged": "flagged"}  # fmt: skip
+         "hf_energy": "HF energy", "dino over steps": "DINO over steps", "dip": "deepest dip", "flagged": "flagged"}  # fmt: skip
+OF_THE_CURVE = ("dino over steps", "dip", "flagged")
+"""What a table says of whole curves, behind the metrics at the last checkpoint."""
 SAMPLED_AXES = ("seed", "data.subject")
 """Axes that a row averages over."""
 MISSING = "missing"
@@ -100,11 +102,11 @@ def _row(labels: dict[str, str], cells: list[Cell], results: Path) -> Row:
 
 
 def values(row: Row, metric: str) -> Array | None:
-    """Scores (seeds, subjects, 1, images) at the last checkpoint; ``dip`` and ``flagged`` have one value a run.
+    """Scores (seeds, subjects, 1, images), see ``scores_of_run``; ``dip`` and ``flagged`` have one value a run.
 
     None where the metric was not measured, or a run of the row is missing.
     """
-    return table_of(row, lambda found: of_last_checkpoint(found, metric))
+    return table_of(row, lambda found: scores_of_run(found, metric))
 
 
 def table_of(row: Row, of_run: Callable[[Found], Array | None]) -> Array | None:
@@ -122,17 +124,26 @@ def table_of(row: Row, of_run: Callable[[Found], Array | None]) -> Array | None:
     return np.array(table, dtype=np.float64)[:, :, None, :]
 
 
-def of_last_checkpoint(found: Found, metric: str) -> Array | None:
-    """A metric's scores (images,), or the one value of ``dip`` and ``flagged``; None where it was not measured or judged."""
-    if metric in ("dip", "flagged") and found.verdict.kind in UNJUDGED:
-        return None
+def scores_of_run(found: Found, metric: str) -> Array | None:
+    """A metric's scores (images,) at the last checkpoint, or what the whole curve shows (``OF_THE_CURVE``).
+
+    None where it was not measured or judged, or has values that are not finite.
+    """
     if metric in ("dip", "flagged"):
-        return np.array([found.verdict.depth if metric == "dip" else float(found.verdict.flagged)])
-    columns = pd.read_csv(found.folder / "images.csv", nrows=0).columns
-    if metric not in columns:
+        verdict = found.verdict
+        shown = verdict.depth if metric == "dip" else float(verdict.flagged)
+        return None if verdict.kind in UNJUDGED else np.array([shown])
+    column = "dino" if metric == "dino over steps" else metric
+    if column not in pd.read_csv(found.folder / IMAGES, nrows=0).columns:
         return None
-    last = image_scores(found.folder, metric)[1][-1]
-    return last if np.isfinite(last).all() else None
+    steps, scores = image_scores(found.folder, column)
+    if column == metric:
+        of_images = scores[-1]
+    elif len(steps) > 1:
+        of_images = np.trapezoid(scores, steps, axis=0) / (steps[-1] - steps[0])
+    else:
+        return None
+    return np.asarray(of_images) if np.isfinite(of_images).all() else None
 
 
 def reference_of(study: Study, row: Row, rows: list[Row]) -> Row | None:
@@ -157,7 +168,7 @@ def study_table(study: Study, rows: list[Row]) -> pd.DataFrame:
     lines, label = [], paper_label(study.model)
     for row in rows:
         reference = reference_of(study, row, rows)
-        for metric in (*METRICS, "dip", "flagged"):
+        for metric in (*METRICS, *OF_THE_CURVE):
             scores = values(row, metric)
             if scores is None:
                 continue
@@ -212,9 +223,10 @@ def _cell(values_: dict[str, Any]) -> str:
 
 
 CAPTION = (
-    "Mean at the last checkpoint (standard deviation over seeds, as the paper prints); then the paired difference from the reference "
-    "arm with its 95 % interval over subjects, seeds, prompts and images, and its p-value corrected over this table (Holm). *These runs*: "
-    "one run on each side, so that the interval is over prompts and images alone and another seed may differ by more."
+    "Mean at the last checkpoint (standard deviation over seeds, as the paper prints), of *DINO over steps* over training time; then the "
+    "paired difference from the reference arm with its 95 % interval over subjects, seeds, prompts and images, and its p-value corrected "
+    "over this table (Holm). *These runs*: one run on each side, so that the interval is over prompts and images alone and another seed "
+    "may differ by more."
 )
 
 
@@ -355,7 +367,7 @@ def explain(study: Study, results: Path, row_name: str, column: str) -> str:
         if own is None:
             lines.append(f"{MISSING}  {cell.name}: python -m bayesdiff.run {shlex.join(cell.overrides)}")
             continue
-        scores = of_last_checkpoint(own, metric)
+        scores = scores_of_run(own, metric)
         lines.append(f"{'-' if scores is None else f'{scores.mean():.5f}'}  {cell.name}  run key {own.record.run_key}  {own.folder}")
     return "\n".join(lines)
 

@@ -27,7 +27,7 @@ from bayesdiff.claims import (
 )
 from bayesdiff.stats import Difference
 from bayesdiff.studies.plan import Study
-from bayesdiff.tables import rows_of
+from bayesdiff.tables import rows_of, scores_of_run
 from tests.made_records import EFFECT, fill, prepare
 
 HIGHER = Claim("Gaussian weights raise DINO", study="table_1", measure="dino", row={"method": "lora", "bnn": "on"}, against={"bnn": "off"})
@@ -160,10 +160,15 @@ def test_every_claim_of_the_list_names_rows_of_its_study() -> None:
 
 def test_measures_of_a_run(study: Study, tmp_path: Path) -> None:
     row = rows_of(study, fill(study, tmp_path))[0]
-    over = judging.MEASURES["dino over steps"](row.found[0])
+    over = scores_of_run(row.found[0], "dino over steps")
     curve = pd.read_csv(row.found[0].folder / "curve.csv")
     assert over is not None and over.mean() == pytest.approx(np.trapezoid(curve["dino"], curve["step"]) / 20, abs=1e-4)
     assert judging.MEASURES["seconds of training (log)"](row.found[0]) == pytest.approx([np.log(60.0)])
+    images = row.found[0].folder / "images.csv"
+    last = pd.read_csv(images).query("step == step.max()")
+    last.to_csv(images, index=False)
+    assert scores_of_run(row.found[0], "dino over steps") is None  # one checkpoint is no curve
+    assert scores_of_run(row.found[0], "dino") == pytest.approx(last["dino"].to_numpy())
 
 
 def test_what_runs_would_have_found_counts_the_correction() -> None:
