@@ -6,14 +6,15 @@ that its deviation at one checkpoint resembles that at the next; the scores tell
 
 *Between checkpoints*: one weight update moves all images together, and no resampling of images shows
 it. Several runs tell; otherwise the curve's own roughness does, which a few real corners do not move
-much (the largest bends are left out), and which is uncertain itself. Draws of the noise carry that uncertainty: a roughness
-r is seen where noise of size sigma has roughness sigma * r1, so sigma is drawn as r / r1 with r1 from
-the same noise (the fiducial argument; exact for white noise around a line).
+much (the largest bends are left out), and which is uncertain itself. Draws of the noise carry that
+uncertainty: a roughness r is seen where noise of size sigma has roughness sigma * r1, so sigma is drawn
+as r / r1 with r1 from the same noise (the fiducial argument; exact for white noise around a line).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ LEFT_OUT = 0.2
 """Share of the second differences, from the largest, that are left out of a long curve's roughness."""
 
 
+@cache
 def _central_moment(share: float) -> float:
     """Mean of the squares of a standard normal variable within its central ``share``."""
     from scipy.stats import norm
