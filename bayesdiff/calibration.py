@@ -231,16 +231,17 @@ def _truth(mean: Array) -> tuple[float, int, int]:
     return depth, onset, trough + int(np.flatnonzero(mean[trough:] >= mean[trough] + 0.5 * depth)[0])
 
 
-def _coverage_cell(study: Study, cell: tuple[str, int, float, bool]) -> dict[str, Any]:
+def _coverage_cell(study: Study, cell: tuple[str, int, int, float, bool]) -> dict[str, Any]:
     """How often the 95 % intervals of flagged stages hold the true depth, onset and recovery, and the depth's mean error."""
-    shape, count, checkpoint, known = cell
+    shape, count, images, checkpoint, known = cell
     mean, steps = stage_curve(count, 0.3, 0.35) if shape == "flat floor" else slow_stage_curve(count, 0.3), np.arange(count) * 50
     depth, onset, recovery = _truth(mean)
-    noise = NoiseLevel(study.noise.level, study.noise.image / 2, checkpoint, study.noise.image_correlation)
+    of_images = (study.noise.level, study.noise.image / 2) if images > 1 else (0.0, 0.0)  # a bare curve has one noise
+    noise = NoiseLevel(*of_images, checkpoint, study.noise.image_correlation)
     held: dict[str, list[bool]] = {"depth": [], "onset": [], "recovery": []}
     errors: list[float] = []
     for repeat in range(study.repeats // 2):
-        scores = simulate(mean, 16, noise, _generator(study.seed, cell, repeat))
+        scores = simulate(mean, images, noise, _generator(study.seed, cell, repeat))
         found = detect_corruption(steps, scores, seed=repeat, checkpoint_noise=checkpoint if known else None)
         if found.flagged and found.onset_interval and found.recovery_interval:
             errors.append(found.depth - depth)
@@ -249,7 +250,14 @@ def _coverage_cell(study: Study, cell: tuple[str, int, float, bool]) -> dict[str
             held["recovery"].append(found.recovery_interval[0] <= steps[recovery] <= found.recovery_interval[1])
     shares = {name: float(np.mean(hits)) if hits else float("nan") for name, hits in held.items()}
     error = float(np.mean(errors)) if errors else float("nan")
-    described = {"shape": shape, "checkpoints": count, "checkpoint_noise": checkpoint, "known": known, "flagged": len(errors)}
+    described = {
+        "shape": shape,
+        "checkpoints": count,
+        "images": images,
+        "checkpoint_noise": checkpoint,
+        "known": known,
+        "flagged": len(errors),
+    }
     return {**described, **shares, "depth_error": error}
 
 
@@ -292,9 +300,8 @@ def calibrate(study: Study) -> dict[str, pd.DataFrame]:
     ]
     middle = _middle_width(study)
     stages += [_Stage("noise", t, 16, d, middle, s) for t in study.checkpoints if t >= 12 for d in study.depths for s in study.seeds]
-    covered = [
-        (shape, t, c, known) for shape in ("flat floor", "slow") for t in (12, 20, 40) for c in (0.0, 0.02, 0.04) for known in (False, True)
-    ]
+    levels = [(16, c, known) for c in (0.0, 0.02, 0.04) for known in (False, True)] + [(1, c, False) for c in (0.005, 0.02)]
+    covered = [(shape, t, *level) for shape in ("flat floor", "slow") for t in (12, 20, 40) for level in levels]
     parts: dict[str, tuple[Callable[[Study, Any], dict[str, Any]], list[Any]]] = {
         "false_flags": (_null_cell, nulls), "power": (_power_cell, stages), "coverage": (_coverage_cell, covered),
     }  # fmt: skip

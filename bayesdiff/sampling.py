@@ -50,7 +50,7 @@ def _sample(
     from torch.nn.utils import parametrize
 
     samples: list[Sample] = []
-    with parametrize.cached():  # Gaussian weights are computed once, not at every denoising step
+    with parametrize.cached():  # draws of Gaussian weights are computed once, not at every step: a copy of them, while sampling
         for batch in batches:
             arrays = pipe(
                 prompt=[prompts[p].text for p, _ in batch],

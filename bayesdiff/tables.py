@@ -25,6 +25,7 @@ import pandas as pd
 
 from bayesdiff.config import arm_name, run_name
 from bayesdiff.corruption import CorruptionVerdict
+from bayesdiff.corruption.detector import stage_depth
 from bayesdiff.corruption.shape import Array
 from bayesdiff.errors import UserError, bad_input_in_one_line
 from bayesdiff.files import staged, write_text
@@ -129,10 +130,12 @@ def scores_of_run(found: Found, metric: str) -> Array | None:
 
     None where it was not measured or judged, or has values that are not finite.
     """
-    if metric in ("dip", "flagged"):
-        verdict = found.verdict
-        shown = verdict.depth if metric == "dip" else float(verdict.flagged)
-        return None if verdict.kind in UNJUDGED else np.array([shown])
+    if metric in ("dip", "flagged") and found.verdict.kind in UNJUDGED:
+        return None
+    if metric == "flagged":
+        return np.array([float(found.verdict.flagged)])
+    if metric == "dip":  # as fitted, whether flagged or not: a verdict's depth is less what noise adds, where it is flagged
+        return np.array([max(stage_depth(image_scores(found.folder, "dino")[1].mean(1)), 0.0)])
     column = "dino" if metric == "dino over steps" else metric
     if column not in pd.read_csv(found.folder / IMAGES, nrows=0).columns:
         return None
@@ -223,10 +226,11 @@ def _cell(values_: dict[str, Any]) -> str:
 
 
 CAPTION = (
-    "Mean at the last checkpoint (standard deviation over seeds, as the paper prints), of *DINO over steps* over training time; then the "
-    "paired difference from the reference arm with its 95 % interval over subjects, seeds, prompts and images, and its p-value corrected "
-    "over this table (Holm). *These runs*: one run on each side, so that the interval is over prompts and images alone and another seed "
-    "may differ by more."
+    "Mean (standard deviation over seeds, as the paper prints) at the last checkpoint; *DINO over steps*, *deepest dip* and *flagged* are "
+    "of the whole curve: its mean over training time, its deepest fall and return as fitted, and whether that is a stage. Then the "
+    "paired difference from the reference arm with its 95 % interval over subjects, seeds, prompts and images, and its p-value "
+    "corrected over this table (Holm). *These runs*: one run on each side, so that the interval is over prompts and images alone and "
+    "another seed may differ by more."
 )
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from bayesdiff.studies import plan as planning
 from bayesdiff.studies.collect import load_records
-from bayesdiff.tables import curve_shape, main, printed_table, rows_of, study_table, values, write_study
+from bayesdiff.tables import curve_shape, main, printed_table, rows_of, scores_of_run, study_table, values, write_study
 from tests import made_records
 
 pytestmark = pytest.mark.usefixtures("restored_studies")
@@ -52,6 +52,21 @@ def test_means_deviations_and_differences(study: planning.Study, tmp_path: Path)
         assert on["p_holm"] >= on["p"]
     assert np.isnan(table.loc[("lora", "off", "DINO")]["difference"])
     assert table.loc[("lora", "on", "CLIP-T")]["difference"] == 0
+
+
+def test_a_table_says_what_the_whole_curve_shows(study: planning.Study, tmp_path: Path) -> None:
+    """A curve that rises by 0.4, falls by 0.3 and comes back, and one checkpoint of it."""
+    found = rows_of(study, made_records.fill(study, tmp_path))[0].found[0]
+    images = found.folder / "images.csv"
+    mean = np.interp(np.arange(30), [0, 4, 11, 12, 17, 18, 29], [0.4, 0.8, 0.8, 0.5, 0.5, 0.8, 0.8])
+    first = pd.read_csv(images).query("step == 0")
+    noise = 0.005 * np.random.default_rng(1).standard_normal((30, len(first)))
+    tables = [first.assign(step=10 * i, dino=level + noise[i]) for i, level in enumerate(mean)]
+    pd.concat(tables).to_csv(images, index=False)
+    dip, flagged, over = (scores_of_run(found, name) for name in ("dip", "flagged", "dino over steps"))
+    assert dip == pytest.approx([0.3], abs=0.01)
+    assert flagged == [1.0]
+    assert over is not None and over.mean() == pytest.approx(np.trapezoid(mean) / 29, abs=0.005)
 
 
 def test_the_paper_s_numbers_stand_beside_and_are_labelled(study: planning.Study, tmp_path: Path) -> None:

@@ -18,33 +18,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, Noise, measure_noise, roughness
-from bayesdiff.corruption.shape import (
-    Array,
-    fall_strength,
-    flattened,
-    monotone_fit,
-    stage_fit,
-    stage_strength,
-    strongest_stage,
-    unimodal_fit,
-)
+from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, Noise, measure_noise
+from bayesdiff.corruption.shape import CLEAR_STEP, Array, fall_strength, flattened, monotone_fit, stage_strength, unimodal_fit
+from bayesdiff.corruption.stage import REFITS, Span, Stage, draws_beside, read_stage, spread_of
 from bayesdiff.seeds import derive
 
 RESAMPLES = 1_000
-REFITS = 100
-"""Resampled curves that intervals of depth and steps are taken from."""
 MIN_POINTS = 6
 """Rise, two checkpoints of fall, two of recovery, and one to spare."""
 LARGEST = 1e9
 """A score of this size is no similarity in any unit: it counts as not finite."""
-CLEAR_STEP = 2.0
-"""Standard errors from which on a rise or fall of the null curve is believed."""
 KINDS = ("corruption", "in_progress", "unstable", "overfit", "none", "undertrained", "broken_sampling", "too_few_points", "diverged")
 IN_STAGE = ("corrupted", "recovering")
 """Labels of checkpoints that are not to be kept."""
 OF_RUNS = "the scatter of runs"
-Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -57,9 +44,9 @@ class CorruptionVerdict:
     fall and return that images do not explain and the run's own swings between checkpoints do."""
     p_value: float
     depth: float
-    """From the lower of the two shoulders to the floor; of a flagged stage, less what noise adds to it."""
+    """From the lower of the two shoulders to the floor; of a flagged stage less what noise adds to a fit, else as fitted."""
     depth_interval: tuple[float, float]
-    """95 %; where nothing is flagged, of the deepest dip."""
+    """95 % or more; where nothing is flagged, of the deepest dip, less what noise adds to a fit."""
     peak_step: int | None
     onset_step: int | None
     trough_step: int | None
@@ -118,7 +105,7 @@ def detect_corruption(
             curve, whose noise is estimated from its roughness alone; (runs, T, images) for several
             runs, whose scatter has all the noise. Higher is better.
         alpha: false-flag rate over the whole curve, not per triple.
-        min_depth: smallest depth that counts as a stage, in the metric's units.
+        min_depth: smallest depth of the fitted curve that counts as a stage, in the metric's units.
         seed: of the resampling; the result is a function of (data, seed).
         groups: (images,) label of each column's prompt, when prompts are a sample too: images are
             then averaged within a prompt and prompts are what varies.
@@ -140,7 +127,7 @@ def detect_corruption(
     noise = measure_noise(values, runs=runs, checkpoint=checkpoint_noise, rho=CHECKPOINT_CORRELATION)
     reading = _Reading(at, values.mean(1), noise, _source(values.shape[1], runs, checkpoint_noise))
     rng = np.random.default_rng(derive(seed, "verdict"))
-    p, stage = stage_p_value(reading.curve, noise, rng), _stage(reading.curve)
+    p, stage = stage_p_value(reading.curve, noise, rng), read_stage(reading.curve)
     if p <= alpha and stage.depth >= min_depth:
         return _corrupted(reading, stage, p, rng)
     return _not_flagged(reading, stage, p, alpha, min_depth, rng)
@@ -153,7 +140,7 @@ def stage_p_value(curve: Array, noise: Noise, rng: np.random.Generator, resample
 
 def stage_depth(curve: Array) -> float:
     """Depth of the strongest stage of a mean curve (T,), of the fitted curve; below 0 where there is none."""
-    return _stage(curve).depth
+    return read_stage(curve).depth
 
 
 def _clean(steps: ArrayLike, scores: ArrayLike, groups: ArrayLike | None) -> tuple[NDArray[np.int64], Array, bool]:
@@ -196,95 +183,10 @@ def _p_value(
     return float((1 + (drawn >= strength(curve) - rounding).sum()) / (1 + resamples))
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """Indices into the checkpoints, and levels of the smoothed curve."""
-
-    peak: int
-    onset: int
-    trough: int
-    recovery: int
-    floor: int
-    """The lowest checkpoint: where the fall ends and the return begins."""
-    depth: float
-    fit: Array
-
-
-def _floor(curve: Array) -> int:
-    """The lowest checkpoint of the strongest stage."""
-    start, width = strongest_stage(curve)
-    return start + int(curve[start : start + width].argmin())
-
-
-def _depth(fit: Array, floor: int) -> float:
-    """From the lower of the two shoulders to the floor of a fitted curve whose return begins at checkpoint ``floor``."""
-    before, after = fit[:floor], fit[floor:]
-    return float(min(before.max(), after.max()) - min(before[-1], after[0]))
-
-
-def _stage(curve: Array) -> _Stage:
-    """Peak, onset (a quarter of the fall), trough and recovery (half of the depth) of the strongest stage."""
-    floor = _floor(curve)
-    fit = stage_fit(curve, floor)
-    before, after, depth = fit[:floor], fit[floor:], _depth(fit, floor)
-    top, back, low = float(before.max()), float(after.max()), float(min(before[-1], after[0]))
-    peak = int(np.where(before >= top - 1e-12, curve[:floor], -np.inf).argmax())
-    returned = floor + int(np.where(after >= back - 1e-12, curve[floor:], -np.inf).argmax())
-    trough = peak + 1 + int(curve[peak + 1 : max(returned, peak + 2)].argmin())
-    below = fit[peak + 1 : trough + 1] < top - 0.25 * (top - low)
-    onset = peak + 1 + int(below.argmax()) if below.any() else trough
-    above = fit[trough + 1 : returned + 1] >= low + 0.5 * depth
-    recovery = trough + 1 + int(above.argmax()) if above.any() else returned
-    return _Stage(peak, onset, trough, recovery, floor, depth, fit)
-
-
-@dataclass(frozen=True)
-class _Spread:
-    """What other draws of the noise would have shown in place of a stage."""
-
-    levels: Array
-    """(T,) the stage with the levels that noise tells apart."""
-    depth: float
-    """Of the stage, less what the fit adds to it by following noise to its extremes."""
-    depth_interval: tuple[float, float]
-    refits: tuple[list[_Stage], ...]
-
-    def span(self, at: NDArray[np.int64], name: str) -> Span:
-        """The steps ``at`` (T,) that hold the central 95 % of a checkpoint of the stage, under each of the curves drawn around."""
-        bounds = [np.quantile([getattr(refit, name) for refit in refits], [0.025, 0.975]) for refits in self.refits]
-        return int(at[int(min(low for low, _ in bounds))]), int(at[int(np.ceil(max(high for _, high in bounds)))])
-
-
-def _spread(stage: _Stage, noise: Noise, rng: np.random.Generator) -> _Spread:
-    """Basic bootstrap around two curves: the stage with the levels that noise tells apart, and with all levels of its fit.
-
-    A fit of noise is deeper than the curve behind it, most where that curve is flat, as the first is; where the curve has
-    slopes, the first flattens them and the second is nearer. The data do not say which: the interval covers both, and the
-    depth lies between.
-    """
-    levels = flattened(stage.fit, noise.size(), CLEAR_STEP)
-    if _depth(levels, stage.floor) <= 0:  # noise tells too little apart
-        levels = stage.fit
-    refits = tuple([_stage(curve) for curve in around + noise.draw(rng, REFITS)] for around in (levels, stage.fit))
-    excess = [
-        np.array([refit.depth for refit in found]) - _depth(around, stage.floor)
-        for found, around in zip(refits, (levels, stage.fit), strict=True)
-    ]
-    bounds = np.array([np.quantile(stage.depth - more, [0.025, 0.975]) for more in excess])
-    interval = max(float(bounds[:, 0].min()), 0.0), max(float(bounds[:, 1].max()), 0.0)
-    middle = stage.depth - float(np.mean([np.median(more) for more in excess]))
-    return _Spread(levels, max(middle, 0.0), interval, refits)
-
-
-def _noise_around(stage: _Stage, reading: _Reading) -> Noise:
-    """The noise of a curve that has a stage: corners of the stage are none of it."""
-    levels = flattened(stage.fit, reading.noise.size(), CLEAR_STEP)
-    return replace(reading.noise, rough=float(roughness(reading.curve - levels)))
-
-
-def _corrupted(reading: _Reading, stage: _Stage, p: float, rng: np.random.Generator) -> CorruptionVerdict:
-    reading = replace(reading, noise=_noise_around(stage, reading))
-    at, curve, spread = reading.steps, reading.curve, _spread(stage, reading.noise, rng)
+def _corrupted(reading: _Reading, stage: Stage, p: float, rng: np.random.Generator) -> CorruptionVerdict:
+    at, curve = reading.steps, reading.curve
+    draws = draws_beside(stage, curve, reading.noise, rng)
+    spread = spread_of(stage, at, np.median(np.abs(draws), 0) / 0.6745, draws)  # the size of most draws: some are wild
     interval = spread.depth_interval
     labels = ["rising"] * stage.peak + ["peak"] + ["corrupted"] * (stage.trough - stage.peak)
     labels += ["recovering"] * (stage.recovery - stage.trough - 1) + ["recovered"] * (len(at) - stage.recovery)
@@ -295,27 +197,24 @@ def _corrupted(reading: _Reading, stage: _Stage, p: float, rng: np.random.Genera
         f"{curve[stage.trough]:.3f} at step {at[stage.trough]} (depth {spread.depth:.3f}, 95% interval {interval[0]:.3f} to "
         f"{interval[1]:.3f}, p = {p:.4f}) and recovers by step {at[stage.recovery]}. Keep step {at[best]}."
     )
-    shoulder = min(spread.levels[: stage.floor].max(), spread.levels[stage.floor :].max())
-    inside = slice(stage.peak, stage.recovery + 1)
-    below = np.maximum(shoulder - spread.levels, 0.0)[inside]
     verdict = CorruptionVerdict(
         True, "corruption", p, spread.depth, interval, int(at[stage.peak]), int(at[stage.onset]), int(at[stage.trough]),
         int(at[stage.recovery]), int(at[best]), f"highest fidelity outside the corrupted range ({where})", tuple(labels),
-        reading.noise.between(), sentence, float(np.trapezoid(below, at[inside])), best_steps=equals,
+        reading.noise.between(), sentence, spread.area, best_steps=equals,
         peak_interval=spread.span(at, "peak"), onset_interval=spread.span(at, "onset"),
         trough_interval=spread.span(at, "trough"), recovery_interval=spread.span(at, "recovery"),
     )  # fmt: skip
     return _with_noise(verdict, reading, stage)
 
 
-def _with_noise(verdict: CorruptionVerdict, reading: _Reading, stage: _Stage) -> CorruptionVerdict:
+def _with_noise(verdict: CorruptionVerdict, reading: _Reading, stage: Stage) -> CorruptionVerdict:
     return replace(
         verdict, blips=_blips(reading, stage if verdict.flagged else None), image_noise=float(reading.noise.images.mean()),
         noise_source=reading.source,
     )  # fmt: skip
 
 
-def _blips(reading: _Reading, stage: _Stage | None) -> tuple[int, ...]:
+def _blips(reading: _Reading, stage: Stage | None) -> tuple[int, ...]:
     """Checkpoints that lie three standard deviations below both neighbours, outside the stage."""
     curve, size = reading.curve, reading.noise.size()
     inner = np.arange(1, len(curve) - 1)
@@ -338,10 +237,10 @@ def _best(reading: _Reading, labels: list[str]) -> tuple[int, tuple[int, ...]]:
     return best, tuple(int(s) for s in reading.steps[allowed & near])
 
 
-def _not_flagged(reading: _Reading, stage: _Stage, p: float, alpha: float, min_depth: float, rng: np.random.Generator) -> CorruptionVerdict:
+def _not_flagged(reading: _Reading, stage: Stage, p: float, alpha: float, min_depth: float, rng: np.random.Generator) -> CorruptionVerdict:
     """No stage; a fall at the end that is larger than noise is ``in_progress``, a rise there ``undertrained``."""
     at, curve = reading.steps, reading.curve
-    interval = _spread(stage, reading.noise, rng).depth_interval
+    interval = spread_of(stage, at, reading.noise.size(), reading.noise.draw(rng, REFITS)).depth_interval
     depth = max(stage.depth, 0.0)
     kind, labels, peak = "none", _up_to_peak(curve), int(curve.argmax())
     fallen = float(curve[peak] - curve[-2:].max())

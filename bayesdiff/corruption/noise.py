@@ -6,15 +6,14 @@ that its deviation at one checkpoint resembles that at the next; the scores tell
 
 *Between checkpoints*: one weight update moves all images together, and no resampling of images shows
 it. Several runs tell; otherwise the curve's own roughness does, which a few real corners do not move
-much (the largest bends are left out), and which is uncertain itself. Draws of the noise carry that
-uncertainty: a roughness r is seen where noise of size sigma has roughness sigma * r1, so sigma is drawn
-as r / r1 with r1 from the same noise (the fiducial argument; exact for white noise around a line).
+much (the largest bends are left out), and which is uncertain itself. Draws of the noise carry that uncertainty: a roughness
+r is seen where noise of size sigma has roughness sigma * r1, so sigma is drawn as r / r1 with r1 from
+the same noise (the fiducial argument; exact for white noise around a line).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,32 +23,20 @@ Array = NDArray[np.float64]
 
 CHECKPOINT_CORRELATION = 0.6
 """Assumed between neighbouring checkpoints; ``make calibration`` says what it costs and guards against."""
-CORNERS = 5
-"""Bends of a curve that are no noise, where there are enough others: a rise, an onset and a recovery have this many."""
-LEFT_OUT = 0.2
-"""Share of the second differences, from the largest, that are left out of a long curve's roughness."""
-
-
-@cache
-def _central_moment(share: float) -> float:
-    """Mean of the squares of a standard normal variable within its central ``share``."""
-    from scipy.stats import norm
-
-    if share >= 1:
-        return 1.0
-    edge = norm.ppf((1 + share) / 2)
-    return float(1 - 2 * edge * norm.pdf(edge) / share)
+KEPT = 0.8
+"""Share of the second differences, from the smallest, that roughness is taken from."""
+_KEPT_MOMENT = 0.43775
+"""Mean of the squares of a standard normal variable within its central 80 %."""
 
 
 def roughness(curves: Array) -> Array:
     """Standard deviation of white noise with second differences like these, (…, T) to (…); lines have none.
 
-    The largest are left out: a few real corners (rise, onset, recovery) are no noise.
+    The largest fifth is left out: a few real corners (rise, onset, recovery) are no noise.
     """
     bends = np.sort(np.diff(curves, 2) ** 2, axis=-1)
-    count = bends.shape[-1]
-    kept = min(max(2, count - max(CORNERS, round(LEFT_OUT * count))), count)
-    return np.sqrt(bends[..., :kept].mean(-1) / (6 * _central_moment(kept / count)))
+    kept = bends[..., : max(2, round(KEPT * bends.shape[-1]))]
+    return np.sqrt(kept.mean(-1) / (6 * _KEPT_MOMENT))
 
 
 def correlated(white: Array, rho: float) -> Array:

@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 SIDE_WIDTHS = (1, 2, 4)
+CLEAR_STEP = 2.0
+"""Standard errors from which on a rise or fall is believed, see ``flattened``."""
 
 
 def stage_widths(count: int) -> list[int]:
@@ -91,19 +93,32 @@ def fall_strength(curves: Array) -> Array:
     return np.max([fall[..., -1] for _, fall, _ in stage_contrasts(curves)], axis=0)
 
 
+def _rising_errors(curve: Array) -> Array:
+    """(T + 1,) least squared error of a curve that never falls, to the first 0, 1 … T checkpoints.
+
+    Pooling of adjacent violators adds checkpoints one by one, so that one pass has the fit of every beginning.
+    """
+    blocks: list[tuple[float, int, float]] = []  # mean, checkpoints, squared error
+    errors = [0.0]
+    for value in curve.tolist():
+        mean, size, error = value, 1, 0.0
+        while blocks and blocks[-1][0] >= mean:
+            other, count, others_error = blocks.pop()
+            error += others_error + (mean - other) ** 2 * size * count / (size + count)
+            mean, size = (mean * size + other * count) / (size + count), size + count
+        blocks.append((mean, size, error))
+        errors.append(sum(block[2] for block in blocks))
+    return np.array(errors)
+
+
 def unimodal_fit(curve: Array) -> Array:
     """The closest curve (least squares) that rises to one mode and falls after it (Barlow et al. 1972)."""
     from scipy.optimize import isotonic_regression
 
-    best, best_error = curve, np.inf
-    for mode in range(1, len(curve) + 1):
-        up = isotonic_regression(curve[:mode]).x
-        down = isotonic_regression(curve[mode:], increasing=False).x if mode < len(curve) else curve[:0]
-        fit = np.concatenate([up, down])
-        error = float(((fit - curve) ** 2).sum())
-        if error < best_error - 1e-15 and (mode == len(curve) or up[-1] >= down[0] - 1e-12):
-            best, best_error = fit, error
-    return best
+    errors = _rising_errors(curve)[1:] + _rising_errors(curve[::-1])[-2::-1]
+    mode = 1 + int(np.flatnonzero(errors <= errors.min() + 1e-15)[0])
+    up = isotonic_regression(curve[:mode]).x
+    return np.concatenate([up, isotonic_regression(curve[mode:], increasing=False).x]) if mode < len(curve) else np.asarray(up)
 
 
 def monotone_fit(curve: Array) -> Array:

@@ -66,7 +66,7 @@ CLEAR = simulate(np.array([0.35, 0.55, 0.7, 0.8, 0.6, 0.42, 0.4, 0.45, 0.6, 0.75
 def test_a_clear_stage_is_flagged_where_it_is() -> None:
     verdict = detect_corruption(TWELVE, CLEAR)
     assert (verdict.flagged, verdict.kind) == (True, "corruption")
-    assert verdict.p_value < 0.02  # of twelve checkpoints half are left to read the noise off
+    assert verdict.p_value < 0.01
     assert verdict.depth == pytest.approx(0.4, abs=0.05)
     assert verdict.depth_interval[0] < verdict.depth < verdict.depth_interval[1]
     stage = (verdict.peak_step, verdict.onset_step, verdict.trough_step, verdict.recovery_step)
@@ -406,12 +406,12 @@ def test_swings_that_images_do_not_explain_are_called_unstable_and_not_a_stage()
 
 
 def test_without_swings_nothing_is_unstable() -> None:
-    """Nor in curves of no stage whose images scatter: what is called so is at most the error rate."""
+    """Also where a dip of the images alone comes close to a stage."""
     found = [detect_corruption(TWELVE, swinging(seed, 0.0), seed=seed) for seed in range(20)]
-    rise = np.interp(np.arange(12), [0, 3, 11], [0.3, 0.8, 0.8])[:, None]
-    found += [detect_corruption(TWELVE, rise + 0.12 * np.random.default_rng(s).standard_normal((12, 16)), seed=s) for s in range(40)]
+    dip = np.interp(np.arange(12), [0, 3, 5, 7, 9, 11], [0.3, 0.8, 0.75, 0.75, 0.8, 0.8])[:, None]
+    found += [detect_corruption(TWELVE, dip + 0.12 * np.random.default_rng(s).standard_normal((12, 16)), seed=s) for s in range(40)]
     assert all(verdict.checkpoint_noise > verdict.image_noise for verdict in found if verdict.kind == "unstable")
-    assert sum(verdict.kind == "unstable" for verdict in found) <= 6  # of 60, at alpha 0.05: 98 % of such samples
+    assert sum(verdict.kind == "unstable" for verdict in found) <= 3  # of 60, at alpha 0.05
 
 
 def test_runs_that_are_judged_together_and_bare_curves_are_never_unstable() -> None:
