@@ -135,7 +135,8 @@ def scores_of_run(found: Found, metric: str) -> Array | None:
     if metric == "flagged":
         return np.array([float(found.verdict.flagged)])
     if metric == "dip":  # as fitted, whether flagged or not: a verdict's depth is less what noise adds, where it is flagged
-        return np.array([max(stage_depth(image_scores(found.folder, "dino")[1].mean(1)), 0.0)])
+        judged_metric = found.record.config["detector"]["metric"]
+        return np.array([max(stage_depth(image_scores(found.folder, judged_metric)[1].mean(1)), 0.0)])
     column = "dino" if metric == "dino over steps" else metric
     if column not in pd.read_csv(found.folder / IMAGES, nrows=0).columns:
         return None

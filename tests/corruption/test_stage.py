@@ -5,19 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bayesdiff.calibration import slow_stage_curve
 from bayesdiff.corruption.detector import detect_corruption
 from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, Noise, measure_noise
 from bayesdiff.corruption.stage import REFITS, draws_beside, read_stage, spread_of
 
-Curve = np.ndarray
 FLAT = np.array([0.3, 0.75, 0.75, 0.75, 0.75, 0.45, 0.45, 0.45, 0.45, 0.45, 0.75, 0.75, 0.75, 0.75, 0.75])
 """A stage with corners and a flat floor, 0.3 deep."""
 STEPS = np.arange(len(FLAT)) * 100
-
-
-def slow(count: int) -> Curve:
-    """A stage of depth 0.3 without corners."""
-    return np.interp(np.arange(count) / (count - 1), [0, 0.15, 0.3, 0.55, 0.6, 0.85, 1], [0.35, 0.75, 0.75, 0.45, 0.45, 0.75, 0.75])
 
 
 def known(count: int, checkpoint: float, images: float = 0.0) -> Noise:
@@ -87,7 +82,7 @@ def test_the_interval_of_a_slow_quiet_stage_holds_its_depth(size: float) -> None
     """Of 20 bare curves: a fit of slopes follows noise, which must not make it look small."""
     held = 0
     for seed in range(20):
-        curve = slow(40) + size * np.random.default_rng((7, seed)).standard_normal(40)
+        curve = slow_stage_curve(40, 0.3) + size * np.random.default_rng((7, seed)).standard_normal(40)
         verdict = detect_corruption(np.arange(40), curve, seed=seed)
         assert verdict.flagged
         held += verdict.depth_interval[0] <= 0.3 <= verdict.depth_interval[1]
