@@ -34,11 +34,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="studies; none for all")
     parser.add_argument("--model", default="toybox")
     parser.add_argument("--runs", type=Path, help="folder of run folders (default: runs/MODEL)")
+    parser.add_argument("--results", type=Path, help="runs whose records are here (such as results/toybox) are done")
     arguments = parser.parse_args(argv)
     root = arguments.runs or runs_of(arguments.model)
     console = Console(width=None if Console().is_terminal else 120)
     table = Table("study", "runs", *STATES)
-    studies = {name: plan(load_study(name, arguments.model), root) for name in arguments.names or study_names()}
+    studies = {name: plan(load_study(name, arguments.model), root, results=arguments.results) for name in arguments.names or study_names()}
     for name, planned in studies.items():
         table.add_row(name, str(len(planned)), *[str(number) for number in summary(planned).values()])
     console.print(table)

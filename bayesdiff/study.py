@@ -28,7 +28,6 @@ from rich.table import Table
 
 from bayesdiff.errors import UserError
 from bayesdiff.files import LOCK_SECONDS, write_text
-from bayesdiff.recording.record import load_record
 from bayesdiff.studies.collect import collect
 from bayesdiff.studies.plan import (
     ENDS,
@@ -52,8 +51,7 @@ STOPPED, BAD_INPUT, MOST_FAILURES = 130, 120, 100
 
 def estimate_minutes(study: Study, planned: list[Planned]) -> float:
     """Minutes of one run: the median of the study's own finished runs, else what the study says."""
-    records = [load_record(run.folder) for run in planned if run.state in ENDS]
-    spent = [sum(record.seconds.values()) / 60 for record in records if record is not None and record.seconds]
+    spent = [sum(run.ended.seconds.values()) / 60 for run in planned if run.ended is not None and run.ended.seconds]
     return statistics.median(spent) if spent else study.minutes
 
 
@@ -64,7 +62,7 @@ def print_plan(study: Study, planned: list[Planned], workers: int, console: Cons
     for run in planned:
         table.add_row(run.cell.name, run.state, run.folder.name)
     console.print(table)
-    left = [run for run in planned if run.state not in ENDS]
+    left = [run for run in planned if run.ended is None]
     minutes = estimate_minutes(study, planned)
     console.print(
         f"{len(planned)} runs, {len(planned) - len(left)} done, {len(left)} left; about {minutes:.0f} minutes a run, "
@@ -91,14 +89,14 @@ def worker_environment(worker: int, workers: int, gpus: list[str]) -> dict[str, 
     return environment
 
 
-def run_one(run: Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str]) -> str:
+def run_one(run: Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str], results: Path | None = None) -> str:
     """Claim a run and do it; returns its state afterwards, ``running`` where another process has it."""
     claim = claim_file(root, run.folder)
     claim.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(claim, timeout=LOCK_SECONDS):
-            if (end := end_of(run.folder)) is not None:
-                return end
+            if (end := end_of(run.folder, results)) is not None:
+                return ENDS[end.status]
             return "running" if is_held(run.folder / ".lock") else _execute(run, root, extra, environment)
     except Timeout:
         return "running"
@@ -132,25 +130,25 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
 def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (), results: Path | None = None) -> dict[str, int]:
     """Do every run that is not done and that no one else does; counts by state afterwards.
 
-    ``results`` gets the small files of every run as it finishes (``collect``).
+    ``results`` gets the small files of every run as it finishes (``collect``); a run it has already is not done again.
     """
-    planned = plan(study, root, extra)
+    planned = plan(study, root, extra, results)
     gpus, stopped, console = devices(), Event(), Console()
     slots: Queue[int] = Queue()
     for slot in range(workers):
         slots.put(slot)
 
     def work(run: Planned) -> str:
-        if stopped.is_set() or run.state in ENDS:
+        if stopped.is_set() or run.ended is not None:
             state = run.state
         else:
             slot = slots.get()
             try:
-                state = run_one(run, root, extra, worker_environment(slot, workers, gpus))
+                state = run_one(run, root, extra, worker_environment(slot, workers, gpus), results)
             finally:
                 slots.put(slot)
             console.print(f"{state:9} {run.cell.name}", highlight=False, soft_wrap=True)
-        if results is not None and state in ENDS:
+        if results is not None and end_of(run.folder) is not None:
             collect(run.folder, results)
         return state
 
@@ -173,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", help="added to every run, such as schedule.steps=100")
     parser.add_argument("--model", default="toybox", help="toybox (default), sd15, …: what the study has")
     parser.add_argument("--runs", type=Path, help="folder of run folders (default: runs/MODEL)")
-    parser.add_argument("--results", type=Path, help="also copy each run's small files here (such as results/toybox)")
+    parser.add_argument("--results", type=Path, help="collect each run's small files here (results/toybox); runs it has are done")
     parser.add_argument("--workers", type=int, default=1, help="runs at once; with several GPUs each takes one")
     parser.add_argument("--only", nargs="+", default=[], metavar="AXIS=LABEL", help="only the runs with these labels")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
@@ -185,7 +183,8 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"--workers {arguments.workers}: give 1 or more")
         study = narrowed(load_study(arguments.name, arguments.model), arguments.only)
         if arguments.dry_run:
-            print_plan(study, plan(study, root, extra), arguments.workers, Console(width=None if Console().is_terminal else 140))
+            planned = plan(study, root, extra, arguments.results)
+            print_plan(study, planned, arguments.workers, Console(width=None if Console().is_terminal else 140))
             return 0
         found = run_study(study, root, arguments.workers, extra, arguments.results)
     except UserError as error:

@@ -29,9 +29,9 @@ from bayesdiff.corruption.detector import stage_depth
 from bayesdiff.corruption.shape import Array
 from bayesdiff.errors import UserError, bad_input_in_one_line
 from bayesdiff.files import staged, write_text
-from bayesdiff.recording.record import RunRecord, load_record
+from bayesdiff.recording.record import RECORDS, RunRecord, load_record
 from bayesdiff.stats import aggregate_as_paper, holm, paired_difference
-from bayesdiff.studies.collect import IMAGES, RECORDS, image_scores, judged, load_records
+from bayesdiff.studies.collect import IMAGES, image_scores, judged, load_records
 from bayesdiff.studies.paper import paper_label, paper_numbers
 from bayesdiff.studies.plan import Cell, Study, compose_cell, load_study, models_of, study_names
 

@@ -25,6 +25,15 @@ def test_the_table_counts_states_and_failures_are_told(tmp_path: Path, capsys: p
     assert "bayesdiff: this one fails (exit code 7" in out
 
 
+def test_collected_records_count_where_they_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = stub_study.prepare(tmp_path)
+    engine.run_study(study, tmp_path / "runs", 2, results=tmp_path / "results")
+    for words, done in (([], "0"), (["--results", str(tmp_path / "results")], "12")):
+        capsys.readouterr()
+        assert main(["stub", "--runs", str(tmp_path / "fresh"), *words]) == 0
+        assert f"│ 12   │ {done} " in capsys.readouterr().out
+
+
 def test_without_a_name_every_study_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stub_study.prepare(tmp_path)
     (tmp_path / "other.yaml").write_text(stub_study.TEXT)

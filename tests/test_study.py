@@ -13,6 +13,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from bayesdiff import study as engine
+from bayesdiff.recording.record import RunRecord
 from bayesdiff.studies import plan as planning
 from bayesdiff.studies.plan import failure_file, plan
 from bayesdiff.study import estimate_minutes, main, print_plan, run_study, worker_environment
@@ -123,6 +124,23 @@ def test_a_study_of_real_runs_from_plan_to_record(tmp_path: Path) -> None:
     assert "Look at" in (tmp_path / "runs" / "logs" / f"{run.folder.name}.log").read_text()
     kept = tmp_path / "results" / "records" / run.folder.name
     assert {path.name for path in kept.iterdir()} == {"record.json", "curve.csv", "images.csv", "grid.png"}
+
+
+def test_runs_whose_records_were_collected_are_not_done_again(tmp_path: Path) -> None:
+    """A fresh clone has the committed records and no run folders."""
+    study, results = stub_study.prepare(tmp_path), tmp_path / "results"
+    first, second, *_ = plan(study, tmp_path / "elsewhere")
+    for run, status in ((first, "completed"), (second, "diverged")):
+        kept = results / "records" / run.folder.name
+        kept.mkdir(parents=True)
+        RunRecord(run.folder.name, status, {}, seconds={"train": 600.0}).save(kept)
+    planned = plan(study, tmp_path / "runs", results=results)
+    assert [run.state for run in planned] == ["done", "diverged", *["missing"] * 10]
+    assert estimate_minutes(study, planned) == 10
+    assert run_study(study, tmp_path / "runs", 2, results=results) == {"done": 11, "diverged": 1}
+    assert len(started(tmp_path)) == 10
+    assert not {first.folder.name, second.folder.name} & set(started(tmp_path))
+    assert (results / "records" / second.folder.name / "record.json").exists()
 
 
 def test_a_look_at_a_claim_makes_no_worker_pass_the_run_over(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from bayesdiff.files import write_json
 from bayesdiff.processes import process_count
 
 RECORD = "record.json"
+RECORDS = "records"
+"""In a results folder: the collected records, a folder a run."""
 PACKAGES = ("bayesdiff", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "timm", "numpy")
 
 

@@ -23,10 +23,10 @@ from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.diagnosis import judge_run
 from bayesdiff.errors import UserError
 from bayesdiff.files import staged, write_text
-from bayesdiff.recording.record import RECORD, RunRecord, load_record
+from bayesdiff.recording.record import RECORD, RECORDS, RunRecord, load_record
 from bayesdiff.scoring.curve import SCORES, curve_table, image_columns, image_matrix, per_image, read_scores
 
-RECORDS, IMAGES = "records", "images.csv"
+IMAGES = "images.csv"
 
 
 def collect(run: Path, results: Path, grid: bool = True) -> Path:

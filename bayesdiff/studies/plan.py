@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from bayesdiff.config import CONF, HERE, Config, resolve, run_name
 from bayesdiff.errors import UserError
-from bayesdiff.recording.record import load_record
+from bayesdiff.recording.record import RECORDS, RunRecord, load_record
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -29,8 +29,9 @@ _SHIPPED = HERE / "experiments" if (HERE / "experiments").is_dir() else HERE.par
 EXPERIMENTS = Path(os.environ.get("BAYESDIFF_EXPERIMENTS", _SHIPPED))
 """The studies: your own folder by the environment variable; else inside an installed wheel, or beside the package."""
 FAILURES = "failures"
-ENDS = ("done", "diverged")
-STATES = ("done", "diverged", "running", "stopped", "failed", "missing")
+ENDS = {"completed": "done", "diverged": "diverged"}
+"""Status in the record of a run that has come to its end, and the state it is in then."""
+STATES = (*ENDS.values(), "running", "stopped", "failed", "missing")
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,8 @@ class Planned:
     folder: Path
     state: str
     """One of ``STATES``: running is held by a process now, stopped was left unfinished and goes on."""
+    ended: RunRecord | None = field(default=None, repr=False)
+    """Its record, once it has come to its end."""
 
 
 def is_held(lock: Path) -> bool:
@@ -227,16 +230,17 @@ def failure_file(root: Path, folder: Path) -> Path:
     return root / FAILURES / f"{folder.name}.json"
 
 
-def end_of(folder: Path) -> str | None:
-    """``done`` or ``diverged`` for a run that has come to its end, else None."""
-    record = load_record(folder)
-    return {"completed": "done", "diverged": "diverged"}.get(record.status) if record is not None else None
+def end_of(folder: Path, results: Path | None = None) -> RunRecord | None:
+    """The record of a run that has come to its end, from its folder or, collected, from ``results``; else None."""
+    for place in (folder, *([] if results is None else [results / RECORDS / folder.name])):
+        record = load_record(place)
+        if record is not None and record.status in ENDS:
+            return record
+    return None
 
 
 def state_of(root: Path, folder: Path) -> str:
-    """Where a run stands, from its record, its locks and its failure note."""
-    if (end := end_of(folder)) is not None:
-        return end
+    """Where a run that has not come to its end stands, from its locks and its failure note."""
     if is_held(folder / ".lock") or is_held(claim_file(root, folder)):
         return "running"
     if failure_file(root, folder).exists():
@@ -244,12 +248,17 @@ def state_of(root: Path, folder: Path) -> str:
     return "stopped" if load_record(folder) is not None else "missing"
 
 
-def plan(study: Study, root: Path, extra: tuple[str, ...] = ()) -> list[Planned]:
-    """Every run of a study below ``root``; raises ``UserError`` where one does not compose, or two are the same."""
+def plan(study: Study, root: Path, extra: tuple[str, ...] = (), results: Path | None = None) -> list[Planned]:
+    """Every run of a study below ``root``; one whose record is among ``results`` is done, wherever it was done.
+
+    Raises:
+        UserError: a run does not compose, or two are the same.
+    """
     planned: dict[Path, Planned] = {}
     for cell in study.cells:
         folder = root / run_name(compose_cell(cell, extra))
         if folder in planned:
             raise UserError(f"study {study.name}: {cell.name} is the same run as {planned[folder].cell.name}; an axis changes nothing")
-        planned[folder] = Planned(cell, folder, state_of(root, folder))
+        record = end_of(folder, results)
+        planned[folder] = Planned(cell, folder, ENDS[record.status] if record else state_of(root, folder), record)
     return list(planned.values())

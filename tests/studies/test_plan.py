@@ -12,13 +12,15 @@ from filelock import FileLock
 
 from bayesdiff.config import CONF, resolve
 from bayesdiff.errors import UserError
-from bayesdiff.recording.record import RunRecord
+from bayesdiff.recording.record import RECORDS, RunRecord
 from bayesdiff.studies import plan as planning
 from bayesdiff.studies.plan import (
+    ENDS,
     EXPERIMENTS,
     STATES,
     claim_file,
     compose_cell,
+    end_of,
     failure_file,
     load_study,
     models_of,
@@ -118,11 +120,24 @@ def test_where_a_run_stands(tmp_path: Path) -> None:
     record = RunRecord("k", "running", {})
     record.save(folder)
     assert state_of(tmp_path, folder) == "stopped"
-    for status, state in (("completed", "done"), ("diverged", "diverged")):
+    assert end_of(folder) is None
+    for status in ENDS:
         record.status = status
         record.save(folder)
-        assert state_of(tmp_path, folder) == state
+        assert end_of(folder) == record
     assert {"missing", "failed", "stopped", "done", "diverged", "running"} == set(STATES)
+
+
+def test_a_collected_record_ends_a_run_and_one_still_running_does_not(tmp_path: Path) -> None:
+    folder, results = tmp_path / "runs" / "run", tmp_path / "results"
+    record = RunRecord("k", "running", {})
+    (results / RECORDS / "run").mkdir(parents=True)
+    record.save(results / RECORDS / "run")
+    assert end_of(folder, results) is None
+    record.status = "completed"
+    record.save(results / RECORDS / "run")
+    assert end_of(folder, results) == record
+    assert end_of(folder) is None
 
 
 @pytest.mark.parametrize("which", ["run", "claim"])
