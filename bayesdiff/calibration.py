@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -30,6 +30,7 @@ from bayesdiff.errors import UserError, bad_input_in_one_line
 from bayesdiff.files import staged
 from bayesdiff.readings import Naming, read
 
+PARTS = ("false_flags", "power", "coverage")
 SHOULDER = 0.75
 """Fidelity beside a stage."""
 
@@ -231,9 +232,9 @@ def _truth(mean: Array) -> tuple[float, int, int]:
     return depth, onset, trough + int(np.flatnonzero(mean[trough:] >= mean[trough] + 0.5 * depth)[0])
 
 
-def _coverage_cell(study: Study, cell: tuple[str, int, int, float, bool]) -> dict[str, Any]:
+def _coverage_cell(study: Study, cell: tuple[str, int, int, float, float, bool]) -> dict[str, Any]:
     """How often the 95 % intervals of flagged stages hold the true depth, onset and recovery, and the depth's mean error."""
-    shape, count, images, checkpoint, known = cell
+    shape, count, images, checkpoint, correlation, known = cell
     mean, steps = stage_curve(count, 0.3, 0.35) if shape == "flat floor" else slow_stage_curve(count, 0.3), np.arange(count) * 50
     depth, onset, recovery = _truth(mean)
     of_images = (study.noise.level, study.noise.image / 2) if images > 1 else (0.0, 0.0)  # a bare curve has one noise
@@ -241,7 +242,7 @@ def _coverage_cell(study: Study, cell: tuple[str, int, int, float, bool]) -> dic
     held: dict[str, list[bool]] = {"depth": [], "onset": [], "recovery": []}
     errors: list[float] = []
     for repeat in range(study.repeats // 2):
-        scores = simulate(mean, images, noise, _generator(study.seed, cell, repeat))
+        scores = simulate(mean, images, noise, _generator(study.seed, cell, repeat), "correlated", correlation)
         found = detect_corruption(steps, scores, seed=repeat, checkpoint_noise=checkpoint if known else None)
         if found.flagged and found.onset_interval and found.recovery_interval:
             errors.append(found.depth - depth)
@@ -255,6 +256,7 @@ def _coverage_cell(study: Study, cell: tuple[str, int, int, float, bool]) -> dic
         "checkpoints": count,
         "images": images,
         "checkpoint_noise": checkpoint,
+        "correlation": correlation,
         "known": known,
         "flagged": len(errors),
     }
@@ -286,8 +288,8 @@ def _middle_width(study: Study) -> float:
     return study.widths[len(study.widths) // 2]
 
 
-def calibrate(study: Study) -> dict[str, pd.DataFrame]:
-    """All tables of the study, by name; a function of the study alone."""
+def calibrate(study: Study, parts: Sequence[str] = PARTS) -> dict[str, pd.DataFrame]:
+    """The tables of the study, by name; a function of the study alone."""
     nulls = [(f, t, n) for f in FAMILIES for t in study.checkpoints for n in study.images]
     stages = [
         _Stage(level, t, n, d, w)
@@ -300,12 +302,13 @@ def calibrate(study: Study) -> dict[str, pd.DataFrame]:
     ]
     middle = _middle_width(study)
     stages += [_Stage("noise", t, 16, d, middle, s) for t in study.checkpoints if t >= 12 for d in study.depths for s in study.seeds]
-    levels = [(16, c, known) for c in (0.0, 0.02, 0.04) for known in (False, True)] + [(1, c, False) for c in (0.005, 0.02)]
+    levels = [(16, c, 0.0, known) for c in (0.0, 0.02, 0.04) for known in (False, True)] + [(1, c, 0.0, False) for c in (0.005, 0.02)]
+    levels += [(16, c, CHECKPOINT_CORRELATION, known) for c in (0.02, 0.04) for known in (False, True)]  # as the verdict assumes
     covered = [(shape, t, *level) for shape in ("flat floor", "slow") for t in (12, 20, 40) for level in levels]
-    parts: dict[str, tuple[Callable[[Study, Any], dict[str, Any]], list[Any]]] = {
+    functions: dict[str, tuple[Callable[[Study, Any], dict[str, Any]], list[Any]]] = {
         "false_flags": (_null_cell, nulls), "power": (_power_cell, stages), "coverage": (_coverage_cell, covered),
     }  # fmt: skip
-    return {name: _table(name, function, study, cells) for name, (function, cells) in parts.items()}
+    return {name: _table(name, function, study, cells) for name, (function, cells) in functions.items() if name in parts}
 
 
 def draw(tables: dict[str, pd.DataFrame], study: Study, target: Path) -> None:
@@ -356,14 +359,15 @@ def load_study(path: Path) -> Study:
 
 
 def write(tables: dict[str, pd.DataFrame], study: Study) -> None:
-    """Tables and picture into ``study.output``, each whole or not at all."""
+    """Tables, and the picture of false flags and power, into ``study.output``, each whole or not at all."""
     output = Path(study.output)
     output.mkdir(parents=True, exist_ok=True)
     noise = measured_noise(study.runs)
     for name, table in {**tables, "noise": noise}.items():
         with staged(output / f"{name}.csv") as part:
             table.to_csv(part, index=False, float_format="%.4f")
-    draw(tables, study, output / "calibration.png")
+    if {"false_flags", "power"} <= set(tables):
+        draw(tables, study, output / "calibration.png")
 
 
 @bad_input_in_one_line
@@ -371,12 +375,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", type=Path)
     parser.add_argument("--workers", type=int, help="processes (default: the study's)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="only these tables (default: all, and the picture)")
     arguments = parser.parse_args(argv)
     study = load_study(arguments.study)
     if arguments.workers:
         study = replace(study, workers=arguments.workers)
-    tables = calibrate(study)
+    tables = calibrate(study, arguments.parts)
     write(tables, study)
+    if "false_flags" not in tables:
+        return 0
     over = tables["false_flags"].query("upper_95 > @study.bound")
     print(f"{len(over)} of {len(tables['false_flags'])} cells have an upper bound above {study.bound}")
     print(over.to_string(index=False) if len(over) else f"tables and picture in {study.output}")

@@ -110,6 +110,17 @@ def test_a_study_is_a_function_of_its_settings(tmp_path: Path) -> None:
     }
 
 
+def test_one_part_alone_is_as_in_the_whole_and_leaves_the_others_be(tmp_path: Path) -> None:
+    (part,) = calibrate(SMALL, ["power"]).items()
+    assert part[0] == "power"
+    pd.testing.assert_frame_equal(part[1], calibrate(SMALL)["power"])
+    study = Study(**{**SMALL.__dict__, "output": str(tmp_path), "runs": "tests/no-such-*.csv"})
+    (tmp_path / "false_flags.csv").write_text("kept")
+    write(dict([part]), study)
+    assert {p.name for p in tmp_path.iterdir()} == {"false_flags.csv", "power.csv", "noise.csv"}
+    assert (tmp_path / "false_flags.csv").read_text() == "kept"
+
+
 def test_the_noise_of_real_runs_is_read_off_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scores = simulate(np.full(300, 0.6), 16, LEVEL, np.random.default_rng(1))

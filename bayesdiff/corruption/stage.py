@@ -83,6 +83,15 @@ class Spread:
         return int(steps[int(min(low for low, _ in bounds))]), int(steps[int(np.ceil(max(high for _, high in bounds)))])
 
 
+def _told_apart(fit: Array, size: Array) -> Array:
+    """The levels of a fit that noise tells apart; the longer a curve, the clearer they must be.
+
+    The largest of T draws of noise reaches sqrt(2 log T) standard deviations (the universal threshold of Donoho and
+    Johnstone 1994): with a fixed limit long flat stretches show levels that are none.
+    """
+    return flattened(fit, size, max(CLEAR_STEP, float(np.sqrt(2 * np.log(len(fit))))))
+
+
 def spread_of(stage: Stage, steps: NDArray[np.int64], size: Array, draws: Array) -> Spread:
     """Basic bootstrap around two curves: the stage with the levels that noise tells apart, and with all levels of its fit.
 
@@ -95,7 +104,7 @@ def spread_of(stage: Stage, steps: NDArray[np.int64], size: Array, draws: Array)
         size: (T,) standard deviation of one checkpoint.
         draws: (refits, T) of the noise.
     """
-    levels = flattened(stage.fit, size, CLEAR_STEP)
+    levels = _told_apart(stage.fit, size)
     if _depth(levels, stage.floor) <= 0:  # noise tells no stage apart
         levels = stage.fit
     around = (levels,) if levels is stage.fit else (levels, stage.fit)
@@ -129,10 +138,10 @@ def draws_beside(stage: Stage, curve: Array, noise: Noise, rng: np.random.Genera
     if noise.checkpoint is not None:
         return draws
     size = noise.size()
-    levels = flattened(stage.fit, size, CLEAR_STEP)
+    levels = _told_apart(stage.fit, size)
     seen = float(roughness(curve - levels))
     if seen == 0:  # every step is a level: nothing is left to tell
         return draws
-    shown = np.array([float(roughness(drawn - flattened(read_stage(drawn).fit, size, CLEAR_STEP))) for drawn in levels + draws])
+    shown = np.array([float(roughness(drawn - _told_apart(read_stage(drawn).fit, size))) for drawn in levels + draws])
     least = float(np.sqrt((noise.images**2).mean() / (size**2).mean()))
     return draws * np.clip(seen / np.maximum(shown, seen), least, 1.0)[:, None]
