@@ -10,7 +10,8 @@ cells. The mean over prompts and images is drawn from the normal distribution wh
 of the nested resampling, which is what makes ten thousand resamples a matter of a second. Deviations of a
 level with n members are widened by sqrt(n / (n - 1)), without which a bootstrap of few members is too narrow;
 and percentiles are expanded from the normal to the t distribution, for the same reason (Hesterberg 2015), with
-the degrees of freedom of the level that the variance comes from (Satterthwaite 1946). A level with one
+the degrees of freedom of the level that the variance comes from (Satterthwaite 1946), and never more than the
+outermost level of runs has: two seeds that agree by chance do not make prompts and images speak for other seeds. A level with one
 member cannot be resampled, and the result says which levels were: without subjects and seeds among them a
 result speaks of these very runs. Seeds count as drawn anew for every subject: what one seed does to all
 subjects alike is not covered.
@@ -131,14 +132,18 @@ def _expansion(freedom: Array, level: float) -> Array:
 def _freedom(cells: Array, inner: Array, members: int) -> Array:
     """Satterthwaite's degrees of freedom of the mean, (steps,): each level's share of the variance, by what it was estimated from.
 
+    At most those of the subjects, or of the seeds of one subject: where that level's few members agree by chance, its share
+    looks small, and the formula would lean on the prompts and images of these runs.
+
     Args:
         cells: (runs, subjects, steps) means.
         inner: (steps,) standard deviation of the mean over prompts and images, of which there are ``members``.
     """
     runs, subjects, _ = cells.shape
+    of_subjects, of_seeds = _variance(cells.mean(0).T) / subjects, _variance(cells.transpose(1, 2, 0)).mean(0) / (runs * subjects)
     parts = [
-        (_variance(cells.mean(0).T) / subjects, subjects - 1),
-        (_variance(cells.transpose(1, 2, 0)).mean(0) / (runs * subjects), subjects * (runs - 1)),
+        (np.maximum(of_subjects - of_seeds, 0.0), subjects - 1),
+        (of_seeds, subjects * (runs - 1)),
         (inner**2, members - 1),
     ]
     known = [(variance, freedom) for variance, freedom in parts if freedom > 0]
@@ -147,7 +152,8 @@ def _freedom(cells: Array, inner: Array, members: int) -> Array:
     total = np.sum([variance for variance, _ in known], axis=0)
     spent = np.sum([variance**2 / freedom for variance, freedom in known], axis=0)
     least = float(min(freedom for _, freedom in known))
-    return np.where(total > 0, total**2 / np.maximum(spent, 1e-300), least)
+    most = subjects - 1 or runs - 1 or members - 1
+    return np.where(total > 0, np.minimum(total**2 / np.maximum(spent, 1e-300), most), least)
 
 
 def _four(scores: ArrayLike, like: tuple[int, ...] | None = None) -> Array:
@@ -190,11 +196,23 @@ def _widened(drawn: Array, centre: Array, count: int) -> Array:
     return centre + (drawn - centre) * np.sqrt(count / (count - 1)) if count > 1 else drawn
 
 
+def _own_share(cells: Array) -> Array:
+    """By what to shrink the deviations of subjects, (steps,): the part of them that their seeds do not explain.
+
+    Means of subjects scatter by what their seeds do too, which resampling seeds within subjects adds once more
+    (Carpenter, Goldstein and Rasbash 2003).
+    """
+    runs, subjects, _ = cells.shape
+    seen = _variance(cells.mean(0).T)
+    of_seeds = _variance(cells.transpose(1, 2, 0)).mean(0) / runs
+    return np.sqrt(np.maximum(seen - of_seeds, 0.0) / np.where(seen > 0, seen, 1.0)) if subjects > 1 else np.zeros_like(seen)
+
+
 def _resample(cells: Array, rng: np.random.Generator, resamples: int) -> Array:
     """Means of resampled subjects ⊃ seeds, (resamples, steps)."""
     runs, subjects, steps = cells.shape
     drawn = np.empty((resamples, steps))
-    of_subjects = cells.mean(0)
+    of_subjects, own = cells.mean(0), _own_share(cells)
     block = max(1, 2_000_000 // (runs * subjects * steps))
     for start in range(0, resamples, block):
         count = min(block, resamples - start)
@@ -202,7 +220,8 @@ def _resample(cells: Array, rng: np.random.Generator, resamples: int) -> Array:
         r = rng.integers(runs, size=(count, subjects, runs))
         centre = of_subjects[s]
         inner = _widened(cells[r, s[..., None]].mean(2), centre, runs)
-        drawn[start : start + count] = _widened(centre.mean(1), of_subjects.mean(0), subjects) + (inner - centre).mean(1)
+        around = of_subjects.mean(0)
+        drawn[start : start + count] = around + own * (_widened(centre.mean(1), around, subjects) - around) + (inner - centre).mean(1)
     return drawn
 
 

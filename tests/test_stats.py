@@ -210,18 +210,18 @@ def test_one_value_has_no_p_value() -> None:
     assert found.levels == ()
 
 
-def _wrong(effects: dict[str, float], tries: int = 400) -> float:
-    """How often no difference is called one: 3 subjects, 2 seeds, 4 prompts of 4 images, with effects of these sizes."""
+def _wrong(effects: dict[str, float], tries: int = 400, subjects: int = 3, alpha: float = 0.05) -> float:
+    """How often no difference is called one: 2 seeds, 4 prompts of 4 images, with effects of these sizes."""
     wrong = 0
     for seed in range(tries):
         rng = np.random.default_rng((seed, 23))
         on = (
-            effects.get("subject", 0.0) * rng.standard_normal((1, 3, 1, 1))
-            + effects.get("run", 0.0) * rng.standard_normal((2, 3, 1, 1))
+            effects.get("subject", 0.0) * rng.standard_normal((1, subjects, 1, 1))
+            + effects.get("run", 0.0) * rng.standard_normal((2, subjects, 1, 1))
             + effects.get("prompt", 0.0) * rng.standard_normal((1, 1, 1, 4))[..., PROMPTS]
-            + 0.03 * rng.standard_normal((2, 3, 1, 16))
+            + 0.03 * rng.standard_normal((2, subjects, 1, 16))
         )
-        wrong += paired_difference(on, np.zeros_like(on), prompts=PROMPTS, resamples=400, seed=seed).p_value[0] <= 0.05
+        wrong += paired_difference(on, np.zeros_like(on), prompts=PROMPTS, resamples=400, seed=seed).p_value[0] <= alpha
     return wrong / tries
 
 
@@ -233,6 +233,14 @@ def _wrong(effects: dict[str, float], tries: int = 400) -> float:
 def test_whichever_level_varies_an_absent_difference_is_seldom_found(effects: dict[str, float]) -> None:
     """Prompts are the same in every cell: what a prompt does to all of them does not average out over cells."""
     assert _wrong(effects) <= 0.05 + 2.6 * np.sqrt(0.05 * 0.95 / 400)  # 99 % of tries at exactly 5 %
+
+
+@pytest.mark.parametrize(("subjects", "level"), [(1, "run"), (2, "subject"), (3, "subject")])
+def test_few_runs_that_agree_by_chance_are_not_believed(subjects: int, level: str) -> None:
+    """Also far out, where a table's correction looks."""
+    effects = {level: 0.4, "prompt": 0.05}
+    assert _wrong(effects, subjects=subjects) <= 0.05
+    assert _wrong(effects, subjects=subjects, alpha=0.01) <= 0.01
 
 
 def test_the_degrees_of_freedom_are_those_of_the_level_that_varies() -> None:
