@@ -25,14 +25,13 @@ from rich.progress import track
 
 from bayesdiff.corruption.detector import detect_corruption, stage_depth, stage_p_value
 from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, correlated, deviations, measure_noise
+from bayesdiff.corruption.power import SHOULDER, stage_curve
 from bayesdiff.corruption.shape import Array
 from bayesdiff.errors import UserError, bad_input_in_one_line
 from bayesdiff.files import staged
 from bayesdiff.readings import Naming, read
 
 PARTS = ("false_flags", "power", "coverage")
-SHOULDER = 0.75
-"""Fidelity beside a stage."""
 
 
 @dataclass
@@ -96,13 +95,6 @@ NULL_SHAPES: dict[str, Shape] = {
 DISTURBED = ("correlated", "heavy tails", "uneven images")
 """Families that are flat or rise, with another noise."""
 FAMILIES = (*NULL_SHAPES, *DISTURBED)
-
-
-def stage_curve(count: int, depth: float, width: float) -> Array:
-    """Rise to the shoulder within a sixth of the checkpoints, a stage in the middle, and back to the shoulder, (count,)."""
-    start, edge = 0.55 - width / 2, 0.04
-    points = [0, 0.15, start - edge, start, start + width, start + width + edge, 1]
-    return np.interp(_at(count), points, [0.35, SHOULDER, SHOULDER, SHOULDER - depth, SHOULDER - depth, SHOULDER, SHOULDER])
 
 
 def simulate(mean: Array, images: int, noise: NoiseLevel, rng: np.random.Generator, family: str = "", correlation: float = 0.0) -> Array:

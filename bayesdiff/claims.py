@@ -20,14 +20,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayesdiff.corruption import CorruptionVerdict, detect_corruption
+from bayesdiff.corruption import detect_corruption
+from bayesdiff.corruption.power import detectable_depth
 from bayesdiff.corruption.shape import Array
 from bayesdiff.errors import UserError, bad_input_in_one_line
 from bayesdiff.files import write_text
 from bayesdiff.stats import Difference, detectable, holm, paired_difference
 from bayesdiff.studies.collect import image_scores
 from bayesdiff.studies.plan import load_study
-from bayesdiff.tables import NAMES, Found, Row, curve_shape, prompts_of, rows_of, scores_of_run, table_of
+from bayesdiff.studies.rows import NAMES, UNJUDGED, Found, Row, pair_of, prompts_of, rows_of, scores_of_run
+from bayesdiff.tables import curve_shape
 
 LEVEL, POWER = 0.05, 0.8
 HOLDS, AGAINST, OPEN = "holds", "contradicted", "not decided"
@@ -69,6 +71,8 @@ class Finding:
     freedom: float = float("nan")
     sign: int = 0
     """1 as claimed, -1 against it, 0 neither."""
+    curves: Array | None = None
+    """(runs, checkpoints) of a stage that was looked for."""
     lacking: str = ""
     """Why nothing can be said."""
 
@@ -126,10 +130,10 @@ def judge(claim: Claim, rows: list[Row]) -> Finding:
     reference = _row(rows, {**claim.row, **claim.against}, claim)
     count = f"{len(row.found)} + {len(reference.found)} of {len(row.cells)} + {len(reference.cells)}"
     of_run = MEASURES.get(claim.measure, lambda found: scores_of_run(found, claim.measure))
-    mine, other = table_of(row, of_run), table_of(reference, of_run)
-    if mine is None or other is None:
+    pair = pair_of(row, reference, of_run) if row.complete and reference.complete else None
+    if pair is None:
         return Finding(claim, count, lacking=_lacking(row, reference))
-    return _difference(claim, count, paired_difference(mine, other, prompts=prompts_of(row, mine.shape[3])))
+    return _difference(claim, count, paired_difference(*pair, prompts=prompts_of(row, pair[0].shape[3])))
 
 
 def _lacking(*rows: Row) -> str:
@@ -143,18 +147,20 @@ def _stage(claim: Claim, row: Row) -> Finding:
     count = f"{len(row.found)} of {len(row.cells)}"
     if not row.complete:
         return Finding(claim, count, lacking=_lacking(row))
-    verdict = together(row)
+    steps, scores = scores_together(row)
+    verdict = detect_corruption(steps, scores)
     alone = sum(found.verdict.flagged for found in row.found)
     low, high = verdict.depth_interval
     effect = f"depth {verdict.depth:.3f} [{low:.3f}, {high:.3f}]; {alone} of {len(row.found)} runs flagged alone"
-    return Finding(claim, count, effect, verdict.p_value, sign=int(verdict.flagged))
+    several = scores.mean(2) if len(scores) > 1 and verdict.kind not in UNJUDGED else None
+    return Finding(claim, count, effect, verdict.p_value, sign=int(verdict.flagged), curves=several)
 
 
-def together(row: Row) -> CorruptionVerdict:
-    """One verdict on all runs of a row, at the checkpoints they share."""
+def scores_together(row: Row) -> tuple[list[int], Array]:
+    """Steps that all runs of a row share, and their scores (runs, steps, images)."""
     curves = [image_scores(found.folder, "dino") for found in row.found]
     shared = sorted(set.intersection(*(set(steps) for steps, _ in curves)))
-    return detect_corruption(shared, np.stack([scores[np.isin(steps, shared)] for steps, scores in curves]))
+    return shared, np.stack([scores[np.isin(steps, shared)] for steps, scores in curves])
 
 
 def _difference(claim: Claim, runs: str, found: Difference) -> Finding:
@@ -196,15 +202,19 @@ def claims_table(findings: list[Finding], options: str = "") -> pd.DataFrame:
 
 
 def _detectable(finding: Finding, alpha: float) -> str:
-    found = detectable(finding.std_error, finding.freedom, power=POWER, alpha=alpha)
-    return "-" if np.isnan(found) else f"{found:.3f}"
+    if finding.curves is not None:
+        found = detectable_depth(finding.curves, alpha, POWER)
+    else:
+        found = detectable(finding.std_error, finding.freedom, power=POWER, alpha=alpha)
+    return "-" if np.isnan(found) else f"{found:.3f}" if np.isfinite(found) else "none"
 
 
 EXPLAINED = (
     f"Made by `make paper-tables` from `results/claims.yaml` and the records beside it. *holds*: the paired difference (last checkpoint "
     f"unless the measure says otherwise) has the claimed sign, and its p-value, corrected over this page (Holm), is at most {LEVEL}; "
     f"*same* holds when the whole interval lies within 0.05 of none. *detectable*: the difference that runs like these find in "
-    f"{POWER:.0%} of tries at the page's strictest level. *These runs*: one run on each side, nothing to test. "
+    f"{POWER:.0%} of tries at the page's strictest level (of a stage its depth, by simulation with these runs' scatter). "
+    "*These runs*: one run on each side, nothing to test. "
     "The paper's numbers are its own, for Stable Diffusion 1.5."
 )
 
@@ -221,7 +231,7 @@ def write_page(text: str, results: Path) -> None:
     """``claims.md``, and the same between the marks of this set in the README beside it, where there are some."""
     write_text(results / "claims.md", f"# Claim by claim\n\n{text}")
     readme, begin, end = results.parent / "README.md", f"<!-- claims of {results.name} -->\n", "<!-- end of claims -->\n"
-    if readme.exists() and begin in (before := readme.read_text()):
+    if readme.exists() and begin in (before := readme.read_text(encoding="utf-8")):
         head, _, rest = before.partition(begin)
         write_text(readme, head + begin + text + end + rest.partition(end)[2])
 

@@ -24,7 +24,7 @@ def print_failures(console: Console, root: Path, planned: list[Planned]) -> None
     """One line a failed run: what it was, and what it said last."""
     for run in planned:
         if run.state == "failed":
-            said = json.loads(failure_file(root, run.folder).read_text())
+            said = json.loads(failure_file(root, run.folder).read_text(encoding="utf-8"))
             console.print(f"failed  {run.cell.name}: {said['error']} (exit code {said['exit_code']}, {root / 'logs'})", highlight=False)
 
 

@@ -112,7 +112,7 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
     command = run_command(run, root, extra)
     log = root / "logs" / f"{run.folder.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as words:
+    with log.open("w", encoding="utf-8") as words:
         code = subprocess.run(command, stdout=words, stderr=subprocess.STDOUT, env=environment, check=False).returncode
     failure = failure_file(root, run.folder)
     if code in FINISHED:
@@ -121,7 +121,7 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
     if code in (STOPPED, -2):
         return "stopped"
     failure.parent.mkdir(parents=True, exist_ok=True)
-    tail = log.read_text(errors="replace").strip().splitlines()[-20:]
+    tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-20:]
     said = {"run": run.cell.name, "command": shlex.join(command), "exit_code": code, "error": tail[-1] if tail else "", "log": tail}
     write_text(failure, json.dumps({**said, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}, indent=1) + "\n")
     return "failed"

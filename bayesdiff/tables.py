@@ -14,215 +14,120 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bayesdiff.config import arm_name, run_name
-from bayesdiff.corruption import CorruptionVerdict
-from bayesdiff.corruption.detector import stage_depth
-from bayesdiff.corruption.shape import Array
+from bayesdiff.config import arm_name
 from bayesdiff.errors import UserError, bad_input_in_one_line
 from bayesdiff.files import staged, write_text
-from bayesdiff.recording.record import RECORDS, RunRecord, load_record
+from bayesdiff.recording.record import RECORDS
 from bayesdiff.stats import aggregate_as_paper, holm, paired_difference
-from bayesdiff.studies.collect import IMAGES, image_scores, judged, load_records
-from bayesdiff.studies.paper import paper_label, paper_numbers
-from bayesdiff.studies.plan import Cell, Study, compose_cell, load_study, models_of, study_names
+from bayesdiff.studies.collect import IMAGES, judged, load_records
+from bayesdiff.studies.figures import draw_curves, draw_last
+from bayesdiff.studies.paper import PAPER_IMAGES, paper_label, paper_numbers
+from bayesdiff.studies.plan import Cell, Study, compose_cell, join_models, load_study, models_of, study_names
+from bayesdiff.studies.rows import (
+    METRICS,
+    NAMES,
+    OF_COST,
+    OF_THE_CURVE,
+    Row,
+    pair_of,
+    prompts_of,
+    reference_of,
+    rows_of,
+    scores_of_run,
+    values,
+)
 
-METRICS = ("dino", "clip_i", "clip_t", "lpips", "clip_iqa", "diversity", "hf_energy")
-NAMES = {"dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "lpips": "LPIPS", "clip_iqa": "CLIP-IQA", "diversity": "diversity",
-         "hf_energy": "HF energy", "dino over steps": "DINO over steps", "dip": "deepest dip", "flagged": "flagged"}  # fmt: skip
-OF_THE_CURVE = ("dino over steps", "dip", "flagged")
-"""What a table says of whole curves, behind the metrics at the last checkpoint."""
-SAMPLED_AXES = ("seed", "data.subject")
-"""Axes that a row averages over."""
-MISSING = "missing"
-UNJUDGED = ("too_few_points", "diverged", "broken_sampling")
-"""Verdicts that say nothing about a dip."""
+MISSING, NONE = "missing", "-"
+LARGE = 100
+"""A mean of this size (seconds) is printed without decimals."""
 WORTH_A_TABLE = 0.5
 """Share of a study's runs: runs are shared by studies, and a few of another one's make no table."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """One run of a study that has a record."""
-
-    cell: Cell
-    folder: Path
-    record: RunRecord
-
-    @cached_property
-    def verdict(self) -> CorruptionVerdict:
-        """Today's verdict, asked for once."""
-        return judged(self.folder, self.record)
+def measures_of(study: Study) -> tuple[str, ...]:
+    """What a study's table has, in order."""
+    return (*METRICS, *OF_THE_CURVE, *(OF_COST if study.cost else ()))
 
 
-@dataclass(frozen=True)
-class Row:
-    """All runs of one row of a table: the cells that differ in subject and seed alone."""
-
-    labels: dict[str, str]
-    cells: tuple[Cell, ...]
-    found: tuple[Found, ...]
-    diverged: int = 0
-    """Runs that ended without a result, and will not have one."""
-
-    @property
-    def name(self) -> str:
-        return ", ".join(f"{axis} {label}" if axis != "method" else label for axis, label in self.labels.items()) or "all"
-
-    @property
-    def complete(self) -> bool:
-        return len(self.found) == len(self.cells)
-
-
-def rows_of(study: Study, results: Path) -> list[Row]:
-    """The rows of a study's table, in the order of its grid, with the records there are."""
-    grouped: dict[tuple[tuple[str, str], ...], list[Cell]] = {}
-    for cell in study.cells:
-        key = tuple((axis, label) for axis, label in cell.labels.items() if axis not in SAMPLED_AXES)
-        grouped.setdefault(key, []).append(cell)
-    return [_row(dict(key), cells, results) for key, cells in grouped.items()]
-
-
-def _row(labels: dict[str, str], cells: list[Cell], results: Path) -> Row:
-    found, diverged = [], 0
-    for cell in cells:
-        folder = results / RECORDS / run_name(compose_cell(cell))
-        record = load_record(folder)
-        if record is not None and record.status == "completed":
-            found.append(Found(cell, folder, record))
-        diverged += record is not None and record.status == "diverged"
-    return Row(labels, tuple(cells), tuple(found), diverged)
-
-
-def values(row: Row, metric: str) -> Array | None:
-    """Scores (seeds, subjects, 1, images), see ``scores_of_run``; ``dip`` and ``flagged`` have one value a run.
-
-    None where the metric was not measured, or a run of the row is missing.
-    """
-    return table_of(row, lambda found: scores_of_run(found, metric))
-
-
-def table_of(row: Row, of_run: Callable[[Found], Array | None]) -> Array | None:
-    """What is read off every run, (seeds, subjects, 1, values); None where a run, or its value, is missing."""
-    if not row.complete:
-        return None
-    seeds = list(dict.fromkeys(found.cell.labels.get("seed", "0") for found in row.found))
-    subjects = list(dict.fromkeys(found.cell.labels.get("data.subject", "") for found in row.found))
-    cells: dict[tuple[str, str], Array | None] = {
-        (found.cell.labels.get("seed", "0"), found.cell.labels.get("data.subject", "")): of_run(found) for found in row.found
-    }
-    table = [[cells.get((seed, subject)) for subject in subjects] for seed in seeds]
-    if any(cell is None for line in table for cell in line):
-        return None
-    return np.array(table, dtype=np.float64)[:, :, None, :]
-
-
-def scores_of_run(found: Found, metric: str) -> Array | None:
-    """A metric's scores (images,) at the last checkpoint, or what the whole curve shows (``OF_THE_CURVE``).
-
-    None where it was not measured or judged, or has values that are not finite.
-    """
-    if metric in ("dip", "flagged") and found.verdict.kind in UNJUDGED:
-        return None
-    if metric == "flagged":
-        return np.array([float(found.verdict.flagged)])
-    if metric == "dip":  # as fitted, whether flagged or not: a verdict's depth is less what noise adds, where it is flagged
-        judged_metric = found.record.config["detector"]["metric"]
-        return np.array([max(stage_depth(image_scores(found.folder, judged_metric)[1].mean(1)), 0.0)])
-    column = "dino" if metric == "dino over steps" else metric
-    if column not in pd.read_csv(found.folder / IMAGES, nrows=0).columns:
-        return None
-    steps, scores = image_scores(found.folder, column)
-    if column == metric:
-        of_images = scores[-1]
-    elif len(steps) > 1:
-        of_images = np.trapezoid(scores, steps, axis=0) / (steps[-1] - steps[0])
-    else:
-        return None
-    return np.asarray(of_images) if np.isfinite(of_images).all() else None
-
-
-def reference_of(study: Study, row: Row, rows: list[Row]) -> Row | None:
-    """The row that a row is compared to; None for the reference itself, and in studies without one."""
-    if study.compare is None:
-        return None
-    axis, label = study.compare
-    if row.labels.get(axis) == label:
-        return None
-    wanted = {**row.labels, axis: label}
-    return next((other for other in rows if other.labels == wanted), None)
-
-
-def prompts_of(row: Row, images: int) -> list[int]:
-    """(images,) number of each image's prompt; one for a run's single value."""
-    each = int(row.found[0].record.config["sampler"]["images_per_prompt"])
-    return [i // each for i in range(images)] if images > 1 else [0]
+def paper_of(study: Study, row: Row) -> dict[str, tuple[float, float]]:
+    """The paper's numbers for a row, by measure: none beside runs on fewer images than the paper's."""
+    images = compose_cell(row.cells[0]).shots.count
+    if images is not None and images < PAPER_IMAGES:
+        return {}
+    model = row.labels.get("model", study.model)
+    numbers = {measure: paper_numbers(study.name, row.labels, measure, model) for measure in measures_of(study)}
+    return {measure: printed for measure, printed in numbers.items() if printed is not None}
 
 
 def study_table(study: Study, rows: list[Row]) -> pd.DataFrame:
-    """One line a row and metric: mean, deviation over seeds, the paper's numbers, and the difference from the reference."""
+    """One line a row and measure: mean, deviation over seeds, the paper's numbers, and the difference from the reference."""
     lines, label = [], paper_label(study.model)
     for row in rows:
-        reference = reference_of(study, row, rows)
-        for metric in (*METRICS, *OF_THE_CURVE):
-            scores = values(row, metric)
+        reference, paper = reference_of(study, row, rows), paper_of(study, row)
+        for measure in measures_of(study):
+            scores = values(row, measure)
             if scores is None:
                 continue
-            line: dict[str, object] = {**row.labels, "metric": NAMES[metric], "runs": len(row.found)}
+            line: dict[str, object] = {**row.labels, "metric": NAMES[measure], "runs": len(row.found), "diverged": len(row.diverged)}
             mean, spread = aggregate_as_paper(scores)
             line |= {"mean": mean[0], "sd_over_seeds": spread[0]}
-            if (printed := paper_numbers(study.name, row.labels, metric, study.model)) is not None:
-                line |= {f"{label}: mean": printed[0], f"{label}: sd": printed[1]}
-            if reference is not None and (other := values(reference, metric)) is not None:
-                line |= _difference(scores, other, prompts_of(row, scores.shape[3]))
-            lines.append(line)
+            if measure in paper:
+                line |= {f"{label}: mean": paper[measure][0], f"{label}: sd": paper[measure][1]}
+            lines.append(line | (_difference(row, reference, measure) if reference is not None else {}))
     table = pd.DataFrame(lines)
     if "p" in table:
         table["p_holm"] = holm(table["p"])
     return table
 
 
-def _difference(scores: Array, reference: Array, prompts: list[int]) -> dict[str, object]:
-    result = paired_difference(scores, reference, prompts=prompts)
+def _difference(row: Row, reference: Row, measure: str) -> dict[str, object]:
+    """The paired difference of two rows; nothing where one of them lacks runs."""
+    pair = pair_of(row, reference, lambda found: scores_of_run(found, measure))
+    if pair is None:
+        return {}
+    result = paired_difference(*pair, prompts=prompts_of(row, pair[0].shape[3]))
     p = result.p_value[0] if result.of_runs else np.nan
     low, high = (result.low[0], result.high[0]) if result.levels else (np.nan, np.nan)
-    return {"difference": result.mean[0], "low": low, "high": high, "p": p, "over": " ".join(result.levels)}
+    return {"difference": result.mean[0], "low": low, "high": high, "p": p, "over": " ".join(result.levels), "pairs": pair[0][..., 0].size}
 
 
 def printed_table(study: Study, rows: list[Row], table: pd.DataFrame) -> pd.DataFrame:
-    """The table as people read it: a line a row, a column a metric; missing rows say so."""
+    """The table as people read it: a line a row, a column a measure, the paper's beside it; missing rows say so."""
     axes, label = list(rows[0].labels), paper_label(study.model)
+    papers = [paper_of(study, row) for row in rows]
+    measured = set(table["metric"]) if len(table) else set()
+    columns = [measure for measure in measures_of(study) if NAMES[measure] in measured]
     lines = []
-    for row in rows:
-        line: dict[str, str] = dict(row.labels)
-        line["runs"] = f"{len(row.found)}/{len(row.cells)}"
+    for row, paper in zip(rows, papers, strict=True):
         mine = table[(table[axes] == pd.Series(row.labels)).all(axis=1)] if len(table) and axes else table
-        for values_ in mine.to_dict("records"):
-            line[str(values_["metric"])] = _cell(values_)
-            if f"{label}: mean" in values_ and not pd.isna(values_[f"{label}: mean"]):
-                line[f"{values_['metric']} ({label})"] = _mean(values_[f"{label}: mean"], values_[f"{label}: sd"], 4)
+        cells = {str(values_["metric"]): _cell(values_) for values_ in mine.to_dict("records")}
+        line: dict[str, str] = {**row.labels, "runs": row.count}
+        for measure in columns:
+            line[NAMES[measure]] = cells.get(NAMES[measure], MISSING if row.missing else NONE)
+            if any(measure in numbers for numbers in papers):
+                line[f"{NAMES[measure]} ({label})"] = _mean(*paper[measure], 4) if measure in paper else NONE
         lines.append(line)
-    return pd.DataFrame(lines).fillna(MISSING)
+    return pd.DataFrame(lines)
 
 
 def _mean(mean: float, spread: float, digits: int = 3) -> str:
-    return f"{mean:.3f}" if np.isnan(spread) else f"{mean:.3f} ({spread:.{digits}f})"
+    shown = f"{mean:.3f}" if abs(mean) < LARGE else f"{mean:.0f}"
+    return shown if np.isnan(spread) else f"{shown} ({spread:.{digits if abs(mean) < LARGE else 0}f})"
 
 
 def _cell(values_: dict[str, Any]) -> str:
     text = _mean(values_["mean"], values_["sd_over_seeds"])
     if "difference" in values_ and not pd.isna(values_["difference"]):
         p = ", these runs" if pd.isna(values_["p_holm"]) else f", p {values_['p_holm']:.3f}"
-        interval = "" if pd.isna(values_["low"]) else f" [{values_['low']:+.3f}, {values_['high']:+.3f}]"
-        text += f"; {values_['difference']:+.3f}{interval}{p}"
+        digits = 3 if abs(values_["mean"]) < LARGE else 0
+        interval = "" if pd.isna(values_["low"]) else f" [{values_['low']:+.{digits}f}, {values_['high']:+.{digits}f}]"
+        text += f"; {values_['difference']:+.{digits}f}{interval}{p}"
     return text
 
 
@@ -231,35 +136,45 @@ CAPTION = (
     "of the whole curve: its mean over training time, its deepest fall and return as fitted, and whether that is a stage. Then the "
     "paired difference from the reference arm with its 95 % interval over subjects, seeds, prompts and images, and its p-value "
     "corrected over this table (Holm). *These runs*: one run on each side, so that the interval is over prompts and images alone and "
-    "another seed may differ by more."
+    "another seed may differ by more. Runs that diverged have no scores: they are counted, and their pairs left out."
 )
 
 
 def write_study(study: Study, results: Path, share: float = 0.0) -> str:
-    """Write a study's table and figure and say which; where it has no record, or less than ``share`` of them, say so."""
+    """Write a study's table and figures and say which; where it has no record, or less than ``share`` of them, say so."""
     rows = rows_of(study, results)
     found, runs = sum(len(row.found) for row in rows), len(study.cells)
     if not found:
         return ""
     if found < share * runs:
         return f"{study.name}: {found} of {runs} runs, no table yet (--partial)"
-    table = study_table(study, rows)
+    table, target, name = study_table(study, rows), results / "tables", file_name(study)
     printed = printed_table(study, rows, table)
-    target = results / "tables"
     target.mkdir(parents=True, exist_ok=True)
-    with staged(target / f"{study.name}.csv") as part:
+    with staged(target / f"{name}.csv") as part:
         table.to_csv(part, index=False, float_format="%.5f", lineterminator="\n")
-    lacking = sum(len(row.cells) - len(row.found) for row in rows)
-    note = (
-        f"\n{lacking} runs are missing: `python -m bayesdiff.study {study.name} --model {study.model} --results {results}`\n"
-        if lacking
-        else ""
-    )
     heading = f"# {study.title}{f' ({study.paper})' if study.paper else ''}\n\n{CAPTION}\n\n"
-    write_text(target / f"{study.name}.md", heading + printed.to_markdown(index=False) + "\n" + note)
-    write_text(target / f"{study.name}.tex", printed.to_latex(index=False, escape=True, caption=study.title, label=f"tab:{study.name}"))
-    draw_study(study, rows, results / "figures")
-    return f"{target / study.name}.md"
+    write_text(target / f"{name}.md", heading + printed.to_markdown(index=False) + "\n" + _lacking(study, rows, results))
+    write_text(target / f"{name}.tex", printed.to_latex(index=False, escape=True, caption=study.title, label=f"tab:{name}"))
+    figures = results / "figures"
+    draw_curves(study, rows, figures / f"{name}.png", figures / f"{name}.svg")
+    if study.x:
+        draw_last(study, rows, figures / f"{name}-last.png", figures / f"{name}-last.svg")
+    return f"{target / name}.md"
+
+
+def file_name(study: Study) -> str:
+    """Of a study's table and figures; one on the toybox has the study's own name."""
+    return study.name if study.model == "toybox" else f"{study.name}-{study.model}"
+
+
+def _lacking(study: Study, rows: list[Row], results: Path) -> str:
+    """What is missing, and the commands that make it."""
+    lacking, models = sum(row.missing for row in rows), study.model.split("+")
+    if not lacking:
+        return ""
+    commands = ", ".join(f"`python -m bayesdiff.study {study.name} --model {model} --results {results}`" for model in models)
+    return f"\n{lacking} runs are missing: {commands}\n"
 
 
 def runs_table(results: Path) -> pd.DataFrame:
@@ -327,54 +242,42 @@ def write_runs(results: Path) -> None:
         write_text(results / "tables" / "runs.md", f"# All runs\n\n{caption}\n\n{text}\n")
 
 
-def mean_curve(row: Row, metric: str = "dino") -> pd.DataFrame | None:
-    """Mean over runs at every step and its standard error over runs (over images for a single run)."""
-    curves = [pd.read_csv(found.folder / "curve.csv").set_index("step") for found in row.found]
-    if not curves:
-        return None
-    joined = pd.concat([curve[metric] for curve in curves], axis=1, join="inner").sort_index(axis=0)
-    error = joined.std(axis=1, ddof=1) / np.sqrt(joined.shape[1]) if joined.shape[1] > 1 else curves[0][f"{metric}_se"]
-    return pd.DataFrame({"step": joined.index, metric: joined.mean(axis=1).to_numpy(), f"{metric}_se": error.to_numpy()})
-
-
-def draw_study(study: Study, rows: list[Row], target: Path) -> None:
-    """DINO over steps: a panel for every row of the other axes, a line for every arm of the compared one."""
-    from bayesdiff.recording.plots import draw_band, panels, save_figure
-
-    axis = study.compare[0] if study.compare else next(iter(rows[0].labels), "")
-    grouped: dict[str, list[Row]] = {}
-    for row in rows:
-        grouped.setdefault(", ".join(f"{a} {v}" for a, v in row.labels.items() if a != axis) or study.title, []).append(row)
-    figure, places = panels(len(grouped), 3, (4.6, 3.2), sharey=True)
-    for place, (title, members) in zip(places, grouped.items(), strict=True):
-        for i, row in enumerate(members):
-            if (curve := mean_curve(row)) is not None:
-                label = f"{axis} {row.labels.get(axis, '')} ({len(row.found)} of {len(row.cells)} runs)"
-                draw_band(place, curve, "dino", label, f"C{i}")
-        place.set(title=title, xlabel="training step", ylabel="DINO to the training images")
-        if place.has_data():
-            place.legend(fontsize=7)
-    target.mkdir(parents=True, exist_ok=True)
-    save_figure(figure, target / f"{study.name}.png", target / f"{study.name}.svg")
-
-
 def explain(study: Study, results: Path, row_name: str, column: str) -> str:
     """The runs behind one number, with each run's own mean."""
     rows = rows_of(study, results)
-    metric = next((m for m, name in NAMES.items() if column in (m, name)), None)
+    measure = next((m for m, name in NAMES.items() if column in (m, name)), None)
     row = next((row for row in rows if row.name == row_name), None)
-    if row is None or metric is None:
+    if row is None or measure is None:
         named = "; ".join(row.name for row in rows)
         raise UserError(f"{study.name}: no row {row_name!r} or column {column!r}; rows: {named}; columns: {', '.join(NAMES)}")
     lines = []
     for cell in row.cells:
         own = next((found for found in row.found if found.cell == cell), None)
         if own is None:
-            lines.append(f"{MISSING}  {cell.name}: python -m bayesdiff.run {shlex.join(cell.overrides)}")
+            lines.append(f"{'diverged' if cell in row.diverged else MISSING}  {cell.name}: {_command(study, cell, results)}")
             continue
-        scores = scores_of_run(own, metric)
-        lines.append(f"{'-' if scores is None else f'{scores.mean():.5f}'}  {cell.name}  run key {own.record.run_key}  {own.folder}")
-    return "\n".join(lines)
+        scores = scores_of_run(own, measure)
+        lines.append(f"{NONE if scores is None else f'{scores.mean():.5f}'}  {cell.name}  run key {own.record.run_key}  {own.folder}")
+    reference = reference_of(study, row, rows)
+    return "\n".join([*lines, *([] if reference is None else [f"difference from: {reference.name}"])])
+
+
+def _command(study: Study, cell: Cell, results: Path) -> str:
+    """Of one run of a study, so that its record comes where tables look."""
+    model = cell.labels.get("model", study.model)
+    chosen = [f"{axis}={label}" for axis, label in cell.labels.items() if axis != "model"]
+    words = ["--model", model, "--results", str(results), "--only", *chosen]
+    return f"python -m bayesdiff.study {study.name} {shlex.join(words)}"
+
+
+def studies_in(results: Path, model: str | None = None) -> list[Study]:
+    """Studies of the models that have records, one study a model; then, of a study with several models, all of them in one."""
+    models = sorted({record.config["model"]["name"] for _, record in load_records(results)}) if model is None else [model]
+    studies = []
+    for name in study_names():
+        present = [load_study(name, each) for each in models if each in models_of(name)]
+        studies += [*present, *([join_models(present)] if len(present) > 1 else [])]
+    return studies
 
 
 @bad_input_in_one_line
@@ -383,7 +286,7 @@ def main(argv: list[str] | None = None) -> int:
         "python -m bayesdiff.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", type=Path, help="a set of results, such as results/toybox")
-    parser.add_argument("--model", default="toybox", help="whose studies (default: toybox)")
+    parser.add_argument("--model", help="whose studies (default: every model that has records; with --explain the toybox)")
     parser.add_argument("--partial", action="store_true", help="also tables of studies that have less than half of their runs")
     parser.add_argument("--explain", nargs=3, metavar=("STUDY", "ROW", "COLUMN"), help="the runs behind one number")
     arguments = parser.parse_args(argv)
@@ -391,14 +294,12 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"{arguments.results}: no {RECORDS}/; run a study with --results {arguments.results}")
     if arguments.explain:
         name, row, column = arguments.explain
-        print(explain(load_study(name, arguments.model), arguments.results, row, column))
+        print(explain(load_study(name, arguments.model or "toybox"), arguments.results, row, column))
         return 0
     write_runs(arguments.results)
-    for name in study_names():
-        if arguments.model in models_of(name):
-            share = 0.0 if arguments.partial else WORTH_A_TABLE
-            if said := write_study(load_study(name, arguments.model), arguments.results, share):
-                print(said)
+    for study in studies_in(arguments.results, arguments.model):
+        if said := write_study(study, arguments.results, 0.0 if arguments.partial else WORTH_A_TABLE):
+            print(said)
     return 0
 
 

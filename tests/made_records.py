@@ -27,6 +27,7 @@ grid:
 models:
   toybox:
     minutes: 1
+    overrides: [shots.count=4]
     grid:
       data.subject: [toy_dog, toy_robot]
       seed: [0, 1]
@@ -69,9 +70,14 @@ def make_run(cell: plan.Cell, runs: Path, status: str = "completed") -> Path:
     return folder
 
 
+def fill_one(cell: plan.Cell, folder: Path, status: str = "completed") -> Path:
+    """Collected results of one run, beside what ``fill`` made in ``folder``."""
+    return collect(make_run(cell, folder / "runs", status), folder / "results")
+
+
 def fill(study: plan.Study, folder: Path, cells: tuple[plan.Cell, ...] | None = None) -> Path:
     """Collected results of some cells of a study (all, unless named)."""
     results = folder / "results"
     for cell in study.cells if cells is None else cells:
-        collect(make_run(cell, folder / "runs"), results)
+        fill_one(cell, folder)
     return results

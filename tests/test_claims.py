@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,8 +29,9 @@ from bayesdiff.claims import (
     main,
 )
 from bayesdiff.stats import Difference
+from bayesdiff.studies import plan as planning
 from bayesdiff.studies.plan import Study
-from bayesdiff.tables import rows_of, scores_of_run
+from bayesdiff.studies.rows import rows_of, scores_of_run
 from tests.made_records import EFFECT, fill, prepare
 
 HIGHER = Claim("Gaussian weights raise DINO", study="table_1", measure="dino", row={"method": "lora", "bnn": "on"}, against={"bnn": "off"})
@@ -74,6 +78,7 @@ def test_runs_of_a_row_are_judged_together(study: Study, tmp_path: Path, monkeyp
     steps = list(range(0, 200, 10))
     shape = np.interp(steps, [0, 40, 60, 80, 120, 140, 190], [0.2, 0.7, 0.7, 0.4, 0.4, 0.7, 0.7])
     rows = rows_of(study, fill(study, tmp_path))
+    monkeypatch.setattr(judging, "detectable_depth", lambda curves, alpha, power: 0.1)
     claim = Claim("a stage", study="table_1", measure="stage", row={"method": "lora", "bnn": "off"})
     for mean, expected in ((shape, HOLDS), (np.maximum.accumulate(shape), OPEN)):
         monkeypatch.setattr(judging, "image_scores", lambda folder, metric, mean=mean: (steps, _noisy(folder, mean)))
@@ -85,6 +90,14 @@ def test_runs_of_a_row_are_judged_together(study: Study, tmp_path: Path, monkeyp
 def _noisy(folder: Path, mean: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(list(folder.name.encode()))
     return mean[:, None] + 0.08 * rng.standard_normal((len(mean), 1)) + 0.02 * rng.standard_normal((len(mean), 4))
+
+
+def test_a_stage_that_was_looked_for_says_how_deep_it_had_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, float]] = []
+    monkeypatch.setattr(judging, "detectable_depth", lambda curves, alpha, power: asked.append((len(curves), alpha)) or float("inf"))
+    findings = [Finding(HIGHER, "6 of 6", p_value=0.4, curves=np.zeros((6, 15))), Finding(HIGHER, "2 + 2", p_value=0.5)]
+    assert list(claims_table(findings)["detectable"]) == ["none", "-"]
+    assert asked == [(6, 0.025)]
 
 
 def test_what_counts_as_holding() -> None:
@@ -126,6 +139,25 @@ def test_the_page_goes_between_the_marks_and_nothing_else_changes(study: Study, 
     assert (results / "claims.md").read_text().startswith("# Claim by claim")
     assert main([str(results)]) == 0
     assert readme.read_text() == first
+
+
+def test_the_page_is_the_same_where_texts_are_not_utf_8_by_default(study: Study, tmp_path: Path) -> None:
+    results = fill(study, tmp_path)
+    (tmp_path / "claims.yaml").write_text(
+        '- {claim: "höher …", study: table_1, measure: dino, row: {method: lora, bnn: "on"}, against: {bnn: "off"}}\n', encoding="utf-8"
+    )
+    readme = tmp_path / "README.md"
+    readme.write_text("vorher …\n<!-- claims of results -->\n<!-- end of claims -->\nnachher …\n", encoding="utf-8")
+    code = (
+        "import sys; from pathlib import Path; from bayesdiff import claims; from bayesdiff.studies import plan; "
+        f"plan.EXPERIMENTS = Path({str(planning.EXPERIMENTS)!r}); sys.exit(claims.main([{str(results)!r}]))"
+    )
+    pages = []
+    for environment in ({"PYTHONUTF8": "1"}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "POSIX"}):
+        subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, **environment}, capture_output=True)
+        pages.append(readme.read_bytes())
+    assert pages[0] == pages[1]
+    assert pages[0].decode().startswith("vorher …\n") and "höher …" in pages[0].decode()
 
 
 @pytest.mark.parametrize(

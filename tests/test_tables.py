@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ import pytest
 
 from bayesdiff.studies import plan as planning
 from bayesdiff.studies.collect import load_records
-from bayesdiff.tables import curve_shape, main, printed_table, rows_of, scores_of_run, study_table, values, write_study
+from bayesdiff.studies.figures import last_points
+from bayesdiff.studies.rows import rows_of, scores_of_run, values
+from bayesdiff.tables import curve_shape, main, printed_table, study_table, write_study
 from tests import made_records
 
 pytestmark = pytest.mark.usefixtures("restored_studies")
@@ -110,6 +113,90 @@ def test_missing_cells_are_shown_with_the_command_that_fills_them(study: plannin
     assert main([str(results)]) == 0
 
 
+def test_a_run_that_diverged_is_said_and_costs_its_pair_alone(study: planning.Study, tmp_path: Path) -> None:
+    lost = study.cells[-1]
+    results = made_records.fill(study, tmp_path, study.cells[:-1])
+    made_records.fill_one(lost, tmp_path, "diverged")
+    write_study(study, results)
+    text = (results / "tables" / "table_1.md").read_text()
+    assert "3/4, 1 diverged" in text
+    assert "missing" not in text
+    line = pd.read_csv(results / "tables" / "table_1.csv").set_index(["method", "bnn", "metric"]).loc[("lora", "on", "DINO")]
+    assert (line["runs"], line["diverged"], line["pairs"]) == (3, 1, 2)
+    assert line["difference"] == pytest.approx(made_records.EFFECT, abs=0.03)
+
+
+def test_the_paper_s_numbers_do_not_wait_for_runs_and_stand_beside_as_many_images_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "studies"
+    made_records.prepare(folder)
+    text = (
+        (folder / "table_1.yaml")
+        .read_text()
+        .replace("    overrides: [shots.count=4]\n", "")
+        .replace("grid:\n  method", "grid:\n  shots.count: [1, 4]\n  method", 1)
+    )
+    (folder / "table_1.yaml").write_text(text)
+    study = planning.load_study("table_1")
+    results = made_records.fill(
+        study, tmp_path, tuple(c for c in study.cells if (c.labels["method"], c.labels["shots.count"]) != ("lora", "4"))
+    )
+    rows = rows_of(study, results)
+    printed = printed_table(study, rows, study_table(study, rows)).set_index(["shots.count", "method", "bnn"])
+    assert set(printed.loc["1"]["DINO (paper, SD 1.5)"]) == {"-"}
+    assert printed.loc[("4", "lora", "on")]["DINO"] == "missing"
+    assert printed.loc[("4", "lora", "on")]["DINO (paper, SD 1.5)"] == "0.618 (0.0104)"
+    assert printed.loc[("4", "dreambooth", "off")]["HF energy"] != "missing"
+
+
+def test_a_study_that_asks_for_cost_has_it(tmp_path: Path) -> None:
+    folder = tmp_path / "studies"
+    made_records.prepare(folder)
+    (folder / "table_1.yaml").write_text((folder / "table_1.yaml").read_text().replace("grid:\n  method", "cost: true\ngrid:\n  method", 1))
+    study = planning.load_study("table_1")
+    rows = rows_of(study, made_records.fill(study, tmp_path))
+    printed = printed_table(study, rows, study_table(study, rows))
+    assert list(printed["training, s"]) == ["60.000 (0.000)", "60.000 (0.000); +0.000 [+0.000, +0.000], p 1.000"] * 2
+    assert "GPU memory of training, GB" not in printed
+
+
+def test_models_with_records_are_found_and_put_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "studies"
+    folder.mkdir()
+    overrides = "overrides: [data=toybox, shots.count=4, method=dreambooth]"
+    of_model = f"    minutes: 1\n    {overrides}\n    grid: {{data.subject: [toy_dog, toy_robot], seed: [0, 1], method: [dreambooth]}}\n"
+    head = "title: t\nexperiment: smoke\ncompare: {bnn: 'off'}\ngrid:\n  bnn: ['off', 'on']\nmodels:\n"
+    (folder / "table_2.yaml").write_text(f"{head}  sd14:\n{of_model}  sd15:\n{of_model}")
+    planning.EXPERIMENTS = folder
+    for model in ("sd14", "sd15"):
+        results = made_records.fill(planning.load_study("table_2", model), tmp_path)
+    assert main([str(results)]) == 0
+    assert {path.name for path in (results / "tables").glob("*.md")} == {
+        "runs.md",
+        "table_2-sd14.md",
+        "table_2-sd15.md",
+        "table_2-sd14+sd15.md",
+    }
+    joint = pd.read_csv(results / "tables" / "table_2-sd14+sd15.csv").set_index(["model", "bnn", "metric"])
+    assert joint.loc[("sd14", "on", "DINO")]["paper, same model: mean"] == 0.620
+    assert joint.loc[("sd15", "on", "DINO")]["paper, same model: mean"] == 0.633
+    assert joint.loc[("sd14", "on", "DINO")]["difference"] == pytest.approx(made_records.EFFECT, abs=0.02)
+    assert main([str(results), "--model", "sd14"]) == 0
+
+
+def test_the_last_checkpoint_is_drawn_over_the_axis_a_study_names(study: planning.Study, tmp_path: Path) -> None:
+    results = made_records.fill(study, tmp_path)
+    write_study(replace(study, x="method"), results)
+    assert {path.name for path in (results / "figures").iterdir()} == {
+        f"table_1{part}.{kind}" for part in ("", "-last") for kind in ("png", "svg")
+    }
+    points = last_points(rows_of(study, results), "method", "dino")
+    assert list(points) == ["bnn off", "bnn on"]
+    for arm in points:
+        assert [label for label, _, _ in points[arm]] == ["dreambooth", "lora"]
+    for (_, off, _), (_, on, _) in zip(points["bnn off"], points["bnn on"], strict=True):
+        assert on - off == pytest.approx(made_records.EFFECT, abs=0.02)
+
+
 def test_a_study_without_records_has_no_table(study: planning.Study, tmp_path: Path) -> None:
     results = made_records.fill(study, tmp_path, study.cells[:1])
     shutil.rmtree(next((results / "records").iterdir()))
@@ -151,7 +238,11 @@ def test_every_number_names_its_runs(study: planning.Study, tmp_path: Path, caps
     assert np.mean(shown) == pytest.approx(scores.mean(), abs=1e-5)
     assert all(record.run_key in "\n".join(lines) for record in (found.record for found in row.found))
     assert main([str(results), "--explain", "table_1", "lora, bnn on", "dino"]) == 0
-    assert "missing  " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    missing = study.cells[-1].labels
+    assert f"missing  {study.cells[-1].name}: python -m bayesdiff.study table_1 --model toybox --results {results} --only " in out
+    assert all(f"{axis}={label}" in out for axis, label in missing.items())
+    assert out.endswith("difference from: lora, bnn off\n")
     assert main([str(results), "--explain", "table_1", "nothing", "dino"]) == 2
     assert "rows: dreambooth, bnn off;" in capsys.readouterr().err
 

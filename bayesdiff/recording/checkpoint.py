@@ -46,7 +46,7 @@ def verify(folder: Path) -> None:
     """Check every file against the manifest; raises ``UserError`` naming the damaged one."""
     remedy = f"remove the folder {folder} and give the same command again"
     try:
-        files = json.loads((folder / MANIFEST).read_text())["files"]
+        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / MANIFEST}: damaged; {remedy}") from error
     for name, digest in files.items():
@@ -131,7 +131,7 @@ def restore(run: Path, step: int, method: FineTuning, state: Training) -> None:
         counts = value.ndim == 0 and not value.is_floating_point()  # 8-bit AdamW counts its steps in a plain number
         moments.setdefault(int(index), {})[key] = value.item() if counts else value
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
-    state.scaler.load_state_dict(json.loads((resume / "scaler.json").read_text()))
+    state.scaler.load_state_dict(json.loads((resume / "scaler.json").read_text(encoding="utf-8")))
 
 
 def retain(run: Path, keep: Keep, best: int | None) -> None:

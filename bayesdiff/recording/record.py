@@ -59,7 +59,7 @@ def load_record(folder: Path) -> RunRecord | None:
     if not path.exists():
         return None
     try:
-        return RunRecord(**json.loads(path.read_text()))
+        return RunRecord(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: damaged; remove the folder {folder} and give the same command again") from error
 
@@ -94,14 +94,17 @@ def environment(device: str) -> dict[str, Any]:
 
 @contextmanager
 def phase(record: RunRecord, name: str) -> Iterator[None]:
-    """Add the wall time of a block to ``record.seconds[name]`` and note the peak memory so far."""
+    """Add the wall time of a block to ``record.seconds[name]`` and note its peak of GPU memory, and the process's so far."""
     import torch
 
+    if gpu := torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
     try:
         yield
     finally:
         record.seconds[name] = round(record.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
         record.peak_memory_mb[name] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
-        if torch.cuda.is_available():
-            record.peak_memory_mb[f"{name}_gpu"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+        if gpu:
+            highest = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+            record.peak_memory_mb[f"{name}_gpu"] = max(highest, record.peak_memory_mb.get(f"{name}_gpu", 0.0))

@@ -32,12 +32,12 @@ class Jsonl:
 
     def __init__(self, folder: Path, resumed_at: int):
         self.path = folder / TRAIN_LOG
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
         kept = [line for line in lines if _step_of(line) <= resumed_at]
         write_text(self.path, "".join(f"{line}\n" for line in kept))
 
     def train(self, step: int, row: dict[str, float]) -> None:
-        with self.path.open("a") as log:
+        with self.path.open("a", encoding="utf-8") as log:
             finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
             log.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
 

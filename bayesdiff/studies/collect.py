@@ -30,7 +30,7 @@ IMAGES = "images.csv"
 
 
 def collect(run: Path, results: Path, grid: bool = True) -> Path:
-    """Copy a finished run's small files to ``results/records``; the same files again change nothing.
+    """Copy a finished run's small files to ``results/records``; a record that is there already is left as it is.
 
     Raises:
         UserError: the run has no record, or has not come to its end.
@@ -38,7 +38,9 @@ def collect(run: Path, results: Path, grid: bool = True) -> Path:
     record = load_record(run)
     if record is None or record.status == "running":
         raise UserError(f"{run}: no finished run; give the command in its record.json again to end it")
-    target = results / RECORDS / run.name
+    target, text = results / RECORDS / run.name, json.dumps(_public(record), indent=1, sort_keys=True) + "\n"
+    if (target / RECORD).exists() and (target / RECORD).read_text(encoding="utf-8") == text:
+        return target  # another version of a library would write the same picture in other bytes
     target.mkdir(parents=True, exist_ok=True)
     if (run / SCORES).exists():
         scores = read_scores(run)
@@ -47,7 +49,7 @@ def collect(run: Path, results: Path, grid: bool = True) -> Path:
     if grid and (run / "grid.png").exists():
         with Image.open(run / "grid.png") as image, staged(target / "grid.png") as part:
             image.convert("RGB").quantize(128).save(part, format="PNG", optimize=True)
-    write_text(target / RECORD, json.dumps(_public(record), indent=1, sort_keys=True) + "\n")  # last: a record means the rest is there
+    write_text(target / RECORD, text)  # last: a record means the rest is there
     return target
 
 

@@ -1,11 +1,13 @@
 """The paper's printed numbers (arXiv 2405.19931, KDD 2026), as facts to stand beside ours; Stable Diffusion, one A100.
 
 Table 1 with the deviations over five seeds of Table A6; Tables 2 and 4 have none. Order CLIP-T, DINO, CLIP-I,
-LPIPS, CLIP-IQA. All are of four to six images a subject (faces: five).
+LPIPS, CLIP-IQA. All are of four to six images a subject (faces: five). Table 4 also has time and memory.
 """
 
 from __future__ import annotations
 
+PAPER_IMAGES = 4
+"""Fewest images a subject that the paper's numbers are of."""
 METRICS = ("clip_t", "dino", "clip_i", "lpips", "clip_iqa")
 LABELS = {"sd14": "paper, SD 1.4", "sd20": "paper, SD 2.0"}
 
@@ -51,15 +53,30 @@ TABLE_4: dict[str, Row] = {
 }
 
 
+TABLE_4_COST: dict[str, tuple[float, float]] = {
+    "none": (933, 26.6),
+    "linear": (1107, 31.2),
+    "linear, up block": (1040, 29.0),
+    "linear and cross-attention": (1157, 32.5),
+    "norms": (1088, 26.6),
+}
+"""Seconds of training a class on one A100, and GB of GPU memory."""
+COSTS = ("train_seconds", "train_memory")
+
+
 def paper_label(model: str) -> str:
     """What the paper's numbers beside a model's are called; those of Stable Diffusion 1.5 where it has none of that model."""
-    return LABELS.get(model, "paper, SD 1.5")
+    return "paper, same model" if "+" in model else LABELS.get(model, "paper, SD 1.5")
 
 
 def paper_numbers(study: str, labels: dict[str, str], metric: str, model: str = "sd15") -> tuple[float, float] | None:
-    """Mean and deviation over seeds (nan where not printed) that the paper has for a row of a study; None where it has none."""
-    if metric not in METRICS or labels.get("shots.count") == "1":
-        return None
+    """Mean and deviation over seeds (nan where not printed) that the paper has for a row of a study; None where it has none.
+
+    Whether a row is of as many images as the paper's (``PAPER_IMAGES``) is for the caller to say.
+    """
+    if metric in COSTS:
+        cost = TABLE_4_COST.get(labels.get("layers", "")) if study == "table_4" else None
+        return None if cost is None else (cost[COSTS.index(metric)], float("nan"))
     arm = labels.get("bnn", "")
     row = {
         "table_1": TABLE_1.get((labels.get("method", ""), arm)),
@@ -67,4 +84,4 @@ def paper_numbers(study: str, labels: dict[str, str], metric: str, model: str = 
         "table_2": TABLE_2.get((model if model in LABELS else "sd15", arm)),
         "table_4": TABLE_4.get(labels.get("layers", "")),
     }.get(study)
-    return None if row is None else row[METRICS.index(metric)]
+    return None if row is None or metric not in METRICS else row[METRICS.index(metric)]

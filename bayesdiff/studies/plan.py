@@ -61,6 +61,10 @@ class Study:
     cells: tuple[Cell, ...] = field(repr=False)
     compare: tuple[str, str] | None = None
     """Axis and label of the arm that others are compared to."""
+    x: str = ""
+    """Axis along which the last checkpoint is drawn; empty for curves over steps alone."""
+    cost: bool = False
+    """Whether the table has time, memory and the share of Bayesian weights."""
 
 
 def runs_of(model: str) -> Path:
@@ -70,7 +74,7 @@ def runs_of(model: str) -> Path:
 
 def study_names() -> list[str]:
     """Every study there is: files of ``experiments/`` with a grid."""
-    return [path.stem for path in sorted(EXPERIMENTS.glob("*.yaml")) if "\ngrid:" in path.read_text()]
+    return [path.stem for path in sorted(EXPERIMENTS.glob("*.yaml")) if "\ngrid:" in path.read_text(encoding="utf-8")]
 
 
 def models_of(name: str) -> list[str]:
@@ -86,7 +90,7 @@ def _content(name: str) -> dict[str, Any]:
     if name not in study_names():
         raise UserError(f"study {name}: unknown; choose one of {', '.join(study_names())}")
     content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    known = {"title", "paper", "feeds", "experiment", "overrides", "compare", "grid", "models"}
+    known = {"title", "paper", "feeds", "experiment", "overrides", "compare", "x", "cost", "grid", "models"}
     if unknown := set(content) - known:
         raise UserError(f"{path}: unknown key {', '.join(sorted(unknown))}; a study has {', '.join(sorted(known))}")
     return content
@@ -111,7 +115,20 @@ def load_study(name: str, model: str = "toybox") -> Study:
     return Study(
         name, content["title"], content.get("paper", ""), tuple(content.get("feeds", [])), model, float(scale["minutes"]),
         tuple(_cells(grid, fixed)), _compared(content.get("compare"), grid, path),
+        _axis(content.get("x", ""), grid, path), bool(content.get("cost", False)),
     )  # fmt: skip
+
+
+def join_models(studies: Sequence[Study]) -> Study:
+    """One study on several models as one, the model its first axis: Table 2 has three."""
+    cells = [replace(cell, labels={"model": study.model, **cell.labels}) for study in studies for cell in study.cells]
+    return replace(studies[0], model="+".join(study.model for study in studies), cells=tuple(cells))
+
+
+def _axis(axis: str, grid: dict[str, Any], path: Path) -> str:
+    if axis and axis not in grid:
+        raise UserError(f"{path}: x names {axis}, which is not in the grid")
+    return axis
 
 
 def _compared(compare: dict[str, str] | None, grid: dict[str, Any], path: Path) -> tuple[str, str] | None:

@@ -59,6 +59,19 @@ def test_a_phase_that_fails_still_counts() -> None:
     assert run.peak_memory_mb["sample"] > 10
 
 
+def test_gpu_memory_is_the_phase_s_own_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sampling before training must not count as training's memory, and the highest of several stretches is kept."""
+    allocated = {"peak": 0}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda: allocated.update(peak=0))
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: allocated["peak"] * 2**20)
+    run = record()
+    for name, megabytes in (("sample", 900), ("train", 500), ("sample", 100), ("train", 600), ("train", 10)):
+        with phase(run, name):
+            allocated["peak"] = megabytes
+    assert (run.peak_memory_mb["sample_gpu"], run.peak_memory_mb["train_gpu"]) == (900, 600)
+
+
 def test_the_environment_names_versions_and_hardware() -> None:
     seen = environment("cpu")
     assert set(seen["versions"]) == set(PACKAGES)

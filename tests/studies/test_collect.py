@@ -43,6 +43,19 @@ def test_collecting_again_changes_nothing(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
 
 
+def test_a_picture_that_is_there_is_not_written_in_other_bytes(tmp_path: Path) -> None:
+    """Another version of the library packs the same pixels differently."""
+    run = made_records.make_run(made_records.prepare(tmp_path / "studies").cells[0], tmp_path / "runs")
+    Image.new("RGB", (40, 20), "red").save(run / "grid.png")
+    target = collect(run, tmp_path / "results")
+    (target / "grid.png").write_bytes(b"the same picture, packed by another version")
+    collect(run, tmp_path / "results")
+    assert (target / "grid.png").read_bytes().startswith(b"the same picture")
+    (target / "record.json").write_text("{}")  # not what the run has: everything is written anew
+    collect(run, tmp_path / "results")
+    assert Image.open(target / "grid.png").size == (40, 20)
+
+
 def test_a_run_without_an_end_is_not_collected(tmp_path: Path) -> None:
     study = made_records.prepare(tmp_path / "studies")
     run = made_records.make_run(study.cells[0], tmp_path / "runs", status="running")

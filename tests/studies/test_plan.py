@@ -167,3 +167,25 @@ def test_looking_does_not_hold(tmp_path: Path) -> None:
     state_of(tmp_path, folder)
     with FileLock(folder / ".lock", timeout=0):
         pass
+
+
+@pytest.mark.parametrize("model", ["sd14", "sd15", "sd20", "sdxl"])
+def test_the_bayesian_arm_of_a_model_is_the_same_in_every_study(model: str) -> None:
+    """Sigma moves as far as in the released code: studies of confounds would else test another arm than Figure 1."""
+    asked = {"table_4", "figure_9a", "figure_9b", "controls"}  # which layers, sigmas and weights is what they ask
+    arms = {}
+    for name in study_names():
+        if model in models_of(name) and name not in asked:
+            cells = [cell for cell in load_study(name, model).cells if cell.labels.get("bnn") == "on"]
+            arms |= {name: compose_cell(cells[0]).bnn} if cells else {}
+    assert arms
+    assert {bnn.sigma_learning_rate_factor for bnn in arms.values()} == {100.0}
+    first, *others = arms.values()
+    assert all(other == first for other in others)
+
+
+def test_an_axis_that_is_not_in_the_grid_is_refused(tmp_path: Path, restored_studies: None) -> None:
+    planning.EXPERIMENTS = tmp_path
+    (tmp_path / "mine.yaml").write_text("title: t\nexperiment: smoke\nx: nothing\ngrid:\n  seed: [0]\nmodels:\n  toybox: {minutes: 1}\n")
+    with pytest.raises(UserError, match="x names nothing, which is not in the grid"):
+        load_study("mine")

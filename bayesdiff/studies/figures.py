@@ -1,0 +1,77 @@
+"""Figures of a study: curves over training steps, and the last checkpoint over an axis of the grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bayesdiff.recording.plots import draw_band, panels, save_figure
+from bayesdiff.stats import aggregate_as_paper
+from bayesdiff.studies.plan import Study
+from bayesdiff.studies.rows import NAMES, Row, values
+
+LAST_METRICS = ("dino", "clip_i", "clip_t", "lpips", "clip_iqa")
+
+
+def mean_curve(row: Row, metric: str = "dino") -> pd.DataFrame | None:
+    """Mean over runs at every step and its standard error over runs (over images for a single run)."""
+    curves = [pd.read_csv(found.folder / "curve.csv").set_index("step") for found in row.found]
+    if not curves:
+        return None
+    joined = pd.concat([curve[metric] for curve in curves], axis=1, join="inner").sort_index(axis=0)
+    error = joined.std(axis=1, ddof=1) / np.sqrt(joined.shape[1]) if joined.shape[1] > 1 else curves[0][f"{metric}_se"]
+    return pd.DataFrame({"step": joined.index, metric: joined.mean(axis=1).to_numpy(), f"{metric}_se": error.to_numpy()})
+
+
+def _lines_axis(study: Study, row: Row) -> str:
+    """The axis whose labels are lines of one panel: the compared one, else the one that varies along x, else the first."""
+    return study.compare[0] if study.compare else study.x or next(iter(row.labels), "")
+
+
+def draw_curves(study: Study, rows: list[Row], *targets: Path) -> None:
+    """DINO over steps: a panel for every row of the other axes, a line for every arm of the compared one."""
+    axis = _lines_axis(study, rows[0])
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(", ".join(f"{a} {v}" for a, v in row.labels.items() if a != axis) or study.title, []).append(row)
+    figure, places = panels(len(grouped), 3, (4.6, 3.2), sharey=True)
+    for place, (title, members) in zip(places, grouped.items(), strict=True):
+        for i, row in enumerate(members):
+            if (curve := mean_curve(row)) is not None:
+                label = f"{axis} {row.labels.get(axis, '')} ({len(row.found)} of {len(row.cells)} runs)"
+                draw_band(place, curve, "dino", label, f"C{i}")
+        place.set(title=title, xlabel="training step", ylabel="DINO to the training images")
+        if place.has_data():
+            place.legend(fontsize=7)
+    save_figure(figure, *targets)
+
+
+def last_points(rows: list[Row], axis: str, metric: str) -> dict[str, list[tuple[str, float, float]]]:
+    """For every row of the other axes: label on ``axis``, mean at the last checkpoint, and its deviation over seeds (nan for one)."""
+    lines: dict[str, list[tuple[str, float, float]]] = {}
+    for row in rows:
+        if (scores := values(row, metric)) is not None:
+            mean, spread = aggregate_as_paper(scores)
+            name = ", ".join(f"{a} {v}" for a, v in row.labels.items() if a != axis)
+            lines.setdefault(name, []).append((row.labels[axis], float(mean[0]), float(spread[0])))
+    return lines
+
+
+def draw_last(study: Study, rows: list[Row], *targets: Path) -> bool:
+    """The last checkpoint over ``study.x``: a panel a metric, a line for every row of the other axes; False without a complete row."""
+    drawn = {metric: lines for metric in LAST_METRICS if (lines := last_points(rows, study.x, metric))}
+    if not drawn:
+        return False
+    labels = list(dict.fromkeys(row.labels[study.x] for row in rows))
+    figure, places = panels(len(drawn), 3, (4.6, 3.2))
+    for place, (metric, lines) in zip(places, drawn.items(), strict=True):
+        for i, (name, points) in enumerate(lines.items()):
+            at, means, spreads = zip(*[(labels.index(label), mean, spread) for label, mean, spread in points], strict=True)
+            place.errorbar(at, means, np.nan_to_num(spreads), marker="o", capsize=2, color=f"C{i}", label=name or None)
+        place.set(xlabel=study.x, ylabel=f"{NAMES[metric]} at the last checkpoint", xticks=range(len(labels)), xticklabels=labels)
+        if any(lines):
+            place.legend(fontsize=7)
+    save_figure(figure, *targets)
+    return True

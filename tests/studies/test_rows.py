@@ -1,0 +1,76 @@
+"""Rows of records: pairs stay pairs when a run has no result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bayesdiff.recording.record import RunRecord
+from bayesdiff.studies.rows import Cells, common_grid, pair_of, rows_of, scores_of_run, values
+from tests import made_records
+
+pytestmark = pytest.mark.usefixtures("restored_studies")
+
+
+def _cells(gaps: set[tuple[str, str]], seeds: int = 2, subjects: int = 3) -> Cells:
+    """A table whose values tell their place."""
+    places = [(str(seed), f"subject {subject}") for seed in range(seeds) for subject in range(subjects)]
+    return {place: np.array([10.0 * int(place[0]) + int(place[1][-1])]) for place in places if place not in gaps}
+
+
+def test_without_gaps_every_run_has_its_place() -> None:
+    (table,) = common_grid(_cells(set()))
+    assert table[:, :, 0, 0].tolist() == [[0, 1, 2], [10, 11, 12]]
+
+
+def test_a_gap_costs_its_subject_in_both_arms() -> None:
+    here, there = common_grid(_cells({("1", "subject 1")}), _cells(set()))
+    assert here[:, :, 0, 0].tolist() == there[:, :, 0, 0].tolist() == [[0, 2], [10, 12]]
+
+
+def test_a_gap_costs_its_seed_where_that_costs_fewer_runs() -> None:
+    (table,) = common_grid(_cells({("1", "subject 0")}, seeds=5, subjects=2))
+    assert table[:, :, 0, 0].tolist() == [[0, 1], [20, 21], [30, 31], [40, 41]]
+
+
+def test_arms_without_a_common_run_have_no_pairs() -> None:
+    one, other = _cells({("1", "subject 0")}, subjects=1), _cells({("0", "subject 0")}, subjects=1)
+    assert all(table.size == 0 for table in common_grid(one, other))
+
+
+def test_a_run_that_diverged_is_counted_and_its_pair_left_out(tmp_path: Path) -> None:
+    study = made_records.prepare(tmp_path / "studies")
+    lost = next(cell for cell in study.cells if (cell.labels["method"], cell.labels["bnn"], cell.labels["seed"]) == ("lora", "on", "1"))
+    results = made_records.fill(study, tmp_path, tuple(cell for cell in study.cells if cell != lost))
+    made_records.fill_one(lost, tmp_path, "diverged")
+    *_, off, on = rows_of(study, results)
+    assert (on.count, on.missing, on.complete) == ("3/4, 1 diverged", 0, False)
+    scores = values(on, "dino")
+    assert scores is not None and scores.shape == (2, 1, 1, 4)
+    pair = pair_of(on, off, lambda found: scores_of_run(found, "dino"))
+    assert pair is not None
+    whole = values(off, "dino")
+    assert whole is not None and np.array_equal(pair[1], whole[:, 1:])
+    assert (pair[0] - pair[1]).mean() == pytest.approx(made_records.EFFECT, abs=0.03)
+
+
+def test_a_row_that_lacks_runs_has_no_values(tmp_path: Path) -> None:
+    study = made_records.prepare(tmp_path / "studies")
+    first, *_ = rows_of(study, made_records.fill(study, tmp_path, study.cells[1:]))
+    assert (first.count, first.missing) == ("3/4", 1)
+    assert values(first, "dino") is None
+
+
+def test_cost_is_read_off_the_record(tmp_path: Path) -> None:
+    study = made_records.prepare(tmp_path / "studies")
+    found = rows_of(study, made_records.fill(study, tmp_path))[0].found[0]
+    assert scores_of_run(found, "train_seconds") == [60.0]
+    assert scores_of_run(found, "train_memory") is None  # of the process on a CPU: not what training takes
+    assert scores_of_run(found, "bayesian_share") == [0.0]
+    record = RunRecord("k", "completed", {}, bayesian={"share": 0.25}, peak_memory_mb={"train": 9.0, "train_gpu": 2_000.0})
+    on_gpu = type(found)(found.cell, found.folder, record)
+    assert scores_of_run(on_gpu, "train_memory") == pytest.approx([2.097152])
+    assert scores_of_run(on_gpu, "bayesian_share") == [0.25]
+    assert scores_of_run(on_gpu, "train_seconds") is None
