@@ -18,12 +18,14 @@ from bayesdiff.files import write_text
 from bayesdiff.studies.plan import Study, load_study, study_names
 
 SWEEPS = Path("sweeps")
+TRACKED = ("tracker=wandb", "tracker.mode=online")
+"""Overrides of every run of a sweep: the group alone stays offline, and the sweep's page would show nothing."""
 
 
 def sweep_of(study: Study) -> dict[str, Any]:
     """The configuration of a grid sweep over a study's axes."""
     axes = {axis: list(dict.fromkeys(cell.labels[axis] for cell in study.cells)) for axis in study.cells[0].labels}
-    engine = ["${env}", "${interpreter}", "-m", "bayesdiff.study", study.name, "--model", study.model, "tracker=wandb"]
+    engine = ["${env}", "${interpreter}", "-m", "bayesdiff.study", study.name, "--model", study.model, *TRACKED]
     return {
         "program": "bayesdiff/study.py",
         "method": "grid",

@@ -16,7 +16,7 @@ import yaml
 from sweeps.config import schema_violations_from_proposed_config
 
 from bayesdiff.recording.record import load_record
-from bayesdiff.studies.plan import load_study, narrowed, study_names
+from bayesdiff.studies.plan import Cell, compose_cell, load_study, narrowed, study_names
 from bayesdiff.sweep import main, sweep_of, sweep_text
 from tests.loopback import Server
 
@@ -38,6 +38,14 @@ def test_every_sweep_is_clean_by_the_schema_and_says_how_to_start_it(path: Path)
     assert f"# Command:  wandb sweep sweeps/{path.name} " in text
     assert "\n# Cost:     " in text
     assert "\n# Expected: " in text
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+def test_every_run_of_a_sweep_is_sent_to_the_server(path: Path) -> None:
+    """The group ``tracker=wandb`` alone is offline: its own overrides decide, as the run composes them."""
+    words = [word for word in yaml.safe_load(path.read_text())["command"] if word.startswith("tracker")]
+    tracker = compose_cell(Cell({}, tuple(words))).tracker
+    assert (tracker.name.value, tracker.mode.value) == ("wandb", "online")
 
 
 def test_grid_random_and_bayes_are_there() -> None:
@@ -87,9 +95,10 @@ def server() -> Iterator[Server]:
 def environment(server: Server, folder: Path) -> dict[str, str]:
     (folder / "studies").mkdir(exist_ok=True)
     (folder / "studies" / "cube.yaml").write_text(STUDY.lstrip())
+    inherited = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}  # the command decides, as for anyone else
     own = {name: str(folder / "wandb") for name in ("WANDB_DIR", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR")}
     return {
-        **os.environ, **own, "HOME": str(folder), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": "a" * 40, "WANDB_MODE": "online",
+        **inherited, **own, "HOME": str(folder), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": "a" * 40,
         "WANDB_ENTITY": "local", "WANDB_PROJECT": "suite", "WANDB_ERROR_REPORTING": "false", "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "BAYESDIFF_EXPERIMENTS": str(folder / "studies"), "PYTHONPATH": str(ROOT),
@@ -110,7 +119,6 @@ def start_sweep(folder: Path, env: dict[str, str]) -> str:
         sweep = sweep_of(load_study("cube"))
     finally:
         plan.EXPERIMENTS = before
-    sweep["command"].insert(sweep["command"].index("--only"), "tracker.mode=online")
     (folder / "cube.yaml").write_text(yaml.safe_dump(sweep))
     out, _ = wandb(folder, env, "sweep", "cube.yaml").communicate(timeout=120)
     found = re.search(r"wandb agent (\S+)", re.sub(r"\x1b\[[0-9;]*m", "", out))
