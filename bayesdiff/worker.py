@@ -29,9 +29,9 @@ def work(cfg: DictConfig) -> None:
     start = Path(HydraConfig.get().runtime.cwd)  # a cluster's worker may start elsewhere
     if cfg.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(cfg.threads)
-    root = start / (cfg.runs or runs_of(cfg.model))
+    root = start / (cfg.runs or runs_of(cfg.base_model))
     results = None if cfg.results is None else start / cfg.results
-    found = run_study(load_study(cfg.study, cfg.model), root, 1, tuple(cfg.overrides), results)
+    found = run_study(load_study(cfg.study, cfg.base_model), root, 1, tuple(cfg.overrides), results)
     print(f"worker {cfg.worker}: " + ", ".join(f"{number} {state}" for state, number in found.items()), flush=True)
     if found.get("failed"):
         raise RuntimeError(f"{found['failed']} runs failed; python -m bayesdiff.status {cfg.study} says which")

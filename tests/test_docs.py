@@ -5,9 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 from tiny import Make
 
 from bayesdiff import compare, export, study, tables, verdict
@@ -93,9 +100,51 @@ def without_launcher(words: list[str]) -> list[str]:
     return ["python", "-m", launched.training_script, *launched.training_script_args]
 
 
+def worker_commands() -> list[str]:
+    """The commands that ``conf/worker.yaml`` opens with; what each is for stands behind three blanks."""
+    head = "\n".join(line[1:].strip() for line in (CONF / "worker.yaml").read_text().splitlines() if line.startswith("#"))
+    return [re.split(" {3,}", found)[0] for found in re.findall(r"python -m bayesdiff\.worker .*", head.replace("\\\n", ""))]
+
+
+def jobs_of(words: list[str]) -> list[DictConfig]:
+    """The configurations of a worker's jobs, as Hydra composes them before its launcher starts them."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        sweep = loader.load_configuration("worker", words, RunMode.MULTIRUN)
+        parsed = OverridesParser.create(loader).parse_overrides(list(sweep.hydra.overrides.task))
+        (jobs,) = BasicSweeper.split_arguments(parsed, None)
+        return [loader.load_sweep_config(sweep, job) for job in jobs]
+
+
 def check_worker(words: list[str]) -> None:
-    values = dict(word.split("=", 1) for word in words if "=" in word)
-    load_study(values["study"], values.get("model", "toybox"))
+    """Its jobs compose and their study has their model; skipped, after all the rest, where the launcher is not installed."""
+    words = [word for word in words if word != "-m"]
+    plugins = [re.split("[=_]", word)[1] for word in words if word.startswith("hydra/launcher=")]
+    absent = [name for name in plugins if find_spec(f"hydra_plugins.hydra_{name}_launcher") is None]
+    if absent:
+        words = [word for word in words if not re.match(r"\+?hydra[./]launcher", word)]
+    jobs = jobs_of(words)
+    assert len(jobs) > 1, "a launcher starts several workers"
+    assert len({job.worker for job in jobs}) == len(jobs)
+    load_study(jobs[0].study, jobs[0].base_model)
+    if absent:
+        pytest.skip(f"Hydra's launcher {absent[0]} is not installed: its own keys were not composed")
+
+
+@pytest.mark.parametrize("command", worker_commands(), ids=[command[:90] for command in worker_commands()])
+def test_a_command_that_the_workers_configuration_opens_with_composes(command: str) -> None:
+    check_worker(shlex.split(command)[3:])
+
+
+def test_no_key_of_a_worker_is_the_name_of_a_group() -> None:
+    """Hydra would read ``key=value`` as a choice in the folder of that name, and refuse it."""
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    assert not groups & set(OmegaConf.load(CONF / "worker.yaml"))
+
+
+def test_the_workers_configuration_says_how_each_launcher_is_started() -> None:
+    started = re.findall(r"hydra/launcher=(\w+)", " ".join(worker_commands()))
+    assert started == ["joblib", "submitit_slurm", "ray"]
 
 
 @pytest.mark.parametrize(("page", "command"), commands(), ids=[f"{page}: {command}"[:90] for page, command in commands()])
