@@ -16,7 +16,7 @@ import yaml
 from sweeps.config import schema_violations_from_proposed_config
 
 from bayesdiff.recording.record import load_record
-from bayesdiff.studies.plan import Cell, compose_cell, load_study, narrowed, study_names
+from bayesdiff.studies.plan import Cell, compose_cell, load_study, models_of, narrowed, study_names
 from bayesdiff.sweep import main, sweep_of, sweep_text
 from tests.loopback import Server
 
@@ -68,6 +68,20 @@ def test_sweeps_are_written_anew(tmp_path: Path) -> None:
     assert main(["figure_1", "--output", str(tmp_path), "--model", "sd15"]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"figure_1.yaml", "figure_1-sd15.yaml"}
     assert main(["figure_1", "--model", "sdxl"]) == 2
+
+
+@pytest.mark.parametrize("model", ["sd15", "sdxl", "sd20"])
+def test_without_names_the_sweeps_of_every_study_that_has_the_model_are_written(tmp_path: Path, model: str) -> None:
+    assert main(["--output", str(tmp_path), "--model", model]) == 0
+    having = {name for name in study_names() if model in models_of(name)}
+    assert 0 < len(having) < len(study_names())
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}-{model}.yaml" for name in having}
+
+
+def test_a_model_that_no_study_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--output", str(tmp_path), "--model", "sd9"]) == 2
+    assert capsys.readouterr().err == "bayesdiff: model sd9: no study has it; choose one of sd14, sd15, sd20, sdxl, toybox\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 STUDY = """
