@@ -160,7 +160,7 @@ def main(argv: list[str] | None = None) -> int:
         epilog=f"studies: {', '.join(study_names())}",
     )  # fmt: skip
     parser.add_argument("name", help="a file of experiments/, without its ending")
-    parser.add_argument("overrides", nargs="*", help="added to every run, such as schedule.steps=100")
+    parser.add_argument("overrides", nargs="*", help="added to every run, such as schedule.keep=best")
     parser.add_argument("--model", default="toybox", help="toybox (default), sd15, …: what the study has")
     parser.add_argument("--runs", type=Path, help="folder of run folders (default: runs/MODEL)")
     parser.add_argument("--results", type=Path, help="collect each run's small files here (results/toybox); runs it has are done")
