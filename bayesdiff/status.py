@@ -1,4 +1,4 @@
-"""Where a study stands: ``python -m bayesdiff.status NAME [NAME …]``; without a name, every study."""
+"""Where a study stands: ``python -m bayesdiff.status NAME [NAME …]``; without a name, every study that has the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bayesdiff.errors import bad_input_in_one_line
-from bayesdiff.studies.plan import STATES, Planned, failure_file, load_study, plan, runs_of, study_names
+from bayesdiff.studies.plan import STATES, Planned, chosen_studies, failure_file, plan, runs_of
 
 
 def summary(planned: list[Planned]) -> dict[str, int]:
@@ -31,15 +31,15 @@ def print_failures(console: Console, root: Path, planned: list[Planned]) -> None
 @bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m bayesdiff.status", description=__doc__)
-    parser.add_argument("names", nargs="*", help="studies; none for all")
-    parser.add_argument("--model", default="toybox")
+    parser.add_argument("names", nargs="*", help="studies; none for all that have the model")
+    parser.add_argument("--model", default="toybox", help="toybox (default), sd15, …: what the studies have")
     parser.add_argument("--runs", type=Path, help="folder of run folders (default: runs/MODEL)")
     parser.add_argument("--results", type=Path, help="runs whose records are here (such as results/toybox) are done")
     arguments = parser.parse_args(argv)
     root = arguments.runs or runs_of(arguments.model)
     console = Console(width=None if Console().is_terminal else 120)
     table = Table("study", "runs", *STATES)
-    studies = {name: plan(load_study(name, arguments.model), root, results=arguments.results) for name in arguments.names or study_names()}
+    studies = {study.name: plan(study, root, results=arguments.results) for study in chosen_studies(arguments.names, arguments.model)}
     for name, planned in studies.items():
         table.add_row(name, str(len(planned)), *[str(number) for number in summary(planned).values()])
     console.print(table)

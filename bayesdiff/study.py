@@ -19,7 +19,6 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import Queue
 from threading import Event
 
 from filelock import FileLock, Timeout
@@ -28,6 +27,7 @@ from rich.table import Table
 
 from bayesdiff.errors import UserError
 from bayesdiff.files import LOCK_SECONDS, write_text
+from bayesdiff.machine import cores, seat
 from bayesdiff.studies.collect import collect
 from bayesdiff.studies.plan import (
     ENDS,
@@ -71,7 +71,7 @@ def print_plan(study: Study, planned: list[Planned], workers: int, console: Cons
 
 
 def devices() -> list[str]:
-    """CUDA devices that workers take in turn; empty on a machine without one."""
+    """CUDA devices that runs are spread over; empty on a machine without one."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name.strip() not in ("", "-1")]
@@ -80,13 +80,11 @@ def devices() -> list[str]:
     return [str(i) for i in range(torch.cuda.device_count())]
 
 
-def worker_environment(worker: int, workers: int, gpus: list[str]) -> dict[str, str]:
-    """A GPU a worker where there are several, an equal share of the cores otherwise."""
-    threads = max((os.cpu_count() or 1) // workers, 1)
+def worker_environment(workers: int, gpu: str | None) -> dict[str, str]:
+    """The environment of a run: its GPU, if there are any, and an equal share of the cores."""
+    threads = max(cores() // workers, 1)
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
-    if gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[worker % len(gpus)]
-    return environment
+    return environment if gpu is None else {**environment, "CUDA_VISIBLE_DEVICES": gpu}
 
 
 def run_one(run: Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str], results: Path | None = None) -> str:
@@ -134,19 +132,13 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
     """
     planned = plan(study, root, extra, results)
     gpus, stopped, console = devices(), Event(), Console()
-    slots: Queue[int] = Queue()
-    for slot in range(workers):
-        slots.put(slot)
 
     def work(run: Planned) -> str:
         if stopped.is_set() or run.ended is not None:
             state = run.state
         else:
-            slot = slots.get()
-            try:
-                state = run_one(run, root, extra, worker_environment(slot, workers, gpus), results)
-            finally:
-                slots.put(slot)
+            with seat(gpus) as gpu:
+                state = run_one(run, root, extra, worker_environment(workers, gpu), results)
             console.print(f"{state:9} {run.cell.name}", highlight=False, soft_wrap=True)
         if results is not None and end_of(run.folder) is not None:
             collect(run.folder, results)
@@ -168,7 +160,7 @@ def main(argv: list[str] | None = None) -> int:
         epilog=f"studies: {', '.join(study_names())}",
     )  # fmt: skip
     parser.add_argument("name", help="a file of experiments/, without its ending")
-    parser.add_argument("overrides", nargs="*", help="added to every run, such as schedule.steps=100")
+    parser.add_argument("overrides", nargs="*", help="added to every run, such as schedule.keep=best")
     parser.add_argument("--model", default="toybox", help="toybox (default), sd15, …: what the study has")
     parser.add_argument("--runs", type=Path, help="folder of run folders (default: runs/MODEL)")
     parser.add_argument("--results", type=Path, help="collect each run's small files here (results/toybox); runs it has are done")

@@ -15,15 +15,17 @@ from typing import Any
 
 from bayesdiff.errors import bad_input_in_one_line
 from bayesdiff.files import write_text
-from bayesdiff.studies.plan import Study, load_study, study_names
+from bayesdiff.studies.plan import Study, chosen_studies
 
 SWEEPS = Path("sweeps")
+TRACKED = ("tracker=wandb", "tracker.mode=online")
+"""Overrides of every run of a sweep: the group alone stays offline, and the sweep's page would show nothing."""
 
 
 def sweep_of(study: Study) -> dict[str, Any]:
     """The configuration of a grid sweep over a study's axes."""
     axes = {axis: list(dict.fromkeys(cell.labels[axis] for cell in study.cells)) for axis in study.cells[0].labels}
-    engine = ["${env}", "${interpreter}", "-m", "bayesdiff.study", study.name, "--model", study.model, "tracker=wandb"]
+    engine = ["${env}", "${interpreter}", "-m", "bayesdiff.study", study.name, "--model", study.model, *TRACKED]
     return {
         "program": "bayesdiff/study.py",
         "method": "grid",
@@ -50,13 +52,13 @@ def sweep_text(study: Study) -> str:
 @bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m bayesdiff.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="studies; none for all")
+    parser.add_argument("names", nargs="*", help="studies; none for all that have the model")
     parser.add_argument("--output", type=Path, default=SWEEPS)
     parser.add_argument("--model", default="toybox", help="a study's model; others than the toybox are named in the file")
     arguments = parser.parse_args(argv)
-    for name in arguments.names or study_names():
-        ending = "" if arguments.model == "toybox" else f"-{arguments.model}"
-        write_text(arguments.output / f"{name}{ending}.yaml", sweep_text(load_study(name, arguments.model)))
+    ending = "" if arguments.model == "toybox" else f"-{arguments.model}"
+    for study in chosen_studies(arguments.names, arguments.model):
+        write_text(arguments.output / f"{study.name}{ending}.yaml", sweep_text(study))
     return 0
 
 

@@ -28,7 +28,7 @@ from bayesdiff.stats import aggregate_as_paper, holm, paired_difference
 from bayesdiff.studies.collect import IMAGES, judged, load_records
 from bayesdiff.studies.figures import draw_curves, draw_last
 from bayesdiff.studies.paper import PAPER_IMAGES, paper_label, paper_numbers
-from bayesdiff.studies.plan import Cell, Study, compose_cell, join_models, load_study, models_of, study_names
+from bayesdiff.studies.plan import Cell, Study, chosen_studies, compose_cell, join_models, load_study, models_of, study_names
 from bayesdiff.studies.rows import (
     METRICS,
     NAMES,
@@ -271,8 +271,14 @@ def _command(study: Study, cell: Cell, results: Path) -> str:
 
 
 def studies_in(results: Path, model: str | None = None) -> list[Study]:
-    """Studies of the models that have records, one study a model; then, of a study with several models, all of them in one."""
-    models = sorted({record.config["model"]["name"] for _, record in load_records(results)}) if model is None else [model]
+    """Studies of the models that have records, one study a model; then, of a study with several models, all of them in one.
+
+    Raises:
+        UserError: a ``model`` that no study has.
+    """
+    if model is not None:
+        return chosen_studies((), model)
+    models = sorted({record.config["model"]["name"] for _, record in load_records(results)})
     studies = []
     for name in study_names():
         present = [load_study(name, each) for each in models if each in models_of(name)]

@@ -1,26 +1,53 @@
 """One worker of a study as a Hydra job, so that Hydra's launchers start many: joblib, submitit (Slurm), Ray.
 
 Workers share a folder and nothing else: a run is claimed by a lock that dies with its process, so that how
-many there are, when they start and whether one is killed changes only how long the study takes. The
-command is in ``conf/worker.yaml``.
+many there are, when they start and whether one is killed changes only how long the study takes. Each run takes a
+GPU of its own where there are enough (``machine.seat``). The command is in ``conf/worker.yaml``.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config import CONF
 from bayesdiff.errors import UserError, first_line
+from bayesdiff.machine import cores
 from bayesdiff.studies.plan import load_study, runs_of
 from bayesdiff.study import run_study
+
+APART = ("basic", "submitit_slurm")
+"""Launchers whose jobs do not share this machine's cores: one after the other, or each where Slurm puts it."""
+
+
+def jobs_at_once(config: DictConfig) -> int:
+    """Jobs of a multirun that work at once: all of them, or as many as joblib's ``n_jobs`` lets."""
+    words = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    jobs = math.prod(len(list(word.sweep_iterator())) for word in words if word.is_sweep_override())
+    most = config.hydra.launcher.get("n_jobs") or -1
+    return min(jobs, most) if most > 0 else jobs
+
+
+class ShareCores(Callback):
+    """Gives the jobs of a multirun on this machine an equal share of its cores, unless ``OMP_NUM_THREADS`` is set.
+
+    Hydra tells a job nothing of the others, so that it is done in the environment they inherit, before they start.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        if config.hydra.runtime.choices["hydra/launcher"] not in APART:
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(cores() // jobs_at_once(config), 1)))
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="worker")
@@ -29,9 +56,9 @@ def work(cfg: DictConfig) -> None:
     start = Path(HydraConfig.get().runtime.cwd)  # a cluster's worker may start elsewhere
     if cfg.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(cfg.threads)
-    root = start / (cfg.runs or runs_of(cfg.model))
+    root = start / (cfg.runs or runs_of(cfg.base_model))
     results = None if cfg.results is None else start / cfg.results
-    found = run_study(load_study(cfg.study, cfg.model), root, 1, tuple(cfg.overrides), results)
+    found = run_study(load_study(cfg.study, cfg.base_model), root, 1, tuple(cfg.overrides), results)
     print(f"worker {cfg.worker}: " + ", ".join(f"{number} {state}" for state, number in found.items()), flush=True)
     if found.get("failed"):
         raise RuntimeError(f"{found['failed']} runs failed; python -m bayesdiff.status {cfg.study} says which")

@@ -43,6 +43,24 @@ def test_without_a_name_every_study_is_shown(tmp_path: Path, capsys: pytest.Capt
     assert "stub" in out
 
 
+def test_without_a_name_the_studies_that_have_the_model_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stub_study.prepare(tmp_path)
+    (tmp_path / "large.yaml").write_text(stub_study.TEXT + "  sd15: {minutes: 9}\n")
+    assert main(["--model", "sd15", "--runs", str(tmp_path / "runs")]) == 0
+    out = capsys.readouterr().out
+    assert "large" in out
+    assert "stub" not in out
+
+
+def test_an_unknown_model_is_refused_with_the_models_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stub_study.prepare(tmp_path)
+    (tmp_path / "large.yaml").write_text(stub_study.TEXT + "  sd15: {minutes: 9}\n")
+    assert main(["--model", "sd9"]) == 2
+    assert capsys.readouterr().err == "bayesdiff: model sd9: no study has it; choose one of sd15, toybox\n"
+    assert main(["stub", "--model", "sd15"]) == 2
+    assert capsys.readouterr().err == "bayesdiff: study stub: has no model sd15; choose one of toybox\n"
+
+
 def test_an_unknown_study_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nothing"]) == 2
     assert "choose one of" in capsys.readouterr().err

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Timer
+from threading import Barrier, Timer
 
 import pytest
 from filelock import FileLock
@@ -96,11 +98,36 @@ def test_overrides_of_the_command_line_make_other_runs(tmp_path: Path) -> None:
     assert not {run.folder for run in here} & {run.folder for run in there}
 
 
-def test_each_worker_takes_a_gpu_or_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_has_its_share_of_the_cores_and_the_gpu_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(engine.os, "cpu_count", lambda: 8)
-    assert worker_environment(0, 4, [])["OMP_NUM_THREADS"] == "2"
-    assert [worker_environment(i, 3, ["0", "5"])["CUDA_VISIBLE_DEVICES"] for i in range(3)] == ["0", "5", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,5")
+    monkeypatch.setattr(engine, "cores", lambda: 8)
+    assert worker_environment(4, None)["OMP_NUM_THREADS"] == "2"
+    assert worker_environment(9, None)["OMP_NUM_THREADS"] == "1"
+    assert worker_environment(4, "5")["CUDA_VISIBLE_DEVICES"] == "5"
+    assert worker_environment(4, None)["CUDA_VISIBLE_DEVICES"] == "0,5"
+
+
+@pytest.mark.parametrize("starters", [1, 3], ids=["one study with three workers", "three studies with one worker each"])
+def test_runs_are_spread_over_the_gpus_whoever_starts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starters: int) -> None:
+    """Three runs at once on two GPUs: one GPU has two of them, the other one."""
+    study, together, seen = stub_study.prepare(tmp_path), Barrier(3), []
+
+    def run_one(run: planning.Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str], results: Path | None) -> str:
+        seen.append(environment["CUDA_VISIBLE_DEVICES"])
+        together.wait(timeout=60)
+        return "done"
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(engine, "devices", lambda: ["0", "5"])
+    monkeypatch.setattr(engine, "run_one", run_one)
+    plan(study, tmp_path)  # threads of one process must not compose at once
+    with ThreadPoolExecutor(starters) as pool:
+        roots = [tmp_path / str(number) for number in range(starters)]
+        assert list(pool.map(lambda root: run_study(study, root, 3 // starters), roots)) == [{"done": 12}] * starters
+    assert sorted(seen[:3]) == ["0", "0", "5"]
+    assert set(seen) == {"0", "5"}
 
 
 def test_visible_devices_are_respected(monkeypatch: pytest.MonkeyPatch) -> None:

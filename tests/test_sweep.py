@@ -16,7 +16,7 @@ import yaml
 from sweeps.config import schema_violations_from_proposed_config
 
 from bayesdiff.recording.record import load_record
-from bayesdiff.studies.plan import load_study, narrowed, study_names
+from bayesdiff.studies.plan import Cell, compose_cell, load_study, models_of, narrowed, study_names
 from bayesdiff.sweep import main, sweep_of, sweep_text
 from tests.loopback import Server
 
@@ -40,6 +40,14 @@ def test_every_sweep_is_clean_by_the_schema_and_says_how_to_start_it(path: Path)
     assert "\n# Expected: " in text
 
 
+@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+def test_every_run_of_a_sweep_is_sent_to_the_server(path: Path) -> None:
+    """The group ``tracker=wandb`` alone is offline: its own overrides decide, as the run composes them."""
+    words = [word for word in yaml.safe_load(path.read_text())["command"] if word.startswith("tracker")]
+    tracker = compose_cell(Cell({}, tuple(words))).tracker
+    assert (tracker.name.value, tracker.mode.value) == ("wandb", "online")
+
+
 def test_grid_random_and_bayes_are_there() -> None:
     assert {yaml.safe_load(path.read_text())["method"] for path in FILES} == {"grid", "random", "bayes"}
 
@@ -60,6 +68,20 @@ def test_sweeps_are_written_anew(tmp_path: Path) -> None:
     assert main(["figure_1", "--output", str(tmp_path), "--model", "sd15"]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"figure_1.yaml", "figure_1-sd15.yaml"}
     assert main(["figure_1", "--model", "sdxl"]) == 2
+
+
+@pytest.mark.parametrize("model", ["sd15", "sdxl", "sd20"])
+def test_without_names_the_sweeps_of_every_study_that_has_the_model_are_written(tmp_path: Path, model: str) -> None:
+    assert main(["--output", str(tmp_path), "--model", model]) == 0
+    having = {name for name in study_names() if model in models_of(name)}
+    assert 0 < len(having) < len(study_names())
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}-{model}.yaml" for name in having}
+
+
+def test_a_model_that_no_study_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--output", str(tmp_path), "--model", "sd9"]) == 2
+    assert capsys.readouterr().err == "bayesdiff: model sd9: no study has it; choose one of sd14, sd15, sd20, sdxl, toybox\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 STUDY = """
@@ -87,9 +109,10 @@ def server() -> Iterator[Server]:
 def environment(server: Server, folder: Path) -> dict[str, str]:
     (folder / "studies").mkdir(exist_ok=True)
     (folder / "studies" / "cube.yaml").write_text(STUDY.lstrip())
+    inherited = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}  # the command decides, as for anyone else
     own = {name: str(folder / "wandb") for name in ("WANDB_DIR", "WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR")}
     return {
-        **os.environ, **own, "HOME": str(folder), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": "a" * 40, "WANDB_MODE": "online",
+        **inherited, **own, "HOME": str(folder), "WANDB_BASE_URL": server.url, "WANDB_API_KEY": "a" * 40,
         "WANDB_ENTITY": "local", "WANDB_PROJECT": "suite", "WANDB_ERROR_REPORTING": "false", "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "BAYESDIFF_EXPERIMENTS": str(folder / "studies"), "PYTHONPATH": str(ROOT),
@@ -110,7 +133,6 @@ def start_sweep(folder: Path, env: dict[str, str]) -> str:
         sweep = sweep_of(load_study("cube"))
     finally:
         plan.EXPERIMENTS = before
-    sweep["command"].insert(sweep["command"].index("--only"), "tracker.mode=online")
     (folder / "cube.yaml").write_text(yaml.safe_dump(sweep))
     out, _ = wandb(folder, env, "sweep", "cube.yaml").communicate(timeout=120)
     found = re.search(r"wandb agent (\S+)", re.sub(r"\x1b\[[0-9;]*m", "", out))

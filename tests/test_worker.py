@@ -8,9 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 
-from bayesdiff import tables
+from bayesdiff import tables, worker
+from bayesdiff.config import CONF
+from bayesdiff.machine import cores
 from bayesdiff.studies import plan as planning
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,12 +42,14 @@ LAUNCHERS = {
 }
 
 
-def launch(folder: Path, launcher: str) -> subprocess.CompletedProcess[str]:
+def launch(folder: Path, launcher: str, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Two workers of the study ``square`` in ``folder``."""
     (folder / "studies").mkdir(parents=True)
     (folder / "studies" / "square.yaml").write_text(STUDY.lstrip())
-    command = [sys.executable, "-m", "bayesdiff.worker", "-m", "study=square", "worker=1,2", "threads=1", "results=results"]
-    env = {**os.environ, "BAYESDIFF_EXPERIMENTS": str(folder / "studies"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "bayesdiff.worker", "-m", "study=square", "worker=1,2", "results=results", *words]
+    inherited = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    own = {"BAYESDIFF_EXPERIMENTS": str(folder / "studies"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"}
+    env = {**inherited, **own, "TMPDIR": str(folder), **more}
     return subprocess.run([*command, *LAUNCHERS[launcher]], cwd=folder, env=env, capture_output=True, text=True, timeout=600, check=False)
 
 
@@ -61,7 +69,7 @@ def test_every_launcher_gives_the_same_tables_byte_for_byte(tmp_path: Path, monk
         if importlib.util.find_spec(f"hydra_plugins.hydra_{launcher}_launcher") is None:
             continue
         folder = tmp_path / launcher
-        done = launch(folder, launcher)
+        done = launch(folder, launcher, "threads=1")
         assert done.returncode == 0, done.stdout + done.stderr
         assert len(list((folder / "runs" / "toybox").glob("toybox-*"))) == 4
         assert not (folder / "runs" / "toybox" / "failures").exists()
@@ -70,6 +78,55 @@ def test_every_launcher_gives_the_same_tables_byte_for_byte(tmp_path: Path, monk
     assert len(found["joblib"]) == 5
     for launcher, files in found.items():
         assert files == found["joblib"], launcher
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("launcher", "words", "gpus"), [("joblib", [], {3, 4}), ("submitit", ["hydra.launcher.gpus_per_node=2"], {0, 1})])
+def test_the_workers_of_a_launcher_spread_over_the_gpus_and_share_the_cores(
+    tmp_path: Path, launcher: str, words: list[str], gpus: set[int]
+) -> None:
+    """Two GPUs by name (the runs themselves are on the CPU); each run measures what it was given.
+
+    submitit hides all GPUs from a local job but the first ``gpus_per_node``.
+    """
+    (tmp_path / launcher).mkdir()
+    (tmp_path / launcher / "given.py").write_text(
+        "import os\ndef gpu(image): return float(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+        "def threads(image): return float(os.environ['OMP_NUM_THREADS'])\n"
+    )
+    measured = "overrides=['metrics.extra=[given.gpu,given.threads]','device=cpu']"
+    done = launch(tmp_path / launcher, launcher, measured, *words, CUDA_VISIBLE_DEVICES="3,4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    curves = [pd.read_csv(path) for path in (tmp_path / launcher / "runs" / "toybox").glob("toybox-*/curve.csv")]
+    assert len(curves) == 4
+    assert {gpu for curve in curves for gpu in curve["gpu"]} == gpus
+    assert {threads for curve in curves for threads in curve["threads"]} == {max(cores() // 2, 1)}
+
+
+SHARES = {
+    "joblib, as many as workers": (["worker=range(1,5)", "hydra/launcher=joblib"], "2"),
+    "joblib, two of four at once": (["worker=range(1,5)", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], "4"),
+    "joblib, n_jobs beyond the workers": (["worker=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=8"], "4"),
+    "submitit on this machine": (["worker=1,2", "hydra/launcher=submitit_local"], "4"),
+    "more workers than cores": (["worker=range(0,20)", "hydra/launcher=submitit_local"], "1"),
+    "a Slurm job has its own": (["worker=1,2", "hydra/launcher=submitit_slurm"], None),
+    "one after the other": (["worker=1,2"], None),
+}
+
+
+@pytest.mark.parametrize(("words", "threads"), SHARES.values(), ids=SHARES)
+def test_the_cores_are_shared_by_the_workers_that_run_at_once(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], threads: str | None
+) -> None:
+    monkeypatch.setattr(worker, "cores", lambda: 8)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = GlobalHydra.instance().config_loader().load_configuration("worker", ["study=table_1", *words], RunMode.MULTIRUN)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    worker.ShareCores().on_multirun_start(config)
+    assert os.environ["OMP_NUM_THREADS"] == "3", "what was set stays"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    worker.ShareCores().on_multirun_start(config)
+    assert os.environ.get("OMP_NUM_THREADS") == threads
 
 
 def test_a_worker_says_which_study_it_needs(tmp_path: Path) -> None:

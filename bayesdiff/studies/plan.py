@@ -131,6 +131,21 @@ def _axis(axis: str, grid: dict[str, Any], path: Path) -> str:
     return axis
 
 
+def chosen_studies(names: Sequence[str], model: str) -> list[Study]:
+    """The named studies on one model; without names, every study that has the model.
+
+    Raises:
+        UserError: a named study that is unknown or has no such model; without names, a model that no study has.
+    """
+    if names:
+        return [load_study(name, model) for name in names]
+    models = {name: models_of(name) for name in study_names()}
+    if not (having := [name for name in models if model in models[name]]):
+        there = sorted({one for of_study in models.values() for one in of_study})
+        raise UserError(f"model {model}: no study has it; choose one of {', '.join(there)}")
+    return [load_study(name, model) for name in having]
+
+
 def _compared(compare: dict[str, str] | None, grid: dict[str, Any], path: Path) -> tuple[str, str] | None:
     if compare is None:
         return None
