@@ -109,7 +109,7 @@ def make_records(folder: Path) -> list[Path]:
     cells += [cell for cell in load_study("table_1").cells if row.items() <= cell.labels.items()][:2]
     runs = [make_run(Cell({"method": "dreambooth", **cell.labels}, cell.overrides), folder / "runs" / "toybox") for cell in cells]
     for run in runs:
-        for results in ("mine", "toybox"):
+        for results in ("mine", "toybox", "sd"):
             collect(run, folder / "results" / results)
     return runs
 
