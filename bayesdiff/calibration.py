@@ -30,6 +30,7 @@ from bayesdiff.corruption.shape import Array
 from bayesdiff.errors import UserError, bad_input_in_one_line
 from bayesdiff.files import staged
 from bayesdiff.readings import Naming, read
+from bayesdiff.recording.record import load_record
 
 PARTS = ("false_flags", "power", "coverage")
 
@@ -92,8 +93,9 @@ NULL_SHAPES: dict[str, Shape] = {
     "step change": lambda n: np.where(_at(n) < 0.5, 0.8, 0.5),
     "slow drift": lambda n: np.interp(_at(n), [0, 0.15, 1], [0.5, 0.75, 0.65]),
 }
-DISTURBED = ("correlated", "heavy tails", "uneven images")
-"""Families that are flat or rise, with another noise."""
+CORRELATED = ("correlated", "strongly correlated")
+DISTURBED = (*CORRELATED, "heavy tails", "uneven images")
+"""Families that are flat or rise, with another noise; strongly is as the verdict assumes."""
 FAMILIES = (*NULL_SHAPES, *DISTURBED)
 
 
@@ -102,7 +104,7 @@ def simulate(mean: Array, images: int, noise: NoiseLevel, rng: np.random.Generat
     count = len(mean)
     draw = partial(rng.standard_t, 3) if family == "heavy tails" else rng.standard_normal
     scale = 1 / np.sqrt(3) if family == "heavy tails" else 1.0  # unit variance
-    between = correlated(np.asarray(scale * draw(size=count)), correlation if family == "correlated" else 0.0)
+    between = correlated(np.asarray(scale * draw(size=count)), correlation if family in CORRELATED else 0.0)
     spread = np.exp(rng.uniform(-1, 1, (count, 1))) if family == "uneven images" else 1.0
     lasting = correlated(np.asarray(draw(size=(images, count))), noise.image_correlation).T
     own = noise.image * spread * scale * lasting
@@ -131,11 +133,12 @@ def _null_cell(study: Study, cell: tuple[str, int, int]) -> dict[str, Any]:
     """False flags of the test alone (no smallest depth) in one family, more repeats where it is close."""
     family, count, images = cell
     shapes = ("flat", "saturating rise") if family in DISTURBED else (family,)
+    correlation = CHECKPOINT_CORRELATION if family == "strongly correlated" else study.correlation
     flags = repeats = 0
     while repeats < study.most_repeats and (repeats == 0 or upper_bound(flags, repeats) > study.bound):
         for repeat in range(repeats, repeats + study.repeats):
             mean = NULL_SHAPES[shapes[repeat % len(shapes)]](count)
-            scores = simulate(mean, images, study.noise, _generator(study.seed, cell, repeat), family, study.correlation)
+            scores = simulate(mean, images, study.noise, _generator(study.seed, cell, repeat), family, correlation)
             flags += _flag(scores, study, repeat, 0.0)
         repeats += study.repeats
     rate = flags / repeats
@@ -197,7 +200,8 @@ def _power_cell(study: Study, cell: _Stage) -> dict[str, Any]:
     """
     noise: NoiseLevel = getattr(study, cell.noise)
     mean, together, repeats = stage_curve(cell.checkpoints, cell.depth, cell.width), cell.runs > 1, study.repeats // 2
-    ways = {"found": None} if together else {"found": None, "found_known_noise": noise.checkpoint}
+    known_noise = noise.checkpoint if cell.images > 1 else float(np.hypot(noise.checkpoint, noise.image))  # a bare curve has one noise
+    ways = {"found": None} if together else {"found": None, "found_known_noise": known_noise}
     found = dict.fromkeys(ways, 0)
     for repeat in range(repeats):
         rng = _generator(study.seed, cell, repeat)
@@ -262,8 +266,11 @@ def measured_noise(pattern: str) -> pd.DataFrame:
         (reading,) = read(str(path), Naming())
         scores = reading.columns[reading.metric]
         noise = measure_noise(scores)
+        record = load_record(path.parent)
+        method = record.config["method"] if record is not None else {}
         rows.append({
-            "run": path.parent.name, "checkpoints": len(scores), "images": scores.shape[1],
+            "run": path.parent.name, "method": method.get("name", ""), "learning_rate": method.get("learning_rate", ""),
+            "checkpoints": len(scores), "images": scores.shape[1],
             "level": float(scores.mean(0).std(ddof=1)), "image": float(np.sqrt((deviations(scores) ** 2).sum() / noise.freedom)),
             "image_correlation": noise.image_rho, "standard_error": float(noise.images.mean()), "checkpoint": noise.between(),
         })  # fmt: skip

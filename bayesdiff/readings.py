@@ -17,8 +17,9 @@ import pandas as pd
 from bayesdiff.corruption.shape import Array
 from bayesdiff.errors import UserError
 from bayesdiff.recording.record import load_record
-from bayesdiff.scoring.curve import SCORES, read_scores, score_columns
+from bayesdiff.scoring.curve import SCORES, image_columns, read_scores, score_columns
 from bayesdiff.scoring.metrics import METRICS
+from bayesdiff.studies.collect import IMAGES, per_image_of
 
 STEP_NAMES = ("step", "steps", "global_step", "_step", "trainer/global_step", "eval/step", "iteration", "iter", "train_step")
 IMAGE_NAMES = ("prompt", "image", "index", "sample", "seed", "prompt_id", "image_id")
@@ -69,10 +70,13 @@ def read(source: str, naming: Naming) -> list[Reading]:
 
 
 def _from_run(folder: Path, naming: Naming) -> Reading:
-    if not (folder / SCORES).exists():
-        raise UserError(f"{folder}: a folder without {SCORES}; give a run folder or a CSV file")
+    if (folder / SCORES).exists():
+        steps, columns, images = score_columns(read_scores(folder))
+    elif (folder / IMAGES).exists():
+        steps, columns, images = image_columns(per_image_of(folder))
+    else:
+        raise UserError(f"{folder}: a folder without {SCORES} or {IMAGES}; give a run folder, a collected record or a CSV file")
     record = load_record(folder)
-    steps, columns, images = score_columns(read_scores(folder))
     asked = str(record.config["detector"]["metric"]) if record is not None else "dino"
     metric = naming.metric or asked
     if metric not in columns:
@@ -152,6 +156,11 @@ def _of_table(table: pd.DataFrame, name: str, step: str, naming: Naming) -> Read
         return _long_by_metric(table, name, step, naming)
     values, notes = _value_columns(table, name, step, naming)
     images = [c for c in table.columns if c.lower() in IMAGE_NAMES and c not in values]
+    others = [c for c in METRICS if c in table and c not in values and not naming.values]
+    if images and len(values) == 1 and others:
+        melted = table.melt([step, *images], [*values, *others], "metric", "value")
+        main = _long_by_metric(melted, name, step, replace(naming, metric=values[0]))
+        return replace(main, notes=(*notes, *main.notes, f"columns {', '.join(others)} read beside it"))
     if images and len(values) == 1:
         matrix = _pivot(table, name, step, images, values[0])
     else:

@@ -267,12 +267,12 @@ def seeds_needed(effect: float, std_over_seeds: float, *, power: float = 0.8, al
         std_over_seeds: standard deviation over seeds of the difference's mean over subjects and images.
 
     Raises:
-        ValueError: no effect, which no number of seeds finds.
+        ValueError: no effect, or none to speak of, which no number of seeds finds; numbers that are not finite.
     """
     from scipy.stats import nct, t
 
-    if effect == 0:
-        raise ValueError("an effect of 0 is found by no number of seeds")
+    if effect == 0 or not np.isfinite([effect, std_over_seeds]).all():
+        raise ValueError(f"an effect of {effect:g} beside a deviation of {std_over_seeds:g} is found by no number of seeds")
     if std_over_seeds == 0:
         return 2
     ratio = abs(effect) / std_over_seeds
@@ -283,4 +283,4 @@ def seeds_needed(effect: float, std_over_seeds: float, *, power: float = 0.8, al
         if reached >= power:
             return count
         count = max(count + 1, ceil(count * 1.02))
-    return count
+    raise ValueError(f"an effect of {effect:g} beside a deviation of {std_over_seeds:g} needs more than 100,000 seeds")

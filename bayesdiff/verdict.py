@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -24,27 +25,51 @@ from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.diagnosis import diagnose
 from bayesdiff.errors import BAD_INPUT, UserError
 from bayesdiff.readings import Naming, Reading, read_all
+from bayesdiff.scoring.metrics import HIGHER_IS_BETTER
 
 FOUND = 3
 PERCENT = 1.5
 """Scores above this are taken as percent, and the smallest depth with them."""
+LOWER = ("loss", "fid", "kid", "mse", "mae", "rmse", "distance", "error", "perplexity", "nll")
+"""Words in the name of a score that is better when lower."""
 
 
 def judge(reading: Reading, arguments: argparse.Namespace) -> tuple[CorruptionVerdict, Reading]:
-    """The verdict on one reading, and the reading with what had to be decided noted."""
+    """The verdict on one reading, and the reading with what had to be decided noted.
+
+    Raises:
+        UserError: a score that is better when lower by its name, and no word on it; prompts that are not known.
+    """
+    reading = _upwards(reading, arguments.better)
     min_depth, notes = arguments.min_depth, list(reading.notes)
     scores = reading.columns[reading.metric]
+    percent = float(np.where(np.isfinite(scores), np.abs(scores), 0.0).max()) > PERCENT
+    if percent:
+        notes.append(f"scores above 1 are taken as percent{'' if min_depth else ': the smallest depth is 3.0 (set it with --min-depth)'}")
     if min_depth is None:
-        percent = float(np.where(np.isfinite(scores), np.abs(scores), 0.0).max()) > PERCENT
         min_depth = 3.0 if percent else 0.03
-        if percent:
-            notes.append("scores above 1 are taken as percent: the smallest depth is 3.0 (set it with --min-depth)")
-    groups = [prompt for prompt, _ in reading.images] if arguments.sampled_prompts and reading.images else None
+    if arguments.sampled_prompts and not reading.images:
+        raise UserError(f"{reading.name}: --sampled-prompts needs the prompt of each image, which a run folder has")
+    groups = [prompt for prompt, _ in reading.images] if arguments.sampled_prompts else None
     verdict = diagnose(
         reading.steps, reading.columns, reading.metric, ceiling=reading.ceiling, alpha=arguments.alpha, min_depth=min_depth,
-        seed=arguments.seed, groups=groups, checkpoint_noise=arguments.checkpoint_noise,
+        seed=arguments.seed, groups=groups, checkpoint_noise=arguments.checkpoint_noise, whole=100.0 if percent else 1.0,
     )  # fmt: skip
     return verdict, replace(reading, notes=tuple(notes))
+
+
+def _upwards(reading: Reading, better: str | None) -> Reading:
+    """The reading with scores that are better when higher."""
+    lower = not HIGHER_IS_BETTER.get(reading.metric, not set(re.split(r"[^a-z]+", reading.metric.lower())) & set(LOWER))
+    if better is None and lower:
+        raise UserError(f"{reading.name}: {reading.metric} is better when lower, by its name; give --better lower (or higher)")
+    if better is None and reading.metric == "lpips":
+        return replace(reading, notes=(*reading.notes, "lpips is taken as diversity, higher is better; a distance wants --better lower"))
+    if better != "lower":
+        return reading
+    turned = {**reading.columns, reading.metric: -reading.columns[reading.metric]}
+    notes = (*reading.notes, "lower is better: the scores are judged and shown with the other sign")
+    return replace(reading, columns=turned, ceiling=None, notes=notes)
 
 
 def print_verdict(console: Console, reading: Reading, verdict: CorruptionVerdict, full: bool) -> None:
@@ -77,7 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--run", help="column that tells several runs of one table apart")
     parser.add_argument("--alpha", type=float, default=0.05, help="error rate over the whole curve (default: 0.05)")
     parser.add_argument("--min-depth", type=float, help="smallest depth of a stage (default: 0.03, or 3 for percent)")
-    parser.add_argument("--checkpoint-noise", type=float, help="noise between checkpoints, where it was measured elsewhere")
+    parser.add_argument("--better", choices=["higher", "lower"], help="which scores are better (default: higher)")
+    parser.add_argument(
+        "--checkpoint-noise", type=float, help="noise between checkpoints, measured elsewhere; of a bare curve all the noise of its means"
+    )
     parser.add_argument("--sampled-prompts", action="store_true", help="run folders: prompts are a sample of all prompts")
     parser.add_argument("--seed", type=int, default=0, help="of the resampling (default: 0)")
     parser.add_argument("--json", action="store_true", help="print a list of verdicts instead of words")

@@ -13,6 +13,7 @@ import pytest
 from bayesdiff.errors import UserError
 from bayesdiff.readings import Naming, Reading, read
 from bayesdiff.recording.record import RunRecord
+from bayesdiff.scoring.curve import per_image, read_scores
 from bayesdiff.scoring.metrics import COLUMNS
 
 GUESS = Naming()
@@ -101,6 +102,24 @@ def test_a_run_folder_brings_its_ceiling_and_its_prompts(tmp_path: Path) -> None
     assert (reading.ceiling, reading.images) == (0.8, ((0, 0), (0, 1), (1, 0), (1, 1)))
     assert reading.columns["dino"] == pytest.approx(EXPECTED)
     assert one(tmp_path, Naming(metric="clip_t")).ceiling is None
+
+
+def test_a_collected_record_is_read_as_the_run_was(tmp_path: Path) -> None:
+    """Committed results have no scores.csv; the checkpoint to keep depends on the other columns and the ceiling."""
+    run, kept = tmp_path / "run", tmp_path / "kept"
+    run.mkdir()
+    kept.mkdir()
+    run_scores().to_csv(run / "scores.csv", index=False)
+    per_image(read_scores(run)).reset_index().to_csv(kept / "images.csv", index=False)
+    for folder in (run, kept):
+        RunRecord("k", "completed", {"detector": {"metric": "dino"}}, real_to_real={"dino": 0.8}).save(folder)
+    first, second = one(run), one(kept)
+    assert (first.steps, first.ceiling, first.images) == (second.steps, second.ceiling, second.images)
+    assert set(first.columns) == set(second.columns)
+    assert all(second.columns[name] == pytest.approx(first.columns[name]) for name in first.columns)
+    table = one(kept / "images.csv")
+    assert set(table.columns) == set(first.columns)
+    assert "clip_t" in " ".join(table.notes)
 
 
 def test_a_chart_that_was_exported_has_a_curve_a_run(tmp_path: Path) -> None:

@@ -192,6 +192,11 @@ def test_seeds_needed_at_the_edges() -> None:
     assert seeds_needed(0.1, 0.0) == 2
     with pytest.raises(ValueError, match="effect of 0"):
         seeds_needed(0.0, 0.1)
+    with pytest.raises(ValueError, match="more than 100,000"):
+        seeds_needed(1e-9, 0.1)
+    for bad in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="no number of seeds"):
+            seeds_needed(bad, 0.1)
 
 
 @pytest.mark.parametrize("differences", [[0.10, 0.12], [0.05, 0.06, 0.09], [0.1, -0.02, 0.07, 0.04]])

@@ -73,6 +73,7 @@ def test_percent_is_judged_as_percent(tmp_path: Path, capsys: pytest.CaptureFixt
         (["{missing}"], "not there"),
         (["{curve}", "--alpha", "2"], "alpha=2.0"),
         (["{curve}", "--min-depth", "-1"], "min_depth=-1.0"),
+        (["{curve}", "--min-depth", "nan"], "min_depth=nan"),
         (["{curve}", "--checkpoint-noise", "nan"], "checkpoint_noise"),
         (["{curve}", "--step", "x"], "--step"),
         (["{curve}", "--plot", "{curve}/x.png"], "curve.csv"),
@@ -88,6 +89,22 @@ def test_bad_input_is_one_line_and_exit_code_two(
     assert captured.err.startswith("bayesdiff: ")
     assert message in captured.err
     assert len(captured.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["loss", "val_loss", "FID", "hf_energy"])
+def test_scores_that_are_better_when_lower_are_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    path = tmp_path / "curve.csv"
+    path.write_text("\n".join([f"step,{name}", *[f"{s},{1 - v}" for s, v in zip(TWELVE, CLEAR.mean(1), strict=True)]]))
+    assert main([str(path)]) == 2
+    assert "--better lower" in capsys.readouterr().err
+    assert main([str(path), "--better", "lower", "--checkpoint-noise", "0.01"]) == 3
+    assert "other sign" in capsys.readouterr().out
+    assert main([str(path), "--better", "higher"]) in (0, 3)
+
+
+def test_prompts_that_are_not_known_cannot_be_sampled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([curve_file(tmp_path, TWELVE, list(CLEAR.mean(1))), "--sampled-prompts"]) == 2
+    assert "--sampled-prompts needs" in capsys.readouterr().err
 
 
 def test_one_checkpoint_is_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,7 @@ MIN_POINTS = 6
 """Rise, two checkpoints of fall, two of recovery, and one to spare."""
 LARGEST = 1e9
 """A score of this size is no similarity in any unit: it counts as not finite."""
+LARGEST_STEP = 2**53
 KINDS = ("corruption", "in_progress", "unstable", "overfit", "none", "undertrained", "broken_sampling", "too_few_points", "diverged")
 IN_STAGE = ("corrupted", "recovering")
 """Labels of checkpoints that are not to be kept."""
@@ -54,7 +55,7 @@ class CorruptionVerdict:
     best_step: int
     best_reason: str
     labels: tuple[str, ...]
-    """For every checkpoint: rising, peak (also a plateau after it), corrupted, recovering, recovered or overfit."""
+    """For every checkpoint: rising, peak (also a plateau after it), corrupted (from the onset on), recovering, recovered or overfit."""
     checkpoint_noise: float
     """Standard deviation of the noise that moves all images of a checkpoint together."""
     sentence: str
@@ -106,21 +107,22 @@ def detect_corruption(
             runs, whose scatter has all the noise. Higher is better.
         alpha: false-flag rate over the whole curve, not per triple.
         min_depth: smallest depth of the fitted curve that counts as a stage, in the metric's units.
+            Below 1 / 1001, ``alpha`` asks for more than the test's resamples can say.
         seed: of the resampling; the result is a function of (data, seed).
         groups: (images,) label of each column's prompt, when prompts are a sample too: images are
             then averaged within a prompt and prompts are what varies.
         checkpoint_noise: standard deviation of the noise between checkpoints where it was measured
-            elsewhere (other runs); None reads it off the curve's roughness.
+            elsewhere (other runs); None reads it off the curve's roughness. For a bare curve it has to be
+            all the noise of a checkpoint's mean, that of its images too: nothing else shows it there.
 
     Raises:
         ValueError: shapes that do not match, steps that do not increase, or options out of range.
     """
-    if not 0 < alpha < 1 or min_depth < 0 or (checkpoint_noise is not None and not checkpoint_noise >= 0):
-        raise ValueError(f"alpha={alpha} must lie in (0, 1), min_depth={min_depth} and checkpoint_noise={checkpoint_noise} at 0 or above")
+    _check_options(alpha, min_depth, checkpoint_noise)
     at, values, runs = _clean(steps, scores, groups)
-    finite = np.isfinite(values).all(1)
+    finite = np.asarray(np.isfinite(values).all(axis=1))
     if not finite.all():
-        return _plain(at, values, "diverged", f"Scores are not finite from step {at[~finite][0]} on: training diverged.")
+        return _plain(at, values, "diverged", _not_finite(at, finite))
     if len(at) < MIN_POINTS:
         count = "1 checkpoint is" if len(at) == 1 else f"{len(at)} checkpoints are"
         return _plain(at, values, "too_few_points", f"{count} too few for a verdict; give {MIN_POINTS} or more.")
@@ -129,8 +131,26 @@ def detect_corruption(
     rng = np.random.default_rng(derive(seed, "verdict"))
     p, stage = stage_p_value(reading.curve, noise, rng), read_stage(reading.curve)
     if p <= alpha and stage.depth >= min_depth:
-        return _corrupted(reading, stage, p, rng)
+        return _corrupted(reading, stage, p, alpha, min_depth, rng)
     return _not_flagged(reading, stage, p, alpha, min_depth, rng)
+
+
+def _check_options(alpha: float, min_depth: float, checkpoint_noise: float | None) -> None:
+    least = 1 / (RESAMPLES + 1)
+    if not least <= alpha < 1:
+        raise ValueError(f"alpha={alpha} must lie below 1, and at {least:.4f} or above: {RESAMPLES} resamples show no smaller p-value")
+    for name, value in (("min_depth", min_depth), ("checkpoint_noise", checkpoint_noise or 0.0)):
+        if not 0 <= value < np.inf:
+            raise ValueError(f"{name}={value} must be a number at 0 or above")
+
+
+def _not_finite(at: NDArray[np.int64], finite: NDArray[np.bool_]) -> str:
+    """Diverged for good, or checkpoints in between that someone can leave out."""
+    if finite[-1]:
+        others = f" and {int((~finite).sum()) - 1} others" if (~finite).sum() > 1 else ""
+        return f"Scores are not finite at step {at[~finite][0]}{others}: leave out these images or checkpoints to have the rest judged."
+    last = int(np.flatnonzero(finite)[-1]) + 1 if finite.any() else 0
+    return f"Scores are not finite from step {at[last]} on: training diverged."
 
 
 def stage_p_value(curve: Array, noise: Noise, rng: np.random.Generator, resamples: int = RESAMPLES) -> float:
@@ -146,7 +166,7 @@ def stage_depth(curve: Array) -> float:
 def _clean(steps: ArrayLike, scores: ArrayLike, groups: ArrayLike | None) -> tuple[NDArray[np.int64], Array, bool]:
     """Steps (T,), scores (T, columns), and whether columns are runs."""
     at, values = np.asarray(steps), np.asarray(scores, dtype=np.float64)
-    whole = at.ndim == 1 and len(at) > 0 and bool((np.round(at.astype(np.float64)) == at).all())
+    whole = at.ndim == 1 and len(at) > 0 and bool(((np.round(at.astype(np.float64)) == at) & (np.abs(at) < LARGEST_STEP)).all())
     if not whole or (np.diff(at) <= 0).any():
         raise ValueError("steps must be a list of increasing, distinct whole numbers")
     runs = values.ndim == 3 and values.shape[0] > 1
@@ -183,19 +203,74 @@ def _p_value(
     return float((1 + (drawn >= strength(curve) - rounding).sum()) / (1 + resamples))
 
 
-def _corrupted(reading: _Reading, stage: Stage, p: float, rng: np.random.Generator) -> CorruptionVerdict:
+def _labels(stage: Stage, count: int) -> list[str]:
+    """Of ``count`` checkpoints with one stage; a plateau before the onset belongs to the peak."""
+    labels = ["rising"] * stage.peak + ["peak"] * (stage.onset - stage.peak) + ["corrupted"] * (stage.trough - stage.onset + 1)
+    return labels + ["recovering"] * (stage.recovery - stage.trough - 1) + ["recovered"] * (count - stage.recovery)
+
+
+def _part(reading: _Reading, start: int, stop: int) -> _Reading:
+    """Some checkpoints of a reading, with the noise of the whole."""
+    noise = replace(reading.noise, images=reading.noise.images[start:stop])
+    return replace(reading, steps=reading.steps[start:stop], curve=reading.curve[start:stop], noise=noise)
+
+
+def _stage_in(reading: _Reading, alpha: float, min_depth: float, rng: np.random.Generator) -> Stage | None:
+    """The strongest stage of a part of a curve, where there is one."""
+    if len(reading.curve) < MIN_POINTS or stage_p_value(reading.curve, reading.noise, rng) > alpha:
+        return None
+    found = read_stage(reading.curve)
+    return found if found.depth >= min_depth else None
+
+
+def _all_labels(reading: _Reading, stage: Stage, alpha: float, min_depth: float, rng: np.random.Generator) -> tuple[list[str], str]:
+    """Labels of a curve with this stage, and what else to say of it: a return in between, further stages, a fall that has not come back.
+
+    What lies before the peak, inside the stage (upside down) and behind the recovery is tested again, each at ``alpha``: a curve
+    that has one stage may have others.
+    """
+    at, count = reading.steps, len(reading.steps)
+    labels, more = _labels(stage, count), ""
+    inside = _part(reading, stage.onset, stage.recovery)
+    hump = _stage_in(replace(inside, curve=-inside.curve), alpha, min_depth, rng)
+    top = stage.onset + hump.trough if hump else 0
+    if hump and 4 <= top < count - 4:
+        first, second = read_stage(reading.curve[: top + 1]), read_stage(reading.curve[top:])
+        labels = [*_labels(first, top + 1)[:top], *_labels(second, count - top)]
+        more = f" In between it comes back, at step {at[top]}, and falls again."
+    for start, stop in ((0, stage.peak + 1), (stage.recovery, count)):
+        part = _part(reading, start, stop)
+        if other := _stage_in(part, alpha, min_depth, rng):
+            labels[start:stop] = _labels(other, stop - start)
+            more += f" So it does once more, around step {part.steps[other.trough]}."
+    behind = _part(reading, stage.trough, count)
+    last = max(stage.recovery, stage.trough + int(behind.curve.argmax()))
+    if "corrupted" not in labels[last:] and _has_fallen(behind, alpha, min_depth, rng):
+        labels[last + 1 :] = ["corrupted"] * (count - last - 1)
+        more += f" It falls again after step {at[last]} and is not back at the last checkpoint."
+    return labels, more
+
+
+def _has_fallen(reading: _Reading, alpha: float, min_depth: float, rng: np.random.Generator) -> bool:
+    """Whether the last checkpoints, two or more, lie below the highest one by more than noise."""
+    curve = reading.curve
+    peak = int(curve.argmax())
+    deep_enough = len(curve) > 3 and peak < len(curve) - 2 and curve[peak] - curve[-2:].max() >= min_depth
+    return bool(deep_enough and _p_value(fall_strength, monotone_fit, curve, reading.noise, rng, RESAMPLES) <= alpha)
+
+
+def _corrupted(reading: _Reading, stage: Stage, p: float, alpha: float, min_depth: float, rng: np.random.Generator) -> CorruptionVerdict:
     at, curve = reading.steps, reading.curve
     draws = draws_beside(stage, curve, reading.noise, rng)
     spread = spread_of(stage, at, np.median(np.abs(draws), 0) / 0.6745, draws)  # the size of most draws: some are wild
     interval = spread.depth_interval
-    labels = ["rising"] * stage.peak + ["peak"] + ["corrupted"] * (stage.trough - stage.peak)
-    labels += ["recovering"] * (stage.recovery - stage.trough - 1) + ["recovered"] * (len(at) - stage.recovery)
+    labels, more = _all_labels(reading, stage, alpha, min_depth, rng)
     best, equals = _best(reading, labels)
     where = "before the stage" if best <= stage.peak else "after the recovery"
     sentence = (
         f"Corrupted: fidelity peaks at step {at[stage.peak]} ({curve[stage.peak]:.3f}), falls from step {at[stage.onset]} to "
         f"{curve[stage.trough]:.3f} at step {at[stage.trough]} (depth {spread.depth:.3f}, 95% interval {interval[0]:.3f} to "
-        f"{interval[1]:.3f}, p = {p:.4f}) and recovers by step {at[stage.recovery]}. Keep step {at[best]}."
+        f"{interval[1]:.3f}, p = {p:.4f}) and recovers by step {at[stage.recovery]}.{more} Keep step {at[best]}."
     )
     verdict = CorruptionVerdict(
         True, "corruption", p, spread.depth, interval, int(at[stage.peak]), int(at[stage.onset]), int(at[stage.trough]),
@@ -244,20 +319,20 @@ def _not_flagged(reading: _Reading, stage: Stage, p: float, alpha: float, min_de
     depth = max(stage.depth, 0.0)
     kind, labels, peak = "none", _up_to_peak(curve), int(curve.argmax())
     fallen = float(curve[peak] - curve[-2:].max())
-    if peak < len(at) - 2 and fallen >= min_depth and _p_value(fall_strength, monotone_fit, curve, reading.noise, rng, RESAMPLES) <= alpha:
+    if _has_fallen(reading, alpha, min_depth, rng):
         kind = "in_progress"
         labels = ["corrupted" if i > peak else label for i, label in enumerate(labels)]
         sentence = f"In progress: fidelity fell by {fallen:.3f} after step {at[peak]} and is not back at the last checkpoint."
     elif depth >= min_depth and _is_of_the_weights(reading, alpha, rng):
-        kind = "unstable"
+        kind, labels = "unstable", _labels(stage, len(at))  # images say that these checkpoints have fallen, whatever made them
         sentence = (
             f"Unstable: fidelity falls to {curve[stage.trough]:.3f} at step {at[stage.trough]} and comes back, which images do not "
             f"explain; but this run swings by {reading.noise.between():.3f} between checkpoints, and a stage is not told apart from "
             f"that (p = {p:.3f}). More seeds or checkpoints would tell."
         )
-    elif _still_rising(reading):
+    elif _still_rising(reading, rng):
         kind = "undertrained"
-        sentence = f"No corruption stage: fidelity still rises at the last checkpoint (p = {p:.3f}); train on to know."
+        sentence = f"No corruption stage: fidelity still rises over the last checkpoints (p = {p:.3f}); train on to know."
     else:
         scatter = float(reading.noise.size().mean())
         sentence = f"No corruption stage: the deepest dip is {depth:.3f}, where checkpoints scatter by {scatter:.3f} (p = {p:.3f})."
@@ -285,11 +360,15 @@ def _up_to_peak(curve: Array) -> list[str]:
     return ["rising" if i < peak else "peak" for i in range(len(curve))]
 
 
-def _still_rising(reading: _Reading) -> bool:
-    """Whether the last two checkpoints lie above everything before them, each by more than noise."""
-    size = 1.96 * np.sqrt(2) * reading.noise.size().max()
-    steps_up = np.diff([reading.curve[:-2].max(), *reading.curve[-2:]])
-    return bool((steps_up > size).all())
+def _still_rising(reading: _Reading, rng: np.random.Generator) -> bool:
+    """Whether the last quarter of the checkpoints (two or more) lies above the quarter before by more than noise, and nothing above it."""
+    width = max(2, len(reading.curve) // 4)
+
+    def rise(curves: Array) -> Array:
+        return np.asarray(curves[..., -width:].mean(-1) - curves[..., -2 * width : -width].mean(-1))
+
+    limit = float(np.quantile(rise(reading.noise.draw(rng, RESAMPLES)), 0.975))
+    return bool(rise(reading.curve) > limit and reading.curve.argmax() >= len(reading.curve) - width)
 
 
 def _plain(at: NDArray[np.int64], values: Array, kind: str, sentence: str) -> CorruptionVerdict:

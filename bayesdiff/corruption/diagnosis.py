@@ -12,8 +12,11 @@ they decide which checkpoint to keep.
 the harmonic mean of how much of the reachable fidelity it has (above the ceiling, the mean similarity of
 different photographs of the subject, a sample is a copy and earns no more) and how much is left of the
 prompt following that training began with. Both refer to what does not change while a run goes on, so that
-a checkpoint's rank among earlier ones stays, unless a stage is found around it later. Without a ceiling F is the fidelity; without an
-alignment column so is the trade-off.
+a checkpoint's rank among earlier ones stays, unless a stage is found around it later. Without a ceiling F is the fidelity (as a
+share of ``whole``); without an alignment column so is the trade-off.
+
+What other columns say of a stage, CLIP-I that falls with the fidelity and high-frequency energy that changes, is added to the
+sentence: noisy patterns and a tint look alike to one encoder.
 """
 
 from __future__ import annotations
@@ -31,36 +34,56 @@ from bayesdiff.corruption.shape import Array
 FAILED_SHARE = 0.5
 """A checkpoint is bad when more of its images failed than this."""
 ALIGNMENT, DIVERSITY, FAILED = "clip_t", "diversity", "failed"
+BESIDE = {"clip_i": "CLIP-I", "dino": "DINO", "hf_energy": "high-frequency energy"}
+"""Columns that are looked at for a second opinion on a fall, and what they are called."""
 
 
 def diagnose(
     steps: Sequence[int], columns: Mapping[str, ArrayLike], fidelity: str = "dino", *, ceiling: float | None = None,
     alpha: float = 0.05, min_depth: float = 0.03, seed: int = 0, groups: ArrayLike | None = None,
-    checkpoint_noise: float | None = None,
+    checkpoint_noise: float | None = None, whole: float = 1.0,
 ) -> CorruptionVerdict:  # fmt: skip
     """Verdict of ``fidelity`` over ``steps``, refined by the other columns there are.
 
     Args:
         columns: (T, images) scores by metric, images in one order; ``fidelity`` is needed, ``clip_t``,
-            ``diversity`` and ``failed`` (1 for a black or NaN image) are used where they are.
+            ``diversity``, ``failed`` (1 for a black or NaN image), ``clip_i`` and ``hf_energy`` are used where
+            they are, and left out where they have values that are not finite.
         ceiling: mean similarity of different photographs of the subject, in the fidelity's units.
+        whole: fidelity of equal images: 1, or 100 for scores in percent.
 
     Raises:
-        ValueError: as ``detect_corruption``.
+        ValueError: as ``detect_corruption``; a column of other checkpoints than the fidelity's, or several runs.
     """
+    columns = _checked(columns, fidelity)
     verdict = detect_corruption(
         steps, columns[fidelity], alpha=alpha, min_depth=min_depth, seed=seed, groups=groups, checkpoint_noise=checkpoint_noise
     )  # fmt: skip
-    if verdict.kind == "diverged":
-        return verdict
-    at = np.asarray(steps)
+    at, reference = np.asarray(steps), (ceiling or whole) if ALIGNMENT in columns else None
     if verdict.kind == "too_few_points":  # the choice of a checkpoint must not wait: others are being deleted
-        return _with_best(verdict, at, columns, fidelity, ceiling, seed)
+        return _with_best(verdict, at, columns, fidelity, reference, seed)
     if (broken := _broken(at, columns)) is not None:
         return replace(verdict, flagged=False, kind="broken_sampling", sentence=broken)
+    if verdict.kind == "diverged":
+        return verdict
     over = _overfit(columns, fidelity, ceiling, verdict, alpha)
-    verdict = _labelled(verdict, over)
-    return _with_best(verdict, at, columns, fidelity, ceiling, seed)
+    verdict = _labelled(_with_others(verdict, at, columns, fidelity), over)
+    return _with_best(verdict, at, columns, fidelity, reference, seed)
+
+
+def _checked(columns: Mapping[str, ArrayLike], fidelity: str) -> dict[str, Array]:
+    """All columns as (T, images), the fidelity as it stands; others that are not finite are left out."""
+    main = _matrix(columns[fidelity])
+    if main.ndim != 2:
+        raise ValueError(f"scores of shape {main.shape}: give one run (checkpoints, images); several are for detect_corruption")
+    found = {fidelity: main}
+    for name, scores in columns.items():
+        other = _matrix(scores)
+        if len(other) != len(main):
+            raise ValueError(f"column {name} has {len(other)} checkpoints, and {fidelity} {len(main)}")
+        if name != fidelity and np.isfinite(other).all():
+            found[name] = other
+    return found
 
 
 def judge_run(
@@ -85,7 +108,7 @@ def _broken(at: NDArray[np.int64], columns: Mapping[str, ArrayLike]) -> str | No
     """Black or NaN images at the first checkpoint already, before training could have done it."""
     if FAILED not in columns:
         return None
-    share = np.atleast_2d(np.asarray(columns[FAILED], dtype=np.float64).T).mean(0)
+    share = _matrix(columns[FAILED]).mean(1)
     if share[0] <= FAILED_SHARE:
         return None
     return (
@@ -135,8 +158,33 @@ def _labelled(verdict: CorruptionVerdict, over: NDArray[np.bool_]) -> Corruption
     """Checkpoints that are overfit say so; where there is no stage and the last one is, so does the verdict."""
     labels = tuple("overfit" if o else label for o, label in zip(over, verdict.labels, strict=True))
     if verdict.kind in ("none", "undertrained", "unstable") and over[-1]:
-        return replace(verdict, kind="overfit", labels=labels, sentence=f"Overfit: {verdict.sentence}")
+        sentence = (
+            "Overfit: fidelity is at the photographs' own level at the last checkpoint, while prompt alignment or diversity has fallen; "
+            f"no corruption stage (p = {verdict.p_value:.3f}). Keep step {verdict.best_step}."
+        )
+        return replace(verdict, kind="overfit", labels=labels, sentence=sentence)
     return replace(verdict, labels=labels)
+
+
+def _with_others(verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Mapping[str, Array], fidelity: str) -> CorruptionVerdict:
+    """What other columns did between the peak and the trough of a stage, where images agree on it (paired, two-sided, 1 %)."""
+    from scipy.stats import t
+
+    if not verdict.flagged or verdict.peak_step is None or verdict.trough_step is None:
+        return verdict
+    peak, trough = (int(np.flatnonzero(at == step)[0]) for step in (verdict.peak_step, verdict.trough_step))
+    said = []
+    for name, called in BESIDE.items():
+        if name == fidelity or name not in columns or (count := columns[name].shape[1]) < 2:
+            continue
+        gap = columns[name][trough] - columns[name][peak]
+        error = max(gap.std(ddof=1) / np.sqrt(count), 1e-12)
+        if 2 * t.sf(abs(gap.mean()) / error, count - 1) < 0.01:
+            said.append(f"{called} {'falls' if gap.mean() < 0 else 'rises'} by {abs(gap.mean()):.3f}")
+    if not said:
+        return verdict
+    head, keep, rest = verdict.sentence.rpartition("Keep step")
+    return replace(verdict, sentence=f"{head}From peak to trough {' and '.join(said)}. {keep}{rest}")
 
 
 def trade_off(fidelity: Array, alignment: Array | None, ceiling: float | None) -> Array:
@@ -149,25 +197,29 @@ def trade_off(fidelity: Array, alignment: Array | None, ceiling: float | None) -
 
 
 def _with_best(
-    verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Mapping[str, ArrayLike], fidelity: str, ceiling: float | None, seed: int
+    verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Mapping[str, Array], fidelity: str, reference: float | None, seed: int
 ) -> CorruptionVerdict:
-    """Choose by the trade-off, with the steps whose trade-off resampled images do not tell from the best."""
-    if ALIGNMENT not in columns:
+    """Choose by the trade-off, with the steps whose trade-off resampled images do not tell from the best.
+
+    ``reference`` is the fidelity that counts as all of it; None where there is no alignment to weigh.
+    """
+    if reference is None:
         return verdict
-    f, a = _matrix(columns[fidelity]), _matrix(columns[ALIGNMENT])
+    f, a = columns[fidelity], columns[ALIGNMENT]
+    if a.shape != f.shape:  # means of a checkpoint alone: the same for all images
+        a = np.repeat(a.mean(1, keepdims=True), f.shape[1], axis=1)
     allowed = outside_stage(verdict.labels)
-    score = np.where(allowed, trade_off(f.mean(1), a.mean(1), ceiling), -np.inf)
+    score = np.where(allowed, trade_off(f.mean(1), a.mean(1), reference), -np.inf)
     best = int(score.argmax())
     rng = np.random.default_rng((seed, 17))
     count = f.shape[1]
     weights = rng.multinomial(count, np.full(count, 1 / count), size=1000) / count
-    drawn = trade_off(weights @ f.T, weights @ a.T, ceiling)
-    behind = drawn[:, best][:, None] - drawn + verdict.checkpoint_noise * rng.standard_normal(drawn.shape)
+    drawn = trade_off(weights @ f.T, weights @ a.T, reference)
+    behind = drawn[:, best][:, None] - drawn + verdict.checkpoint_noise / reference * rng.standard_normal(drawn.shape)
     near = np.quantile(behind, 0.025, axis=0) <= 0
     near[best] = True
     equals = tuple(int(s) for s in at[allowed & near])
-    what = "fidelity and prompt alignment" if ceiling is None else "fidelity (up to the photographs' own level) and prompt alignment"
     others = f"; {len(equals) - 1} other checkpoints are not distinguishable from it" if len(equals) > 1 else ""
-    reason = f"best trade-off of {what} outside the corrupted range{others}"
+    reason = f"best trade-off of fidelity (up to {reference:.3g}) and prompt alignment outside the corrupted range{others}"
     sentence = verdict.sentence.replace(f"Keep step {verdict.best_step}.", f"Keep step {at[best]}.")
     return replace(verdict, best_step=int(at[best]), best_steps=equals, best_reason=reason, sentence=sentence)

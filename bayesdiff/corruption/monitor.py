@@ -22,7 +22,8 @@ def warning(verdict: CorruptionVerdict) -> str:
     if verdict.kind in ("broken_sampling", "diverged"):
         return verdict.sentence
     if verdict.labels[-1] == "corrupted":
-        return f"fidelity has fallen since step {verdict.peak_step}; do not keep this checkpoint"
+        since = "again" if verdict.flagged else f"since step {verdict.peak_step}"
+        return f"fidelity has fallen {since}; do not keep this checkpoint"
     if verdict.labels[-1] == "overfit":
         return "at the photographs' own similarity, and prompts or diversity are being lost"
     return ""

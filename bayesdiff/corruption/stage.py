@@ -55,7 +55,9 @@ def read_stage(curve: Array) -> Stage:
     top, back, low = float(before.max()), float(after.max()), float(min(before[-1], after[0]))
     peak = int(np.where(before >= top - 1e-12, curve[:floor], -np.inf).argmax())
     returned = floor + int(np.where(after >= back - 1e-12, curve[floor:], -np.inf).argmax())
-    trough = peak + 1 + int(curve[peak + 1 : max(returned, peak + 2)].argmin())
+    inside = np.arange(peak + 1, max(returned, peak + 2))
+    deep = inside[fit[inside] <= low + 0.5 * depth] if depth > 0 else inside  # around the floor: a lone low checkpoint elsewhere is a blip
+    trough = int(deep[curve[deep].argmin()])
     below = fit[peak + 1 : trough + 1] < top - 0.25 * (top - low)
     onset = peak + 1 + int(below.argmax()) if below.any() else trough
     above = fit[trough + 1 : returned + 1] >= low + 0.5 * depth
@@ -75,12 +77,14 @@ class Spread:
     """95 % or more."""
     area: float
     """``depth`` over the stage, in the metric's units times checkpoints' ``steps``."""
+    stage: Stage
     refits: tuple[list[Stage], ...]
 
     def span(self, steps: NDArray[np.int64], name: str) -> Span:
-        """The ``steps`` (T,) that hold the central 95 % of a checkpoint of the stage, under each of the curves drawn around."""
+        """The ``steps`` (T,) of a checkpoint of the stage, and of the central 95 % of it under each of the curves drawn around."""
         bounds = [np.quantile([getattr(refit, name) for refit in refits], [0.025, 0.975]) for refits in self.refits]
-        return int(steps[int(min(low for low, _ in bounds))]), int(steps[int(np.ceil(max(high for _, high in bounds)))])
+        own = getattr(self.stage, name)
+        return int(steps[int(min(own, *(low for low, _ in bounds)))]), int(steps[int(np.ceil(max(own, *(high for _, high in bounds))))])
 
 
 def _told_apart(fit: Array, size: Array) -> Array:
@@ -115,7 +119,7 @@ def spread_of(stage: Stage, steps: NDArray[np.int64], size: Array, draws: Array)
     bounds = np.array([np.quantile(stage.depth - more, [0.025, 0.975]) for more in excess])
     interval = max(float(bounds[:, 0].min()), 0.0), max(float(bounds[:, 1].max()), 0.0)
     depth = max(stage.depth - float(np.mean([np.median(more) for more in excess])), 0.0)
-    return Spread(levels, depth, interval, _area(stage, steps, levels, depth), refits)
+    return Spread(levels, depth, interval, _area(stage, steps, levels, depth), stage, refits)
 
 
 def _area(stage: Stage, steps: NDArray[np.int64], levels: Array, depth: float) -> float:

@@ -78,18 +78,18 @@ def load_records(results: Path) -> list[tuple[Path, RunRecord]]:
     return [(folder, record) for folder, record in found if record is not None and record.status != "running"]
 
 
-def _per_image(folder: Path) -> pd.DataFrame:
+def per_image_of(folder: Path) -> pd.DataFrame:
     """The collected ``images.csv`` as ``curve.per_image`` gave it."""
     return pd.read_csv(folder / IMAGES).set_index(["step", "prompt", "image"])
 
 
 def judged(folder: Path, record: RunRecord) -> CorruptionVerdict:
     """The verdict of today's detector on a collected run, by the run's own settings: whatever version ran it."""
-    steps, columns, images = image_columns(_per_image(folder))
+    steps, columns, images = image_columns(per_image_of(folder))
     prompts = [prompt for prompt, _ in images]
     return judge_run(steps, columns, prompts, record.config["detector"], record.real_to_real, record.config["seed"])
 
 
 def image_scores(folder: Path, metric: str) -> tuple[list[int], NDArray[np.float64]]:
     """Steps (T,) and scores (T, images) of a collected run, images in the order of (prompt, number)."""
-    return image_matrix(_per_image(folder), metric)
+    return image_matrix(per_image_of(folder), metric)

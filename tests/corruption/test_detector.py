@@ -98,7 +98,7 @@ SHAPES = {
     "rise and decline": (declining(12), "in_progress"),
     "step down": (stepped(12), "in_progress"),
     "blip of one checkpoint": (np.where(np.arange(12) == 6, 0.5, saturating(12)), "none"),
-    "rise at the end": (late(12), "none"),
+    "rise at the end": (late(12), "undertrained"),
 }
 
 
@@ -234,6 +234,91 @@ def test_sampled_prompts_make_a_verdict_less_sure() -> None:
     alone, grouped = (detect_corruption(SCHEDULE, scores, groups=groups).image_noise for groups in (None, prompts))
     assert grouped > 1.5 * alone
     assert grouped == pytest.approx(0.04, rel=0.2)
+
+
+def test_a_plateau_before_the_onset_belongs_to_the_peak() -> None:
+    """It is as good as the peak, and may be kept."""
+    mean = np.interp(np.arange(20), [0, 3, 9, 11, 14, 16, 19], [0.3, 0.75, 0.75, 0.4, 0.4, 0.75, 0.75])
+    verdict = detect_corruption(np.arange(20) * 100, mean)
+    assert verdict.flagged
+    for step, label, level in zip(range(0, 2000, 100), verdict.labels, mean, strict=True):
+        assert (label == "corrupted") <= (step >= (verdict.onset_step or 0))
+        assert (level == 0.75) <= (label not in ("corrupted", "recovering"))
+    assert set(range(300, 1000, 100)) <= set(verdict.best_steps)
+
+
+TWICE = np.interp(
+    np.arange(30), [0, 3, 7, 9, 12, 14, 17, 19, 22, 24, 29], [0.3, *[0.75] * 2, *[0.4] * 2, *[0.75] * 2, *[0.4] * 2, *[0.75] * 2]
+)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_second_stage_is_labelled_and_said(seed: int) -> None:
+    steps = list(range(0, 3000, 100))
+    verdict = detect_corruption(steps, simulate(TWICE, seed, residual=0.02, checkpoint=0.005), checkpoint_noise=0.005)
+    for low in (range(9, 13), range(19, 23)):
+        assert all(verdict.labels[i] in ("corrupted", "recovering") for i in low)
+    assert "once more, around step" in verdict.sentence or "In between it comes back" in verdict.sentence
+    assert verdict.labels[-1] == "recovered"
+    assert not {"corrupted", "recovering"} & set(verdict.labels[15:17]), "what lies between the two is no corruption"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_fall_behind_the_recovery_is_no_recovery(seed: int) -> None:
+    mean = np.interp(np.arange(30), [0, 3, 7, 9, 12, 14, 20, 21, 29], [0.3, 0.75, 0.75, 0.4, 0.4, 0.75, 0.75, 0.2, 0.2])
+    verdict = detect_corruption(list(range(0, 3000, 100)), simulate(mean, seed, residual=0.02, checkpoint=0.005))
+    assert verdict.flagged
+    assert set(verdict.labels[21:]) == {"corrupted"}
+    assert "falls again after step" in verdict.sentence
+    assert verdict.best_step < 2100
+
+
+def test_one_stage_is_not_said_to_be_two() -> None:
+    more = 0
+    for seed in range(40):
+        verdict = detect_corruption(np.arange(24) * 50, simulate(dipping(24, 0.3), seed, residual=0.02, checkpoint=0.005))
+        more += any(words in verdict.sentence for words in ("once more", "falls again"))
+    assert more <= 6
+
+
+def test_a_point_lies_in_its_interval() -> None:
+    for seed in range(60):
+        curve = np.random.default_rng(seed).uniform(0, 1, 6).repeat(4) + 0.01 * np.random.default_rng(seed).standard_normal(24)
+        verdict = detect_corruption(np.arange(24), curve, checkpoint_noise=0.02)
+        for name in ("peak", "onset", "trough", "recovery") if verdict.flagged else ():
+            low, high = getattr(verdict, f"{name}_interval")
+            assert low <= getattr(verdict, f"{name}_step") <= high
+
+
+@pytest.mark.parametrize("count", [8, 12, 20, 40])
+def test_a_rise_is_seen_however_fine_the_checkpoints(count: int) -> None:
+    kinds = [detect_corruption(np.arange(count), simulate(np.linspace(0.2, 0.8, count), seed)).kind for seed in range(10)]
+    assert kinds.count("undertrained") >= 8
+    flat = [detect_corruption(np.arange(count), simulate(np.full(count, 0.7), seed)).kind for seed in range(20)]
+    assert flat.count("undertrained") <= 2
+
+
+def test_scores_that_are_not_finite_in_between_are_said_to_be_that() -> None:
+    scores = CLEAR.copy()
+    scores[4, 0] = np.nan
+    verdict = detect_corruption(TWELVE, scores)
+    assert verdict.kind == "diverged"
+    assert f"not finite at step {TWELVE[4]}: leave out" in verdict.sentence
+    scores[9:] = np.nan
+    assert f"from step {TWELVE[9]} on: training diverged" in detect_corruption(TWELVE, scores).sentence
+
+
+@pytest.mark.parametrize(
+    "options", [{"alpha": 0.0005}, {"min_depth": float("nan")}, {"min_depth": float("inf")}, {"checkpoint_noise": float("inf")}]
+)
+def test_options_that_would_silence_the_test_are_refused(options: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        detect_corruption(TWELVE, CLEAR, **options)  # type: ignore[arg-type]
+
+
+def test_steps_that_no_number_holds_are_refused() -> None:
+    with pytest.raises(ValueError, match="whole numbers"):
+        detect_corruption(np.array([*TWELVE[:-1], 1e19]), CLEAR)
 
 
 def test_a_blip_is_reported_as_one() -> None:

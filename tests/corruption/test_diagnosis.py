@@ -136,3 +136,51 @@ def test_the_best_checkpoint_is_chosen_alike_from_the_first_ones_on() -> None:
             best = diagnose(STEPS[:count], {name: scores[:count] for name, scores in columns.items()}).best_step
             assert best in kept | {STEPS[count - 1]}
             kept = {best}
+
+
+def test_percent_and_shares_keep_the_same_checkpoint() -> None:
+    columns = {"dino": images(RISE, 0), "clip_t": images(LOST, 1, 0.01)}
+    share = diagnose(STEPS, columns)
+    percent = diagnose(STEPS, {**columns, "dino": 100 * columns["dino"]}, min_depth=3.0, whole=100.0)
+    assert (percent.best_step, percent.best_steps) == (share.best_step, share.best_steps)
+
+
+def test_alignment_that_is_not_finite_does_not_choose() -> None:
+    columns = {"dino": images(RISE, 0), "clip_t": images(STEADY, 1)}
+    columns["clip_t"][2, 0] = np.nan
+    assert diagnose(STEPS, columns) == detect_corruption(STEPS, columns["dino"])
+
+
+def test_means_of_alignment_beside_images_of_fidelity_are_weighed() -> None:
+    dino = images(RISE, 0)
+    verdict = diagnose(STEPS, {"dino": dino, "clip_t": LOST})
+    assert verdict.best_step == STEPS[int(trade_off(dino.mean(1), LOST, 1.0).argmax())]
+
+
+def test_columns_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match="clip_t has 5 checkpoints, and dino 12"):
+        diagnose(STEPS, {"dino": images(RISE, 0), "clip_t": images(STEADY[:5], 1)})
+    with pytest.raises(ValueError, match="several are for detect_corruption"):
+        diagnose(STEPS, {"dino": np.stack([images(RISE, 0), images(RISE, 1)])})
+
+
+def test_black_images_from_the_start_are_broken_sampling_also_without_scores() -> None:
+    nothing = np.full((12, 16), np.nan)
+    assert diagnose(STEPS, {"dino": nothing, "failed": np.ones((12, 16))}).kind == "broken_sampling"
+
+
+def test_other_columns_say_what_a_fall_was() -> None:
+    noisy = np.where(STAGE < 0.5, 0.5, 0.2)
+    columns = {"dino": images(STAGE, 0), "clip_i": images(STAGE, 2), "hf_energy": images(noisy, 3)}
+    verdict = diagnose(STEPS, columns)
+    assert verdict.flagged
+    assert "From peak to trough CLIP-I falls by 0." in verdict.sentence and "high-frequency energy rises by 0.3" in verdict.sentence
+    assert verdict.sentence.endswith(f"Keep step {verdict.best_step}.")
+    assert "From peak" not in diagnose(STEPS, {**columns, "clip_i": images(STEADY, 2), "hf_energy": images(STEADY, 3)}).sentence
+
+
+def test_overfitting_is_not_told_to_train_on() -> None:
+    climbing = np.linspace(0.3, 0.9, 12)
+    verdict = diagnose(STEPS, {"dino": images(climbing, 0), "clip_t": images(LOST, 1, 0.01)}, ceiling=0.7)
+    assert verdict.kind == "overfit"
+    assert "train on" not in verdict.sentence

@@ -69,3 +69,10 @@ def test_a_fallen_checkpoint_is_warned_of() -> None:
 
 def test_divergence_is_warned_of() -> None:
     assert "not finite" in warning(detect_corruption(TWELVE, np.full((12, 2), np.nan)))
+
+
+def test_a_fall_behind_a_recovery_is_warned_of_and_stops_nothing() -> None:
+    mean = np.interp(np.arange(30), [0, 3, 7, 9, 12, 14, 20, 21, 29], [0.3, 0.75, 0.75, 0.4, 0.4, 0.75, 0.75, 0.2, 0.2])
+    verdict = detect_corruption(list(range(0, 3000, 100)), simulate(mean, 0, residual=0.02, checkpoint=0.005))
+    assert "fallen again" in warning(verdict)
+    assert not may_stop(verdict)
