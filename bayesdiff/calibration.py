@@ -59,6 +59,7 @@ class Study:
     noise: NoiseLevel = field(default_factory=NoiseLevel)
     quiet: NoiseLevel = field(default_factory=NoiseLevel)
     loud: NoiseLevel = field(default_factory=NoiseLevel)
+    lora: NoiseLevel = field(default_factory=NoiseLevel)
     """Other kinds of runs, for power."""
     checkpoints: list[int] = field(default_factory=lambda: [6, 8, 12, 20, 40])
     images: list[int] = field(default_factory=lambda: [1, 4, 16, 100])
@@ -292,7 +293,7 @@ def calibrate(study: Study, parts: Sequence[str] = PARTS) -> dict[str, pd.DataFr
     nulls = [(f, t, n) for f in FAMILIES for t in study.checkpoints for n in study.images]
     stages = [
         _Stage(level, t, n, d, w)
-        for level in ("noise", "quiet", "loud")
+        for level in ("noise", "quiet", "loud", "lora")
         for t in study.checkpoints
         if t >= 12
         for n in study.images
