@@ -140,10 +140,10 @@ def _freedom(cells: Array, inner: Array, members: int) -> Array:
         inner: (steps,) standard deviation of the mean over prompts and images, of which there are ``members``.
     """
     runs, subjects, _ = cells.shape
-    of_subjects, of_seeds = _variance(cells.mean(0).T) / subjects, _variance(cells.transpose(1, 2, 0)).mean(0) / (runs * subjects)
+    seen, of_seeds = _subject_scatter(cells)
     parts = [
-        (np.maximum(of_subjects - of_seeds, 0.0), subjects - 1),
-        (of_seeds, subjects * (runs - 1)),
+        (np.maximum(seen - of_seeds, 0.0) / subjects, subjects - 1),
+        (of_seeds / subjects, subjects * (runs - 1)),
         (inner**2, members - 1),
     ]
     known = [(variance, freedom) for variance, freedom in parts if freedom > 0]
@@ -196,16 +196,19 @@ def _widened(drawn: Array, centre: Array, count: int) -> Array:
     return centre + (drawn - centre) * np.sqrt(count / (count - 1)) if count > 1 else drawn
 
 
+def _subject_scatter(cells: Array) -> tuple[Array, Array]:
+    """Variance of the means of subjects (0 for one subject), and what of it their seeds explain, (steps,) each."""
+    return _variance(cells.mean(0).T), _variance(cells.transpose(1, 2, 0)).mean(0) / len(cells)
+
+
 def _own_share(cells: Array) -> Array:
     """By what to shrink the deviations of subjects, (steps,): the part of them that their seeds do not explain.
 
     Means of subjects scatter by what their seeds do too, which resampling seeds within subjects adds once more
     (Carpenter, Goldstein and Rasbash 2003).
     """
-    runs, subjects, _ = cells.shape
-    seen = _variance(cells.mean(0).T)
-    of_seeds = _variance(cells.transpose(1, 2, 0)).mean(0) / runs
-    return np.sqrt(np.maximum(seen - of_seeds, 0.0) / np.where(seen > 0, seen, 1.0)) if subjects > 1 else np.zeros_like(seen)
+    seen, of_seeds = _subject_scatter(cells)
+    return np.sqrt(np.maximum(seen - of_seeds, 0.0) / np.where(seen > 0, seen, 1.0))
 
 
 def _resample(cells: Array, rng: np.random.Generator, resamples: int) -> Array:

@@ -105,9 +105,8 @@ def detect_corruption(
         scores: (T, images), columns paired over checkpoints (same prompt and seed); (T,) for a bare
             curve, whose noise is estimated from its roughness alone; (runs, T, images) for several
             runs, whose scatter has all the noise. Higher is better.
-        alpha: false-flag rate over the whole curve, not per triple.
+        alpha: false-flag rate over the whole curve, not per triple; 1 / 1001 or more, the smallest that the test's resamples show.
         min_depth: smallest depth of the fitted curve that counts as a stage, in the metric's units.
-            Below 1 / 1001, ``alpha`` asks for more than the test's resamples can say.
         seed: of the resampling; the result is a function of (data, seed).
         groups: (images,) label of each column's prompt, when prompts are a sample too: images are
             then averaged within a prompt and prompts are what varies.
