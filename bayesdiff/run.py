@@ -22,9 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 from bayesdiff.config import CONF, Config, resolve
 from bayesdiff.errors import RunDiverged, UserError
 from bayesdiff.processes import process_count
+from bayesdiff.recording.tracker import without_echo
 
-TRACKED_KEYS = ("cfg", "run_key")
-"""Keys of a run's configuration in Weights & Biases (``tracker``)."""
 EXIT_INPUT, EXIT_DIVERGED, EXIT_STOPPED = 2, 3, 130
 
 ConfigStore.instance().store(name="config_schema", node=Config)
@@ -56,7 +55,7 @@ def main() -> None:
     """Run the job; what a person can mend is said in one line, without a traceback."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
-        sys.argv[1:] = _without_echo(sys.argv[1:])
+        sys.argv[1:] = without_echo(sys.argv[1:])
         _check_group_numbers(sys.argv[1:])
         _job()
     except (UserError, RunDiverged, HydraException, OmegaConfBaseException) as error:
@@ -64,13 +63,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nStopped. Give the same command again to go on.", file=sys.stderr)
         sys.exit(EXIT_STOPPED)
-
-
-def _without_echo(arguments: list[str]) -> list[str]:
-    """Leave out what a sweep's agent hands back of a run that it takes up again: the tracker's own copy of the settings."""
-    if "WANDB_SWEEP_ID" not in os.environ:
-        return arguments
-    return [argument for argument in arguments if argument.partition("=")[0] not in TRACKED_KEYS]
 
 
 def _check_group_numbers(arguments: list[str]) -> None:

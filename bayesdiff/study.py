@@ -28,6 +28,7 @@ from rich.table import Table
 from bayesdiff.errors import UserError
 from bayesdiff.files import LOCK_SECONDS, write_text
 from bayesdiff.machine import cores, seat
+from bayesdiff.recording.tracker import without_echo
 from bayesdiff.studies.collect import collect
 from bayesdiff.studies.plan import (
     ENDS,
@@ -87,14 +88,29 @@ def worker_environment(workers: int, gpu: str | None) -> dict[str, str]:
     return environment if gpu is None else {**environment, "CUDA_VISIBLE_DEVICES": gpu}
 
 
-def run_one(run: Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str], results: Path | None = None) -> str:
-    """Claim a run and do it; returns its state afterwards, ``running`` where another process has it."""
+def _noted(failure: Path) -> int | None:
+    """When a failure was noted, in the file system's own time; None where there is none."""
+    try:
+        return failure.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def run_one(
+    run: Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str], results: Path | None = None, noted: int | None = None
+) -> str:
+    """Claim a run and do it; returns its state afterwards, ``running`` where another process has it.
+
+    ``noted`` is when its failure had been noted as this work began: a later note is another worker's try, and enough.
+    """
     claim = claim_file(root, run.folder)
     claim.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(claim, timeout=LOCK_SECONDS):
             if (end := end_of(run.folder, results)) is not None:
                 return ENDS[end.status]
+            if _noted(failure_file(root, run.folder)) not in (None, noted):
+                return "failed"
             return "running" if is_held(run.folder / ".lock") else _execute(run, root, extra, environment)
     except Timeout:
         return "running"
@@ -131,6 +147,7 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
     ``results`` gets the small files of every run as it finishes (``collect``); a run it has already is not done again.
     """
     planned = plan(study, root, extra, results)
+    noted = {run.folder: _noted(failure_file(root, run.folder)) for run in planned}
     gpus, stopped, console = devices(), Event(), Console()
 
     def work(run: Planned) -> str:
@@ -138,7 +155,7 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
             state = run.state
         else:
             with seat(gpus) as gpu:
-                state = run_one(run, root, extra, worker_environment(workers, gpu), results)
+                state = run_one(run, root, extra, worker_environment(workers, gpu), results, noted[run.folder])
             console.print(f"{state:9} {run.cell.name}", highlight=False, soft_wrap=True)
         if results is not None and end_of(run.folder) is not None:
             collect(run.folder, results)
@@ -173,7 +190,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.workers < 1:
             raise UserError(f"--workers {arguments.workers}: give 1 or more")
-        study = narrowed(load_study(arguments.name, arguments.model), arguments.only)
+        study = narrowed(load_study(arguments.name, arguments.model), without_echo(arguments.only))
         if arguments.dry_run:
             planned = plan(study, root, extra, arguments.results)
             print_plan(study, planned, arguments.workers, Console(width=None if Console().is_terminal else 140))

@@ -47,6 +47,15 @@ def test_workers_in_several_processes_share_a_study(tmp_path: Path) -> None:
     assert len(started(tmp_path)) == 12
 
 
+def test_a_run_that_failed_meanwhile_is_left_to_the_next_command(tmp_path: Path) -> None:
+    study, runs = stub_study.prepare(tmp_path, failing="3"), tmp_path / "runs"
+    failing = next(run for run in plan(study, runs) if run.cell.labels["seed"] == "3")
+    assert [engine.run_one(failing, runs, (), {}) for _ in range(2)] == ["failed", "failed"]  # two workers that began before either failed
+    assert len(started(tmp_path)) == 1
+    assert run_study(study, runs, 2) == {"done": 10, "failed": 2}  # begins with the note there
+    assert len(started(tmp_path)) == 13
+
+
 def test_a_failing_run_is_noted_and_does_not_stop_the_rest(tmp_path: Path) -> None:
     study = stub_study.prepare(tmp_path, failing="3")
     assert run_study(study, tmp_path / "runs", 2) == {"done": 10, "failed": 2}
@@ -113,7 +122,7 @@ def test_runs_are_spread_over_the_gpus_whoever_starts_them(tmp_path: Path, monke
     """Three runs at once on two GPUs: one GPU has two of them, the other one."""
     study, together, seen = stub_study.prepare(tmp_path), Barrier(3), []
 
-    def run_one(run: planning.Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str], results: Path | None) -> str:
+    def run_one(run: planning.Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str], results: Path | None, noted: int | None) -> str:
         seen.append(environment["CUDA_VISIBLE_DEVICES"])
         together.wait(timeout=60)
         return "done"

@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRAIN_LOG = "train.jsonl"
+TRACKED_KEYS = ("cfg", "run_key")
+"""Keys of a run's configuration in Weights & Biases."""
+
+
+def without_echo(arguments: list[str]) -> list[str]:
+    """Leave out what a sweep's agent hands back of a run that it takes up again: the tracker's own copy of the settings."""
+    if "WANDB_SWEEP_ID" not in os.environ:
+        return arguments
+    return [argument for argument in arguments if argument.partition("=")[0] not in TRACKED_KEYS]
 
 
 class Sink(Protocol):
@@ -66,7 +75,7 @@ class Wandb:
             project=cfg.tracker.project, entity=cfg.tracker.entity, mode=cfg.tracker.mode.value, dir=str(folder),
             id=os.environ.get("WANDB_RUN_ID", run_key(cfg)), resume="allow", name=run_name(cfg), job_type="train",
             group=f"{cfg.experiment_name}-{cfg.data.subject}", tags=[cfg.method.name, arm_name(vars(cfg.bnn))],
-            config={"cfg": as_dict(cfg), "run_key": run_key(cfg)}, reinit="create_new",
+            config=dict(zip(TRACKED_KEYS, (as_dict(cfg), run_key(cfg)), strict=True)), reinit="create_new",
             settings=wandb.Settings(console="off", silent=True),
         )  # fmt: skip
         for space in ("train", "eval"):

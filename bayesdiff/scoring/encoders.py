@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from bayesdiff.config import MetricsConf
 from bayesdiff.errors import UserError, first_line
+from bayesdiff.scoring.metrics import COLUMNS, METRICS
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +86,7 @@ def load_clip(name: str, device: torch.device, batch_size: int = 32, key: str = 
     name = _library_name(name, "clip")
     architecture, _, pretrained = (name, "", "") if name.startswith("local-dir:") else name.partition("/")
     try:
-        model, _, _ = open_clip.create_model_and_transforms(architecture, pretrained=pretrained or None)
+        model = open_clip.create_model(architecture, pretrained or None, require_pretrained=True)
         tokenizer = open_clip.get_tokenizer(architecture)
     except Exception as error:  # loaders raise many kinds for a bad or missing file
         raise UserError(f"{key}={name}: cannot be loaded ({first_line(error)}); {_remedy(name)}") from error
@@ -163,11 +164,24 @@ def load_clip_iqa(name: str, device: torch.device, batch_size: int = 32) -> Imag
 
 
 def load_encoders(conf: MetricsConf, device: torch.device) -> Encoders:
+    """Everything that ``metrics`` asks for; raises ``UserError`` for what cannot be loaded."""
+    extra = _own_metrics(conf.extra)
     clip_image, clip_text = load_clip(conf.clip, device, conf.batch_size)
     dino = load_dino(conf.dino, device, conf.batch_size)
     lpips = load_lpips(device) if conf.lpips else None
     iqa = load_clip_iqa(conf.clip_iqa, device, conf.batch_size) if conf.clip_iqa else None
-    return Encoders(clip_image, clip_text, dino, lpips, iqa, {name.rpartition(".")[2]: _own_metric(name) for name in conf.extra})
+    return Encoders(clip_image, clip_text, dino, lpips, iqa, extra)
+
+
+def _own_metrics(names: list[str]) -> dict[str, Callable[[Image.Image], float]]:
+    """A run's own functions by their last name, which is their column: it must be no other's. Raises ``UserError``."""
+    found: dict[str, Callable[[Image.Image], float]] = {}
+    for name in names:
+        column = name.rpartition(".")[2]
+        if column in (*METRICS, *COLUMNS, "images") or column in found:
+            raise UserError(f"metrics.extra={name}: {column} is the name of another column; give the function a name of its own")
+        found[column] = _own_metric(name)
+    return found
 
 
 def _own_metric(name: str) -> Callable[[Image.Image], float]:
@@ -184,4 +198,4 @@ def _remedy(name: str) -> str:
         from bayesdiff.toybox.weights import RESTORE
 
         return RESTORE
-    return "name a published model (its weights are downloaded once) or local-dir:FOLDER"
+    return "name a published model (of CLIP ARCHITECTURE/PRETRAINED; downloaded once) or local-dir:FOLDER"

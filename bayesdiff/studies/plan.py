@@ -172,17 +172,17 @@ def _choices(axis: str, values: Any) -> list[tuple[str, list[str]]]:
 
 
 def narrowed(study: Study, chosen: Sequence[str]) -> Study:
-    """The cells of a study whose axes have the labels of ``axis=label`` words; words about no axis are overlooked.
-
-    A sweep's agent that takes up a run again passes the run's whole configuration along: that is no axis.
+    """The cells of a study whose axes have the labels of ``axis=label`` words.
 
     Raises:
-        UserError: a label that its axis does not have.
+        UserError: an axis that the study does not have, or a label that its axis does not have.
     """
-    wanted = {axis: label for word in chosen for axis, _, label in [word.partition("=")] if axis in study.cells[0].labels}
-    cells = tuple(cell for cell in study.cells if all(cell.labels[axis] == label for axis, label in wanted.items()))
+    wanted = [(axis, label) for word in chosen for axis, _, label in [word.partition("=")]]
+    axes = {axis: list(dict.fromkeys(cell.labels[axis] for cell in study.cells)) for axis in study.cells[0].labels}
+    if unknown := [axis for axis, _ in wanted if axis not in axes]:
+        raise UserError(f"study {study.name}: no axis {', '.join(unknown)}; it has {', '.join(axes)}")
+    cells = tuple(cell for cell in study.cells if all(cell.labels[axis] == label for axis, label in wanted))
     if not cells:
-        axes = {axis: list(dict.fromkeys(cell.labels[axis] for cell in study.cells)) for axis in wanted}
         raise UserError(f"study {study.name}: no run with {', '.join(chosen)}; there are {axes}")
     return replace(study, cells=cells)
 

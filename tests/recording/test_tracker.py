@@ -164,3 +164,11 @@ def test_weights_and_biases_works_offline_and_writes_no_key(tmp_path: Path, make
     assert len(written) > 2
     assert [p for p in written if KEY.encode() in p.read_bytes()] == []
     assert KEY not in done.stdout + done.stderr
+
+
+def test_what_a_sweeps_agent_hands_back_is_left_out_under_an_agent_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["bnn=on", "cfg={'seed': 0}", "run_key=abc", "seed=0"]
+    monkeypatch.delenv("WANDB_SWEEP_ID", raising=False)
+    assert module.without_echo(words) == words
+    monkeypatch.setenv("WANDB_SWEEP_ID", "s")
+    assert module.without_echo(words) == ["bnn=on", "seed=0"]

@@ -117,6 +117,27 @@ def test_truncated_weights_are_said_in_one_line(random_encoders: dict[str, str],
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["clip", "dino"])
+def test_a_folder_without_weights_is_no_encoder(random_encoders: dict[str, str], tmp_path: Path, kind: str) -> None:
+    folder = shutil.copytree(random_encoders[f"metrics.{kind}"].removeprefix("local-dir:"), tmp_path / kind)
+    (file,) = Path(folder).glob("*.safetensors")
+    file.unlink()
+    with pytest.raises(UserError, match=rf"metrics\.{kind}=local-dir:{folder}: cannot be loaded"):
+        LOADERS[kind](f"local-dir:{folder}", CPU)
+
+
+def test_an_architecture_alone_is_no_clip() -> None:
+    with pytest.raises(UserError, match=r"metrics\.clip=ViT-S-32-alt: cannot be loaded .*ARCHITECTURE/PRETRAINED"):
+        load_clip("ViT-S-32-alt", CPU)
+
+
+@pytest.mark.parametrize("names_of_own", [["os.path.dino"], ["os.path.images"], ["os.path.exists", "pathlib.exists"]])
+def test_a_metric_of_ones_own_takes_no_other_column(random_encoders: dict[str, str], names_of_own: list[str]) -> None:
+    clip, dino = names(random_encoders)
+    with pytest.raises(UserError, match=rf"metrics\.extra={names_of_own[-1]}: {names_of_own[-1].rpartition('.')[2]} is the name of another"):
+        load_encoders(MetricsConf(clip, dino, extra=names_of_own), CPU)
+
+
 @pytest.mark.parametrize(("kind", "name"), [("clip", "ViT-Q-99/openai"), ("dino", "vit_of_nobody")])
 def test_an_unknown_model_is_named(kind: str, name: str) -> None:
     with pytest.raises(UserError, match=rf"metrics\.{kind}={name}: cannot be loaded"):

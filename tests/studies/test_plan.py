@@ -24,6 +24,7 @@ from bayesdiff.studies.plan import (
     failure_file,
     load_study,
     models_of,
+    narrowed,
     plan,
     state_of,
     study_names,
@@ -74,6 +75,20 @@ def test_the_grid_is_the_product_of_its_axes() -> None:
     assert len({cell.name for cell in study.cells}) == len(study.cells)
     assert study.compare == ("bnn", "off")
     assert study.cells[0].labels == {"bnn": "off", "method": "dreambooth", "shots.count": "1", "data.subject": "toy_backpack", "seed": "0"}
+
+
+def test_a_study_is_narrowed_to_the_labels_that_are_named() -> None:
+    study = narrowed(load_study("table_1"), ["method=oft", "seed=1", "data.subject=toy_dog"])
+    assert len(study.cells) == 4
+    assert {(cell.labels["method"], cell.labels["seed"], cell.labels["data.subject"]) for cell in study.cells} == {("oft", "1", "toy_dog")}
+    assert narrowed(study, []) == study
+
+
+def test_an_axis_or_label_that_a_study_lacks_is_named() -> None:
+    with pytest.raises(UserError, match=r"study table_1: no axis subject, sed; it has bnn, method, shots\.count, data\.subject, seed$"):
+        narrowed(load_study("table_1"), ["subject=toy_dog", "seed=0", "sed=1"])
+    with pytest.raises(UserError, match=r"study table_1: no run with seed=7; there are .*'seed': \['0', '1'\]"):
+        narrowed(load_study("table_1"), ["seed=7"])
 
 
 def study_file(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
