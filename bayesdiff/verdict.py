@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bayesdiff.corruption import CorruptionVerdict
-from bayesdiff.corruption.diagnosis import diagnose
+from bayesdiff.corruption.diagnosis import ALIGNMENT, diagnose
 from bayesdiff.errors import BAD_INPUT, UserError
 from bayesdiff.readings import Naming, Reading, read_all
 from bayesdiff.scoring.metrics import HIGHER_IS_BETTER
@@ -67,8 +67,9 @@ def _upwards(reading: Reading, better: str | None) -> Reading:
         return replace(reading, notes=(*reading.notes, "lpips is taken as diversity, higher is better; a distance wants --better lower"))
     if better != "lower":
         return reading
-    turned = {**reading.columns, reading.metric: -reading.columns[reading.metric]}
-    notes = (*reading.notes, "lower is better: the scores are judged and shown with the other sign")
+    turned = {name: scores for name, scores in reading.columns.items() if name != ALIGNMENT}  # no trade-off with what has no upper end
+    turned[reading.metric] = -reading.columns[reading.metric]
+    notes = (*reading.notes, "lower is better: the scores are judged and shown with the other sign, and decide alone what to keep")
     return replace(reading, columns=turned, ceiling=None, notes=notes)
 
 

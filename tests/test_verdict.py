@@ -102,6 +102,15 @@ def test_scores_that_are_better_when_lower_are_asked_about(tmp_path: Path, capsy
     assert main([str(path), "--better", "higher"]) in (0, 3)
 
 
+def test_a_score_that_is_better_when_lower_is_kept_where_it_is_lowest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prompt alignment beside it makes no trade-off with a turned score."""
+    path, loss = tmp_path / "curve.csv", np.linspace(0.9, 0.2, 12)
+    path.write_text("\n".join(["step,loss,clip_t", *[f"{s},{v:.3f},0.3" for s, v in zip(TWELVE, loss, strict=True)]]))
+    assert main([str(path), "--metric", "loss", "--better", "lower", "--json"]) == 0
+    (verdict,) = json.loads(capsys.readouterr().out)
+    assert verdict["best_step"] == TWELVE[-1]
+
+
 def test_prompts_that_are_not_known_cannot_be_sampled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([curve_file(tmp_path, TWELVE, list(CLEAR.mean(1))), "--sampled-prompts"]) == 2
     assert "--sampled-prompts needs" in capsys.readouterr().err

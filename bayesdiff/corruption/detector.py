@@ -264,7 +264,7 @@ def _corrupted(reading: _Reading, stage: Stage, p: float, alpha: float, min_dept
     spread = spread_of(stage, at, np.median(np.abs(draws), 0) / 0.6745, draws)  # the size of most draws: some are wild
     interval = spread.depth_interval
     labels, more = _all_labels(reading, stage, alpha, min_depth, rng)
-    best, equals = _best(reading, labels)
+    best, equals = _best(reading, labels, rng)
     where = "before the stage" if best <= stage.peak else "after the recovery"
     sentence = (
         f"Corrupted: fidelity peaks at step {at[stage.peak]} ({curve[stage.peak]:.3f}), falls from step {at[stage.onset]} to "
@@ -302,13 +302,27 @@ def outside_stage(labels: Sequence[str]) -> NDArray[np.bool_]:
     return np.array([label not in IN_STAGE for label in labels])
 
 
-def _best(reading: _Reading, labels: list[str]) -> tuple[int, tuple[int, ...]]:
-    """The highest checkpoint outside the stage, and the steps whose distance from it is within noise (95 %)."""
+def possible_best(scores: Array, deviations: Array, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(T,) which checkpoints may be the best of those allowed: a set that has the best one in 95 % of cases.
+
+    Multiple comparisons with the best (Hsu 1984): a checkpoint stays while the highest score is not further above
+    it than the highest of as many equal checkpoints would be, so that a choice among many is reckoned with.
+
+    Args:
+        scores: (T,) what is compared, higher is better.
+        deviations: (draws, T) noise of the scores.
+    """
+    kept = deviations[:, allowed]
+    limit = np.quantile(kept.max(1)[:, None] - deviations, 0.95, axis=0)
+    return allowed & (scores[allowed].max() - scores <= limit)
+
+
+def _best(reading: _Reading, labels: list[str], rng: np.random.Generator) -> tuple[int, tuple[int, ...]]:
+    """The highest checkpoint outside the stage, and the steps that may be the best one."""
     allowed = outside_stage(labels)
     best = int(np.where(allowed, reading.curve, -np.inf).argmax())
-    size = reading.noise.size()
-    near = reading.curve[best] - reading.curve <= 1.96 * np.sqrt(size**2 + size[best] ** 2)
-    return best, tuple(int(s) for s in reading.steps[allowed & near])
+    near = possible_best(reading.curve, reading.noise.draw(rng, RESAMPLES), allowed)
+    return best, tuple(int(s) for s in reading.steps[near])
 
 
 def _not_flagged(reading: _Reading, stage: Stage, p: float, alpha: float, min_depth: float, rng: np.random.Generator) -> CorruptionVerdict:
@@ -338,7 +352,7 @@ def _not_flagged(reading: _Reading, stage: Stage, p: float, alpha: float, min_de
         if depth >= max(min_depth, CLEAR_STEP * scatter):
             sentence += " A dip this deep may be one: more checkpoints or seeds would tell."
     trough = int(at[stage.trough]) if kind == "unstable" else None
-    best, equals = _best(reading, labels)
+    best, equals = _best(reading, labels, rng)
     reason = "highest fidelity; later checkpoints are lower" if kind == "in_progress" else "highest fidelity; no stage found"
     verdict = CorruptionVerdict(
         False, kind, p, depth, interval, int(at[peak]), None, trough, None, int(at[best]), reason, tuple(labels),

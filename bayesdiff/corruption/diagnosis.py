@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdiff.corruption.detector import CorruptionVerdict, detect_corruption, outside_stage
+from bayesdiff.corruption.detector import RESAMPLES, CorruptionVerdict, detect_corruption, outside_stage, possible_best
 from bayesdiff.corruption.shape import Array
 
 FAILED_SHARE = 0.5
@@ -61,14 +61,14 @@ def diagnose(
     )  # fmt: skip
     at, reference = np.asarray(steps), (ceiling or whole) if ALIGNMENT in columns else None
     if verdict.kind == "too_few_points":  # the choice of a checkpoint must not wait: others are being deleted
-        return _with_best(verdict, at, columns, fidelity, reference, seed)
+        return _with_best(verdict, at, columns, fidelity, reference, _image_weights(columns[fidelity].shape[1], groups, seed))
     if (broken := _broken(at, columns)) is not None:
         return replace(verdict, flagged=False, kind="broken_sampling", sentence=broken)
     if verdict.kind == "diverged":
         return verdict
     over = _overfit(columns, fidelity, ceiling, verdict, alpha)
     verdict = _labelled(_with_others(verdict, at, columns, fidelity), over)
-    return _with_best(verdict, at, columns, fidelity, reference, seed)
+    return _with_best(verdict, at, columns, fidelity, reference, _image_weights(columns[fidelity].shape[1], groups, seed))
 
 
 def _checked(columns: Mapping[str, ArrayLike], fidelity: str) -> dict[str, Array]:
@@ -196,30 +196,35 @@ def trade_off(fidelity: Array, alignment: Array | None, ceiling: float | None) -
     return 2 * reached * kept / np.maximum(reached + kept, 1e-12)
 
 
+def _image_weights(count: int, groups: ArrayLike | None, seed: int) -> Array:
+    """What images count for in resampled means, (draws, images): images drawn with replacement, or whole groups of them (prompts)."""
+    rng = np.random.default_rng((seed, 17))
+    _, group = np.unique(np.arange(count) if groups is None else np.asarray(groups), return_inverse=True)
+    members = np.bincount(group)
+    drawn = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=RESAMPLES)
+    weights = np.asarray(drawn[:, group], dtype=np.float64)
+    return weights / weights.sum(1, keepdims=True)
+
+
 def _with_best(
-    verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Mapping[str, Array], fidelity: str, reference: float | None, seed: int
+    verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Mapping[str, Array], fidelity: str, reference: float | None, weights: Array
 ) -> CorruptionVerdict:
-    """Choose by the trade-off, with the steps whose trade-off resampled images do not tell from the best.
+    """Choose by the trade-off, with the steps that may have the best one, as far as images and the fidelity's own noise tell.
 
     ``reference`` is the fidelity that counts as all of it; None where there is no alignment to weigh.
+    ``weights`` (draws, images) resample the images.
     """
     if reference is None:
         return verdict
     f, a = columns[fidelity], columns[ALIGNMENT]
     if a.shape != f.shape:  # means of a checkpoint alone: the same for all images
         a = np.repeat(a.mean(1, keepdims=True), f.shape[1], axis=1)
-    allowed = outside_stage(verdict.labels)
-    score = np.where(allowed, trade_off(f.mean(1), a.mean(1), reference), -np.inf)
-    best = int(score.argmax())
-    rng = np.random.default_rng((seed, 17))
-    count = f.shape[1]
-    weights = rng.multinomial(count, np.full(count, 1 / count), size=1000) / count
-    drawn = trade_off(weights @ f.T, weights @ a.T, reference)
-    behind = drawn[:, best][:, None] - drawn + verdict.checkpoint_noise / reference * rng.standard_normal(drawn.shape)
-    near = np.quantile(behind, 0.025, axis=0) <= 0
-    near[best] = True
-    equals = tuple(int(s) for s in at[allowed & near])
-    others = f"; {len(equals) - 1} other checkpoints are not distinguishable from it" if len(equals) > 1 else ""
+    allowed, score = outside_stage(verdict.labels), trade_off(f.mean(1), a.mean(1), reference)
+    best = int(np.where(allowed, score, -np.inf).argmax())
+    between = verdict.checkpoint_noise * np.random.default_rng(18).standard_normal((len(weights), len(f)))
+    drawn = trade_off(weights @ f.T + between, weights @ a.T, reference)
+    equals = tuple(int(s) for s in at[possible_best(score, drawn - drawn.mean(0), allowed)])
+    others = f"; {len(equals) - 1} other checkpoints may be as good" if len(equals) > 1 else ""
     reason = f"best trade-off of fidelity (up to {reference:.3g}) and prompt alignment outside the corrupted range{others}"
     sentence = verdict.sentence.replace(f"Keep step {verdict.best_step}.", f"Keep step {at[best]}.")
     return replace(verdict, best_step=int(at[best]), best_steps=equals, best_reason=reason, sentence=sentence)
