@@ -74,7 +74,7 @@ class GaussianWeight(nn.Module):
 
     @torch.no_grad()
     def draw(self, shape: torch.Size, seed: int) -> None:
-        """Set eps, a function of ``seed`` alone; made on the weights' own device."""
+        """Set eps, a function of ``seed`` (and of the kind of device: it is made on the weights' own)."""
         if self.direct:
             self.rho.clamp_(min=SMALLEST)
         g = torch.Generator(self.rho.device).manual_seed(seed)
@@ -121,7 +121,10 @@ def rho_parameters(layers: list[BayesianLayer]) -> list[nn.Parameter]:
 
 
 def draw_weights(layers: list[BayesianLayer], seed: int, step: int, stream: str = "weights") -> None:
-    """Set one draw of every Bayesian tensor: a function of (seed, stream, step, layer name) alone."""
+    """Set one draw of every Bayesian tensor: a function of (seed, stream, step, layer name), on one kind of device.
+
+    Two models of GPU draw differently (their generators share the work out by the number of processors), so a run stays on one.
+    """
     for layer in layers:
         layer.gaussian.draw(layer.mean.shape, derive(seed, f"{stream}/{layer.name}", step))
 

@@ -120,11 +120,17 @@ def _check_same_weights(folder: Path, record: RunRecord, weights: dict[str, str]
         raise UserError(f"{folder}: made with other weights ({', '.join(changed)}) than there are now; remove the folder, or move it")
 
 
-def _check_same_device(folder: Path, record: RunRecord, device: str) -> None:
-    """Weight noise is drawn on the device itself; raises ``UserError`` when a run would go on elsewhere."""
-    before = str(record.environment.get("device", device))
-    if before.partition(":")[0] != device.partition(":")[0]:
-        raise UserError(f"{folder}: begun on {before}, and would go on with other weight noise on {device}; add device={before}")
+def _check_same_device(folder: Path, record: RunRecord, here: dict[str, Any]) -> None:
+    """Weight noise is drawn on the device itself, and by its kind; raises ``UserError`` when a run would go on elsewhere."""
+    before = {**here, **record.environment}
+    if before["device"].partition(":")[0] != here["device"].partition(":")[0]:
+        was, now = before["device"], here["device"]
+        raise UserError(f"{folder}: begun on {was}, and would go on with other weight noise on {now}; add device={was}")
+    if before["gpu"] != here["gpu"]:
+        raise UserError(
+            f"{folder}: begun on {before['gpu']}, and would go on with other weight noise on {here['gpu']}; "
+            "go on there, or remove the folder"
+        )
 
 
 def _check_writable(folder: Path) -> None:
@@ -145,7 +151,8 @@ def _load(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompt
 
     device = choose_device(cfg.device)
     join(device)
-    _check_same_device(folder, record, str(device))
+    here = environment(str(device))
+    _check_same_device(folder, record, here)
     check_precision(cfg.training.mixed_precision, device)
     encoders = load_encoders(cfg.metrics, device)
     pipe = load_pipeline(cfg.model, device)
@@ -159,7 +166,7 @@ def _load(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompt
         classes = encode_pictures(pipe, class_images(pipe, cfg, subject.class_noun), class_text)
     training = prepare(pipe, cfg, instance, classes)
     references = embed_references(encoders, subject, prompts)
-    record.environment = environment(str(device))
+    record.environment = here
     record.subject = {
         "name": subject.name, "class_noun": subject.class_noun,
         "photos": [{"name": p.name, "sha256": p.digest} for p in subject.photos],

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
 
+PREDICTIONS = ("epsilon", "v_prediction")
+"""What the U-Net of a model may predict (``objective.prediction_target``)."""
 KINDS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
@@ -117,6 +119,8 @@ def check_limits(pipe: StableDiffusionPipeline, conf: ModelConf, sampler: Sample
     multiple = max(8, pipe.vae_scale_factor * 2**halvings)
     if conf.resolution < multiple or conf.resolution % multiple:
         raise UserError(f"model.resolution={conf.resolution}: must be a multiple of {multiple} for this model")
+    if (kind := pipe.scheduler.config.get("prediction_type", "epsilon")) not in PREDICTIONS:
+        raise UserError(f"model {model_location(conf)}: predicts {kind}; this suite trains {' and '.join(PREDICTIONS)}")
     if sampler.steps > pipe.scheduler.config.num_train_timesteps:
         raise UserError(f"sampler.steps={sampler.steps}: this model has {pipe.scheduler.config.num_train_timesteps} timesteps")
 

@@ -11,6 +11,7 @@ from filelock import FileLock
 from PIL import Image
 
 from bayesdiff.config import Config, SamplerConf, key_content
+from bayesdiff.errors import UserError
 from bayesdiff.files import fingerprint
 from bayesdiff.pipeline import model_location
 from bayesdiff.prompts import Prompt, fill
@@ -24,6 +25,9 @@ def class_images(pipe: StableDiffusionPipeline, cfg: Config, class_noun: str) ->
     """The class's images for (model, prompt, count, sampler), from the cache or sampled now.
 
     Two runs that want the same set at once wait for one of them to make it.
+
+    Raises:
+        UserError: the model's images are not finite.
     """
     text = fill(cfg.data.class_prompt, "", class_noun)
     conf = SamplerConf(**{**cfg.sampler.__dict__, "images_per_prompt": cfg.method.class_images})
@@ -40,5 +44,7 @@ def class_images(pipe: StableDiffusionPipeline, cfg: Config, class_noun: str) ->
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             samples = sample_prompts(pipe, [Prompt(text, text, text)], conf, cfg.model.resolution)
+            if failed := sum(sample.failed for sample in samples):
+                raise UserError(f"class images: {failed} of {len(samples)} are not finite; look at the model and its precision first")
             save_samples(samples, folder)
     return [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))]

@@ -410,6 +410,10 @@ def test_a_run_does_not_go_on_with_another_devices_noise(done: Done, make_config
     record.save(folder)
     with pytest.raises(UserError, match=r"begun on cuda:0.*add device=cuda:0"):
         finished(make_config, smoke)
+    record.environment.update(device="cpu", gpu="NVIDIA A100")
+    record.save(folder)
+    with pytest.raises(UserError, match=r"begun on NVIDIA A100.*on None; go on there"):
+        finished(make_config, smoke)
 
 
 def test_a_done_run_is_not_passed_off_as_one_of_other_photographs(make_config: Make, smoke: list[str], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tiny import Make, encoded, load
 
 from bayesdiff.config import ModelConf, Precision, SamplerConf, Scheduler
 from bayesdiff.errors import UserError
-from bayesdiff.pipeline import check_precision, choose_device, load_pipeline, model_location, use_sampler
+from bayesdiff.pipeline import check_limits, check_precision, choose_device, load_pipeline, model_location, use_sampler
 from bayesdiff.toybox.weights import PIPELINE
 from bayesdiff.training.loop import prepare
 
@@ -116,6 +116,14 @@ def test_a_device_that_does_not_exist_is_said(name: str) -> None:
 def test_a_device_that_is_not_offered_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"device={name}"):
         choose_device(name)
+
+
+def test_a_model_that_predicts_something_else_is_refused_before_training(random_pipeline: Path, make_config: Make) -> None:
+    pipe, cfg = load(random_pipeline), make_config("+experiment=smoke")
+    check_limits(pipe, cfg.model, cfg.sampler)
+    pipe.scheduler.register_to_config(prediction_type="sample")
+    with pytest.raises(UserError, match=r"predicts sample; this suite trains epsilon and v_prediction"):
+        check_limits(pipe, cfg.model, cfg.sampler)
 
 
 def test_a_sampler_that_cannot_follow_the_schedule_is_refused(random_pipeline: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from tiny import Make
 
+from bayesdiff.errors import UserError
 from bayesdiff.prior import class_images
 
 
@@ -94,3 +95,14 @@ def test_a_set_that_was_not_finished_is_made_again(make_config: Make, tmp_path: 
     pipe = CountingPipeline()
     assert len(made(pipe, make_config, tmp_path)) == 3
     assert len(pipe.prompts) == 3
+
+
+def test_class_images_that_are_not_finite_are_refused_and_not_kept(
+    pipe: CountingPipeline, make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = CountingPipeline()
+    monkeypatch.setattr(CountingPipeline, "__call__", lambda self, prompt, **_: SimpleNamespace(images=np.full((len(prompt), 8, 8, 3), np.nan)))
+    with pytest.raises(UserError, match="3 of 3 are not finite"):
+        made(broken, make_config, tmp_path)
+    monkeypatch.undo()
+    assert len(made(pipe, make_config, tmp_path)) == len(pipe.prompts) == 3

@@ -47,7 +47,7 @@ def diagnose(
 
     Args:
         columns: (T, images) scores by metric, images in one order; ``fidelity`` is needed, ``clip_t``,
-            ``diversity``, ``failed`` (1 for a black or NaN image), ``clip_i`` and ``hf_energy`` are used where
+            ``diversity``, ``failed`` (1 for an image that is not finite), ``clip_i`` and ``hf_energy`` are used where
             they are, and left out where they have values that are not finite.
         ceiling: mean similarity of different photographs of the subject, in the fidelity's units.
         whole: fidelity of equal images: 1, or 100 for scores in percent.
@@ -105,14 +105,14 @@ def judge_run(
 
 
 def _broken(at: NDArray[np.int64], columns: Mapping[str, ArrayLike]) -> str | None:
-    """Black or NaN images at the first checkpoint already, before training could have done it."""
+    """Images that are not finite at the first checkpoint already, before training could have done it."""
     if FAILED not in columns:
         return None
     share = _matrix(columns[FAILED]).mean(1)
     if share[0] <= FAILED_SHARE:
         return None
     return (
-        f"Broken sampling: {share[0]:.0%} of the images are black or not finite at step {at[0]} already, and {share.mean():.0%} over all "
+        f"Broken sampling: {share[0]:.0%} of the images are not finite (shown black) at step {at[0]} already, and {share.mean():.0%} over all "
         "checkpoints. Look at precision, VAE and scheduler before judging the training."
     )
 

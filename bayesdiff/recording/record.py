@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
-import resource
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,19 +92,39 @@ def environment(device: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _peak_memory_mb() -> float:
+    """Largest resident memory of this process so far (of Windows its peak working set)."""
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset / 2**20)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _gpu(record: RunRecord) -> str | None:
+    """The run's own GPU, once it is known and where it is there: a record may come from another machine."""
+    import torch
+
+    device = str(record.environment.get("device", ""))
+    number = int(device.partition(":")[2] or 0)
+    return device if device.startswith("cuda") and number < torch.cuda.device_count() else None
+
+
 @contextmanager
 def phase(record: RunRecord, name: str) -> Iterator[None]:
     """Add the wall time of a block to ``record.seconds[name]`` and note its peak of GPU memory, and the process's so far."""
     import torch
 
-    if gpu := torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    if (gpu := _gpu(record)) is not None:
+        torch.cuda.reset_peak_memory_stats(gpu)
     start = time.perf_counter()
     try:
         yield
     finally:
         record.seconds[name] = round(record.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
-        record.peak_memory_mb[name] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
-        if gpu:
-            highest = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+        record.peak_memory_mb[name] = round(_peak_memory_mb(), 1)
+        if (gpu := _gpu(record)) is not None:
+            highest = round(torch.cuda.max_memory_allocated(gpu) / 2**20, 1)
             record.peak_memory_mb[f"{name}_gpu"] = max(highest, record.peak_memory_mb.get(f"{name}_gpu", 0.0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -96,11 +95,27 @@ def test_the_draw_is_one_although_the_layer_reads_its_weight_often() -> None:
     assert torch.equal(output(unet), output(tiny_unet()))
 
 
+def skew_part(rotation: torch.Tensor) -> torch.Tensor:
+    """The skew matrix of a Cayley rotation (up to its sign), (I + Q)(I - Q)^-1 solved for Q."""
+    one = torch.eye(len(rotation))
+    return torch.linalg.solve(rotation + one, rotation - one, left=False)
+
+
 def test_sigma_on_the_skew_entries_is_that_of_the_released_codes_full_matrix() -> None:
-    draws = 0.01 * torch.randn(200_000, 2, generator=generator(0, "full matrix"))
-    skew = 0.5 * (draws[:, 0] - draws[:, 1])
-    assert float(skew.std()) == pytest.approx(0.01 * oft.SIGMA_SCALE, rel=0.01)
-    assert pytest.approx(1 / math.sqrt(2)) == oft.SIGMA_SCALE
+    """Read off the rotations that peft makes of a draw: what it does with the numbers it stores is seen, not assumed."""
+    unet, bnn = adapted(), BnnConf(Arm.gaussian, sigma_init=0.01)
+    draw_weights(make_bayesian(unet, oft.bayesian_targets(unet, BnnConf(layers="all")), bnn, oft.SIGMA_SCALE), 0, 0)
+    entries = []
+    for name, module in unet.named_modules():
+        if name.endswith(".oft_R.default"):
+            rotation = module.get_weight().detach()
+            side = len(rotation) // CONF.rank
+            for start in range(0, len(rotation), side):
+                block = skew_part(rotation[start : start + side, start : start + side])
+                torch.testing.assert_close(block, -block.T, rtol=0, atol=1e-6)
+                entries.append(block[torch.triu_indices(side, side, 1).unbind()])
+    full = 0.01 * torch.randn(200_000, 2, generator=generator(0, "full matrix"))  # of which the released code takes 0.5 (R - R^T)
+    assert float(torch.cat(entries).std()) == pytest.approx(float((0.5 * (full[:, 0] - full[:, 1])).std()), rel=0.05)
 
 
 def test_the_bayesian_rotations_are_those_of_the_up_blocks_or_all() -> None:
@@ -119,7 +134,6 @@ def test_stable_diffusion_has_72_bayesian_projections_in_18_processors() -> None
         oft.build({"unet": unet}, MethodConf("oft", 1e-4), 0)
     names = oft.bayesian_targets(unet, BNN)
     assert len(names) == 72
-    assert len({name.partition(".attn1." if ".attn1." in name else ".attn2.")[0] + name.split(".")[-4] for name in names}) > 0
     assert len({name.rpartition(".to_")[0] for name in names}) == 18
     assert len(oft.bayesian_targets(unet, BnnConf(layers="all"))) == 128
 

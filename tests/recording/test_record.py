@@ -61,15 +61,40 @@ def test_a_phase_that_fails_still_counts() -> None:
 
 def test_gpu_memory_is_the_phase_s_own_peak(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sampling before training must not count as training's memory, and the highest of several stretches is kept."""
-    allocated = {"peak": 0}
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda: allocated.update(peak=0))
-    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: allocated["peak"] * 2**20)
+    allocated: dict[str, int] = {}
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda device: allocated.update({device: 0}))
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda device: allocated[device] * 2**20)
     run = record()
+    run.environment = {"device": "cuda:1"}
     for name, megabytes in (("sample", 900), ("train", 500), ("sample", 100), ("train", 600), ("train", 10)):
         with phase(run, name):
-            allocated["peak"] = megabytes
+            allocated["cuda:1"] = megabytes
     assert (run.peak_memory_mb["sample_gpu"], run.peak_memory_mb["train_gpu"]) == (900, 600)
+
+
+def test_a_gpu_that_is_not_the_runs_or_not_here_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    run = record()
+    for device in ("cpu", "cuda:3"):
+        run.environment = {"device": device}  # begun on another machine
+        with phase(run, "train"):
+            pass
+        assert set(run.peak_memory_mb) == {"train"}
+
+
+@pytest.mark.parametrize(("platform", "megabytes"), [("linux", 2048.0), ("darwin", 2.0)])
+def test_resident_memory_is_in_the_platforms_own_unit(monkeypatch: pytest.MonkeyPatch, platform: str, megabytes: float) -> None:
+    import resource
+    import sys
+    from types import SimpleNamespace
+
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=2 * 2**20))
+    run = record()
+    with phase(run, "train"):
+        pass
+    assert run.peak_memory_mb["train"] == megabytes
 
 
 def test_the_environment_names_versions_and_hardware() -> None:
