@@ -1,8 +1,8 @@
 """Overlay the curves of several runs: ``python -m bayesdiff.compare RUN RUN … [--plot FILE]``.
 
 The first run is the reference. A difference at a checkpoint is the mean over images that both runs
-sampled (same prompt, same noise), with a 95 % interval of that paired mean over images; it says
-nothing about other seeds or subjects.
+sampled (same prompt, same noise), with its 95 % interval over prompts and images; it says nothing about
+other seeds or subjects.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from bayesdiff.config import arm_name
 from bayesdiff.errors import UserError, bad_input_in_one_line
 from bayesdiff.recording.record import RunRecord, load_record
 from bayesdiff.scoring.curve import SCORES, curve_table, per_image, read_scores
+from bayesdiff.stats import paired_difference
 
 
 def read_run(folder: Path) -> tuple[RunRecord, pd.DataFrame]:
@@ -30,17 +31,21 @@ def read_run(folder: Path) -> tuple[RunRecord, pd.DataFrame]:
     return record, read_scores(folder)
 
 
-def paired_difference(reference: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Columns step, difference (other minus reference), half (of the 95 % interval), images.
+def differences(reference: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Columns step, difference (other minus reference), half (of its 95 % interval over prompts and images; nan for one image), images.
 
     Raises ``UserError`` when the runs share no checkpoint with the same images.
     """
-    both = per_image(reference)[[metric]].merge(per_image(other)[[metric]], left_index=True, right_index=True, suffixes=("_a", "_b"))
-    if both.empty:
+    from scipy.stats import t
+
+    first, second = (per_image(scores)[metric].unstack(["prompt", "image"]).dropna() for scores in (reference, other))
+    steps, images = first.index.intersection(second.index), first.columns.intersection(second.columns)
+    if steps.empty or images.empty:
         raise UserError(f"the runs share no checkpoint with the same prompts and images (metric {metric})")
-    gap = (both[f"{metric}_b"] - both[f"{metric}_a"]).groupby(level="step")
-    table = pd.DataFrame({"difference": gap.mean(), "half": 1.96 * gap.std(ddof=1) / np.sqrt(gap.size()), "images": gap.size()})
-    return table.reset_index()
+    arms = [table.loc[steps, images].to_numpy()[None, None] for table in (second, first)]
+    found = paired_difference(*arms, prompts=images.get_level_values("prompt"))
+    half = t.ppf(0.975, found.freedom) * found.std_error
+    return pd.DataFrame({"step": steps, "difference": found.mean, "half": half, "images": len(images)})
 
 
 def _check_sampling(folders: list[Path], records: list[RunRecord]) -> None:
@@ -74,8 +79,8 @@ def print_comparison(folders: list[Path], metric: str) -> None:
         for name in ("step", "first run", "this run", "difference", "95 % over images"):
             table.add_column(name, justify="right")
         first, this = (curve_table(s).set_index("step")[metric] for s in (runs[0][1], scores))
-        for row in paired_difference(runs[0][1], scores, metric).itertuples(index=False):
-            bounds = f"{row.difference - row.half:+.3f} to {row.difference + row.half:+.3f}"
+        for row in differences(runs[0][1], scores, metric).itertuples(index=False):
+            bounds = "-" if np.isnan(row.half) else f"{row.difference - row.half:+.3f} to {row.difference + row.half:+.3f}"
             table.add_row(str(row.step), f"{first[row.step]:.3f}", f"{this[row.step]:.3f}", f"{row.difference:+.3f}", bounds)
         console.print(table)
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bayesdiff.compare import main, paired_difference, print_comparison, read_run
+from bayesdiff.compare import differences, main, print_comparison, read_run
 from bayesdiff.errors import UserError
 from bayesdiff.recording.record import RunRecord
 from bayesdiff.scoring.metrics import COLUMNS, METRICS
@@ -52,36 +52,49 @@ def runs(tmp_path: Path) -> list[Path]:
 
 
 def test_differences_are_paired_by_image_and_step() -> None:
-    table = paired_difference(scores(REFERENCE), scores(OTHER), "dino")
+    table = differences(scores(REFERENCE), scores(OTHER), "dino")
     assert table["step"].tolist() == [0, 50]
     assert table["images"].tolist() == [3, 3]
     assert table["difference"].tolist() == pytest.approx([0.0, 0.2])
-    assert table["half"].tolist() == pytest.approx([0.0, 1.96 * 0.1 / np.sqrt(3)])
+    assert table["half"].tolist() == pytest.approx([0.0, 4.303 * 0.1 / np.sqrt(3)], rel=0.03)  # t with two degrees of freedom
+
+
+def test_images_of_one_prompt_are_not_taken_for_independent_ones() -> None:
+    """Two prompts that differ say little, however many images each has; one image says nothing of its spread."""
+    gap = np.repeat([0.1, 0.3], 8)
+    table = pd.DataFrame(
+        [(0, image // 8, image % 8, "dino", "a.png", arm * gap[image]) for arm in (0, 1) for image in range(16)], columns=list(COLUMNS)
+    )
+    (row,) = differences(table[:16], table[16:], "dino").to_dict("records")
+    assert row["difference"] == pytest.approx(0.2)
+    assert row["half"] == pytest.approx(12.706 * 0.1, rel=0.03)  # t with one degree of freedom, error 0.2 / sqrt(2) / sqrt(2)
+    (alone,) = differences(table[:1], table[16:17], "dino").to_dict("records")
+    assert np.isnan(alone["half"])
 
 
 def test_a_difference_common_to_all_images_has_no_width() -> None:
     shifted = {step: [value + 0.1 for value in values] for step, values in REFERENCE.items()}
-    table = paired_difference(scores(REFERENCE), scores(shifted), "dino")
+    table = differences(scores(REFERENCE), scores(shifted), "dino")
     assert table["difference"].tolist() == pytest.approx([0.1] * 3)
     assert table["half"].tolist() == pytest.approx([0] * 3, abs=1e-12)
 
 
 def test_only_images_that_both_runs_have_count() -> None:
     fewer = {step: values[:2] for step, values in OTHER.items()}
-    table = paired_difference(scores(REFERENCE), scores(fewer), "dino")
+    table = differences(scores(REFERENCE), scores(fewer), "dino")
     assert table["images"].tolist() == [2, 2]
     assert table["difference"].tolist() == pytest.approx([0.0, 0.15])
 
 
 def test_turning_the_runs_around_turns_the_sign() -> None:
-    there, back = (paired_difference(a, b, "dino") for a, b in ((scores(REFERENCE), scores(OTHER)), (scores(OTHER), scores(REFERENCE))))
+    there, back = (differences(a, b, "dino") for a, b in ((scores(REFERENCE), scores(OTHER)), (scores(OTHER), scores(REFERENCE))))
     assert there["difference"].tolist() == pytest.approx((-back["difference"]).tolist())
     assert there["half"].tolist() == pytest.approx(back["half"].tolist())
 
 
 def test_runs_without_a_common_checkpoint_are_refused() -> None:
     with pytest.raises(UserError, match="share no checkpoint"):
-        paired_difference(scores({0: [0.1]}), scores({50: [0.1]}), "dino")
+        differences(scores({0: [0.1]}), scores({50: [0.1]}), "dino")
 
 
 def test_a_run_is_read_as_it_was_written(runs: list[Path]) -> None:
@@ -103,7 +116,7 @@ def test_the_table_shows_both_curves_and_the_difference(runs: list[Path], capsys
     assert "toy_dog dreambooth plain seed 3 (aaaaaa): Verdict of plain-aaaaaa." in text
     assert "bnn seed 3 (bbbbbb): Verdict of bnn-bbbbbb." in text
     cells = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in text.splitlines() if "│" in line]
-    assert ["50", "0.600", "0.800", "+0.200", "+0.087 to +0.313"] in cells
+    assert ["50", "0.600", "0.800", "+0.200", "-0.047 to +0.447"] in cells
 
 
 def test_the_command_prints_a_table_and_writes_a_picture(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,8 +100,11 @@ def test_a_set_that_was_not_finished_is_made_again(make_config: Make, tmp_path: 
 def test_class_images_that_are_not_finite_are_refused_and_not_kept(
     pipe: CountingPipeline, make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def of_nothing(self: CountingPipeline, prompt: list[str], **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(images=np.full((len(prompt), 8, 8, 3), np.nan))
+
     broken = CountingPipeline()
-    monkeypatch.setattr(CountingPipeline, "__call__", lambda self, prompt, **_: SimpleNamespace(images=np.full((len(prompt), 8, 8, 3), np.nan)))
+    monkeypatch.setattr(CountingPipeline, "__call__", of_nothing)
     with pytest.raises(UserError, match="3 of 3 are not finite"):
         made(broken, make_config, tmp_path)
     monkeypatch.undo()

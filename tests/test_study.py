@@ -122,7 +122,9 @@ def test_runs_are_spread_over_the_gpus_whoever_starts_them(tmp_path: Path, monke
     """Three runs at once on two GPUs: one GPU has two of them, the other one."""
     study, together, seen = stub_study.prepare(tmp_path), Barrier(3), []
 
-    def run_one(run: planning.Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str], results: Path | None, noted: int | None) -> str:
+    def run_one(
+        run: planning.Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str], results: Path | None, noted: int | None
+    ) -> str:
         seen.append(environment["CUDA_VISIBLE_DEVICES"])
         together.wait(timeout=60)
         return "done"

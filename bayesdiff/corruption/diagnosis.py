@@ -112,8 +112,8 @@ def _broken(at: NDArray[np.int64], columns: Mapping[str, ArrayLike]) -> str | No
     if share[0] <= FAILED_SHARE:
         return None
     return (
-        f"Broken sampling: {share[0]:.0%} of the images are not finite (shown black) at step {at[0]} already, and {share.mean():.0%} over all "
-        "checkpoints. Look at precision, VAE and scheduler before judging the training."
+        f"Broken sampling: {share[0]:.0%} of the images are not finite (shown black) at step {at[0]} already, and {share.mean():.0%} over "
+        "all checkpoints. Look at precision, VAE and scheduler before judging the training."
     )
 
 

@@ -96,7 +96,7 @@ def main(work: Path = WORK) -> None:
     data = render_world(work, TRAIN_IMAGES)
     torch.manual_seed(0)
     vae = build().train()
-    average = fit("vae", vae, lambda g, _: reconstruction_loss(vae, crops(data, g), g), RECIPE, work)
+    average = fit("vae", vae, lambda g: reconstruction_loss(vae, crops(data, g), g), RECIPE, work)
     whiten(average, encode_means(average, data, 2_000))
     save_component("vae", average)
 

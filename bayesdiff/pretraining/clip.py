@@ -82,7 +82,7 @@ def main(work: Path = WORK) -> None:
     torch.manual_seed(0)
     model = build().train()
 
-    def loss(g: torch.Generator, _: nn.Module) -> torch.Tensor:
+    def loss(g: torch.Generator) -> torch.Tensor:
         chosen = torch.randint(len(tokens), (BATCH,), generator=g)
         padded = F.pad(data.batch(chosen), (PADDING,) * 4, mode="reflect")
         return contrastive_loss(model, crop(padded, GLOBAL, g), tokens[chosen])

@@ -152,7 +152,7 @@ def pretrain(
         model.unet.load_state_dict(UNet2DConditionModel.from_pretrained(start / "unet").state_dict())
         model.text_encoder.load_state_dict(CLIPTextModel.from_pretrained(start / "text_encoder").state_dict())
 
-    def loss(g: torch.Generator, _: nn.Module) -> torch.Tensor:
+    def loss(g: torch.Generator) -> torch.Tensor:
         chosen = torch.randint(len(tokens), (batch,), generator=g)
         dropped = torch.rand(batch, 1, generator=g) < EMPTY_PROMPTS
         return denoising_loss(model, scheduler, latents[chosen].float(), torch.where(dropped, empty, tokens[chosen]), g)

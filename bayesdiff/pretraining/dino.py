@@ -99,7 +99,7 @@ def main(work: Path = WORK) -> None:
     films = render_films(work, FILMS)
     torch.manual_seed(0)
     model = build().train()
-    save(fit("dino", model, lambda g, _: contrastive_loss(model, films, g), RECIPE, work))
+    save(fit("dino", model, lambda g: contrastive_loss(model, films, g), RECIPE, work))
 
 
 if __name__ == "__main__":

@@ -74,11 +74,8 @@ def _update_average(average: nn.Module, module: nn.Module, decay: float) -> None
             old.copy_(new)
 
 
-def fit(
-    name: str, module: Trained, loss: Callable[[torch.Generator, Trained], torch.Tensor], recipe: Recipe, work: Path = WORK,
-    after_step: Callable[[int], None] | None = None,
-) -> Trained:  # fmt: skip
-    """Train ``module`` in place with ``loss(generator, average)`` and return its weight average.
+def fit(name: str, module: Trained, loss: Callable[[torch.Generator], torch.Tensor], recipe: Recipe, work: Path = WORK) -> Trained:
+    """Train ``module`` in place with ``loss(generator)`` and return its weight average.
 
     The loss is called under bf16 autocast where the CPU has it, with a generator that is a function of (seed, step), so
     that a resumed run draws what an uninterrupted one would have drawn.
@@ -103,13 +100,11 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = rate(recipe, step)
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-            value = loss(generator(recipe.seed, name, step), average)
+            value = loss(generator(recipe.seed, name, step))
         value.backward()
         nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if after_step:
-            after_step(step)
         _update_average(average, module, min(recipe.ema, (step + 1) / (step + 10)))
         total, count = total + value.detach(), count + 1
         if (step + 1) % 50 == 0:

@@ -57,11 +57,6 @@ def image_columns(wide: pd.DataFrame) -> tuple[list[int], dict[str, NDArray[np.f
     return found[SIMILARITIES[0]][0], whole, images
 
 
-def score_matrix(scores: pd.DataFrame, metric: str) -> tuple[list[int], NDArray[np.float64]]:
-    """``image_matrix`` of a table of scores."""
-    return image_matrix(per_image(scores), metric)
-
-
 def score_columns(scores: pd.DataFrame) -> tuple[list[int], dict[str, NDArray[np.float64]], list[tuple[int, int]]]:
     """``image_columns`` of a table of scores."""
     return image_columns(per_image(scores))

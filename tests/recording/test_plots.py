@@ -12,7 +12,7 @@ from PIL import Image
 
 from bayesdiff.corruption import detect_corruption
 from bayesdiff.recording.plots import GRID_COLUMNS, images_folder, plot_curve, plot_grid
-from bayesdiff.scoring.curve import curve_table, score_matrix
+from bayesdiff.scoring.curve import curve_table, image_matrix, per_image
 from bayesdiff.scoring.metrics import COLUMNS, METRICS
 
 STEPS = [0, 50, 100, 200, 300, 400, 500, 600]
@@ -47,7 +47,7 @@ def run(tmp_path: Path) -> Path:
 
 def draw_curve(run: Path, values: list[float], title: str = "toy_dog") -> bytes:
     table = scores(values)
-    plot_curve(run, curve_table(table), detect_corruption(*score_matrix(table, "dino"), checkpoint_noise=0.01), "dino", title)
+    plot_curve(run, curve_table(table), detect_corruption(*image_matrix(per_image(table), "dino"), checkpoint_noise=0.01), "dino", title)
     return (run / "curve.png").read_bytes()
 
 
@@ -84,7 +84,7 @@ def test_the_curve_shows_whether_there_is_a_stage(run: Path) -> None:
 def test_the_curve_of_a_few_checkpoints_is_drawn_too(run: Path, count: int) -> None:
     table = scores(RISE)
     table = table[table["step"].isin(STEPS[:count])]
-    plot_curve(run, curve_table(table), detect_corruption(*score_matrix(table, "dino")), "dino", "short")
+    plot_curve(run, curve_table(table), detect_corruption(*image_matrix(per_image(table), "dino")), "dino", "short")
     assert (run / "curve.png").stat().st_size > 5000
 
 

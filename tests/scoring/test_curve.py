@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bayesdiff.scoring.curve import curve_table, per_image, read_scores, score_matrix
+from bayesdiff.scoring.curve import curve_table, image_matrix, per_image, read_scores
 from bayesdiff.scoring.metrics import COLUMNS, METRICS
 
 
@@ -63,14 +63,14 @@ def test_the_share_of_failed_images_is_a_curve() -> None:
 
 def test_the_matrix_pairs_columns_over_checkpoints_whatever_the_order_of_rows() -> None:
     shuffled = SCORES.sample(frac=1, random_state=3)
-    steps, matrix = score_matrix(shuffled, "dino")
+    steps, matrix = image_matrix(per_image(shuffled), "dino")
     assert steps == [0, 50]
     assert matrix == pytest.approx(np.array([[0.2, 0.4, 0.8], [0.6, 0.8, 0.7]]))
 
 
 def test_steps_are_sorted_as_numbers() -> None:
     scores = table({(step, 0, 0): [step / 1000] for step in (1000, 50, 200)})
-    assert score_matrix(scores, "dino")[0] == [50, 200, 1000]
+    assert image_matrix(per_image(scores), "dino")[0] == [50, 200, 1000]
     assert curve_table(scores)["dino"].tolist() == pytest.approx([0.05, 0.2, 1.0])
 
 
@@ -81,7 +81,7 @@ def test_one_image_has_a_mean_and_no_error() -> None:
 
 
 def test_the_mean_of_the_matrix_is_the_curve() -> None:
-    assert score_matrix(SCORES, "dino")[1].mean(1) == pytest.approx(curve_table(SCORES)["dino"].to_numpy())
+    assert image_matrix(per_image(SCORES), "dino")[1].mean(1) == pytest.approx(curve_table(SCORES)["dino"].to_numpy())
 
 
 def test_a_metric_that_gave_no_number_for_an_image_has_no_mean_there(tmp_path: Path) -> None:

@@ -134,7 +134,8 @@ def test_an_architecture_alone_is_no_clip() -> None:
 @pytest.mark.parametrize("names_of_own", [["os.path.dino"], ["os.path.images"], ["os.path.exists", "pathlib.exists"]])
 def test_a_metric_of_ones_own_takes_no_other_column(random_encoders: dict[str, str], names_of_own: list[str]) -> None:
     clip, dino = names(random_encoders)
-    with pytest.raises(UserError, match=rf"metrics\.extra={names_of_own[-1]}: {names_of_own[-1].rpartition('.')[2]} is the name of another"):
+    column = names_of_own[-1].rpartition(".")[2]
+    with pytest.raises(UserError, match=rf"metrics\.extra={names_of_own[-1]}: {column} is the name of another"):
         load_encoders(MetricsConf(clip, dino, extra=names_of_own), CPU)
 
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bayesdiff.errors import UserError
-from bayesdiff.scoring.curve import read_scores, score_matrix
+from bayesdiff.scoring.curve import image_matrix, per_image, read_scores
 from bayesdiff.studies.collect import collect, image_scores, judged, load_records
 from tests import made_records
 from tests.corruption.test_detector import CLEAR, TWELVE
@@ -26,7 +26,7 @@ def test_a_run_is_kept_small_and_its_scores_are_the_same(tmp_path: Path) -> None
     target = collect(run, tmp_path / "results")
     assert {path.name for path in target.iterdir()} == {"record.json", "curve.csv", "images.csv", "grid.png"}
     steps, kept = image_scores(target, "dino")
-    expected = score_matrix(read_scores(run), "dino")
+    expected = image_matrix(per_image(read_scores(run)), "dino")
     assert steps == expected[0]
     assert kept == pytest.approx(expected[1], abs=1e-5)
     ((folder, record),) = load_records(tmp_path / "results")
