@@ -124,7 +124,7 @@ def _generator(*key: object) -> np.random.Generator:
 
 
 def upper_bound(flags: int, repeats: int) -> float:
-    """One-sided 95 % Clopper-Pearson upper bound of a rate."""
+    """One-sided 95 % Clopper-Pearson upper bound of a rate, by itself: neither many cells nor several looks are reckoned with."""
     from scipy.stats import beta
 
     return float(beta.ppf(0.95, flags + 1, repeats - flags)) if flags < repeats else 1.0

@@ -32,6 +32,7 @@ from bayesdiff.scoring.curve import SCORES, curve_table, read_scores, score_colu
 from bayesdiff.subject import Subject, load_subject
 
 if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
     from PIL import Image
 
     from bayesdiff.sampling import Sample
@@ -133,6 +134,17 @@ def _check_same_device(folder: Path, record: RunRecord, here: dict[str, Any]) ->
         )
 
 
+def _check_words(pipe: StableDiffusionPipeline, subject: Subject, prompts: list[Prompt]) -> None:
+    """Raises ``UserError`` for an identifier or class noun that the model has no token for; says so of other words of prompts."""
+    from bayesdiff.pipeline import unknown_words
+
+    for key, word in (("identifier", subject.identifier), ("class_noun", subject.class_noun)):
+        if unknown_words(pipe, [word]):
+            raise UserError(f"data.{key}={word}: this model has no token for it; the toybox's words are in bayesdiff/toybox/vocabulary.py")
+    if (others := unknown_words(pipe, [prompt.text for prompt in prompts])) and is_first():
+        print(f"Prompts have words that this model does not know, and reads as one and the same: {', '.join(others)}")
+
+
 def _check_writable(folder: Path) -> None:
     """Raises ``UserError`` where the run folder could not be made; makes nothing."""
     there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
@@ -158,6 +170,7 @@ def _load(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompt
     pipe = load_pipeline(cfg.model, device)
     check_limits(pipe, cfg.model, cfg.sampler)
     use_sampler(pipe, cfg.sampler)
+    _check_words(pipe, subject, prompts)
     instance_text = fill(cfg.data.instance_prompt, subject.identifier, subject.class_noun)
     instance = encode_pictures(pipe, [photo.image for photo in subject.photos], instance_text)
     classes = None

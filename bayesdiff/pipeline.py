@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,6 +124,18 @@ def check_limits(pipe: StableDiffusionPipeline, conf: ModelConf, sampler: Sample
         raise UserError(f"model {model_location(conf)}: predicts {kind}; this suite trains {' and '.join(PREDICTIONS)}")
     if sampler.steps > pipe.scheduler.config.num_train_timesteps:
         raise UserError(f"sampler.steps={sampler.steps}: this model has {pipe.scheduler.config.num_train_timesteps} timesteps")
+
+
+def unknown_words(pipe: StableDiffusionPipeline, texts: Iterable[str]) -> list[str]:
+    """Words that the model's tokenizer has no token for, in order: all of them look the same to the model.
+
+    Tokenizers of Stable Diffusion spell out what they do not know; the toybox's has whole words alone.
+    """
+    tokenizer = pipe.tokenizer
+    if tokenizer.unk_token_id in (None, tokenizer.eos_token_id):
+        return []
+    words = dict.fromkeys(re.findall(r"\w+", " ".join(texts)))
+    return [word for word in words if tokenizer.unk_token_id in tokenizer(word, add_special_tokens=False).input_ids]
 
 
 def use_sampler(pipe: StableDiffusionPipeline, conf: SamplerConf) -> None:

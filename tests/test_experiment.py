@@ -425,3 +425,16 @@ def test_a_done_run_is_not_passed_off_as_one_of_other_photographs(make_config: M
     Image.new("RGB", (64, 64), "blue").save(photos / "one.png")
     with pytest.raises(UserError, match="other photographs"):
         run_experiment(make_config(*smoke, *own))
+
+
+@pytest.mark.parametrize(("key", "word"), [("identifier", "zwx"), ("class_noun", "giraffe")])
+def test_a_subject_that_the_model_has_no_word_for_is_refused(make_config: Make, smoke: list[str], key: str, word: str) -> None:
+    with pytest.raises(UserError, match=rf"data\.{key}={word}: this model has no token for it"):
+        finished(make_config, smoke, f"data.{key}={word}")
+
+
+def test_other_words_of_prompts_that_the_model_does_not_know_are_named(
+    make_config: Make, smoke: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(make_config, smoke, "sampler.prompts=['a photo of {identifier} {class_noun} riding a unicycle']")
+    assert "reads as one and the same: riding, unicycle" in capsys.readouterr().out

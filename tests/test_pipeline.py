@@ -15,7 +15,7 @@ from tiny import Make, encoded, load
 
 from bayesdiff.config import ModelConf, Precision, SamplerConf, Scheduler
 from bayesdiff.errors import UserError
-from bayesdiff.pipeline import check_limits, check_precision, choose_device, load_pipeline, model_location, use_sampler
+from bayesdiff.pipeline import check_limits, check_precision, choose_device, load_pipeline, model_location, unknown_words, use_sampler
 from bayesdiff.toybox.weights import PIPELINE
 from bayesdiff.training.loop import prepare
 
@@ -124,6 +124,14 @@ def test_a_model_that_predicts_something_else_is_refused_before_training(random_
     pipe.scheduler.register_to_config(prediction_type="sample")
     with pytest.raises(UserError, match=r"predicts sample; this suite trains epsilon and v_prediction"):
         check_limits(pipe, cfg.model, cfg.sampler)
+
+
+def test_words_without_a_token_are_named_once(random_pipeline: Path) -> None:
+    pipe = load(random_pipeline)
+    assert unknown_words(pipe, ["a photo of qwe dog in the jungle", "a shiny sks backpack, wet"]) == []
+    assert unknown_words(pipe, ["a photo of a zwx dog", "A Giraffe beside a zwx dog"]) == ["zwx", "Giraffe", "beside"]
+    pipe.tokenizer.unk_token = pipe.tokenizer.eos_token  # as Stable Diffusion's, which spells words out
+    assert unknown_words(pipe, ["a photo of a zwx dog"]) == []
 
 
 def test_a_sampler_that_cannot_follow_the_schedule_is_refused(random_pipeline: Path) -> None:

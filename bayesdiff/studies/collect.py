@@ -30,7 +30,9 @@ IMAGES = "images.csv"
 
 
 def collect(run: Path, results: Path, grid: bool = True) -> Path:
-    """Copy a finished run's small files to ``results/records``; a record that is there already is left as it is.
+    """Copy a finished run's small files to ``results/records``; nothing is written where its record is there already.
+
+    The record of another run of the same key, made anew or elsewhere, is replaced.
 
     Raises:
         UserError: the run has no record, or has not come to its end.

@@ -1,7 +1,7 @@
 """Rows of a study's table: runs that differ in subject and seed alone, and what is read off each.
 
 A row of records becomes an array (seeds, subjects, 1, values). Runs that diverged have no result and leave gaps; the
-array is then of the largest grid of subjects and seeds without a gap, so that pairs stay pairs.
+array is then of a grid of subjects and seeds without a gap (``common_grid``), so that pairs stay pairs.
 """
 
 from __future__ import annotations
@@ -121,16 +121,15 @@ def cells_of(row: Row, of_run: Callable[[Found], Array | None]) -> Cells | None:
 def common_grid(*tables: Cells) -> list[Array]:
     """Every table as (seeds, subjects, 1, values), over the same seeds and subjects, where all have all of them.
 
-    A gap costs its subject, or its seed where that costs fewer runs. Empty arrays where nothing is left.
+    A gap costs its subject or its seed: one at a time, that which lacks the largest share of its runs, and of equals the
+    one with fewer runs. Empty arrays where nothing is left.
     """
-    shared = [place for place in tables[0] if all(place in table for table in tables)]
     seeds, subjects = (list(dict.fromkeys(place[i] for table in tables for place in table)) for i in (0, 1))
-    gaps = {(seed, subject) for seed in seeds for subject in subjects} - set(shared)
-    bad_seeds, bad_subjects = {seed for seed, _ in gaps}, {subject for _, subject in gaps}
-    if len(bad_subjects) * len(seeds) <= len(bad_seeds) * len(subjects):
-        subjects = [subject for subject in subjects if subject not in bad_subjects]
-    else:
-        seeds = [seed for seed in seeds if seed not in bad_seeds]
+    whole = set.intersection(*(set(table) for table in tables))
+    while gaps := [(seed, subject) for seed in seeds for subject in subjects if (seed, subject) not in whole]:
+        lines = [(subject, subjects, len(seeds), 1) for subject in subjects] + [(seed, seeds, len(subjects), 0) for seed in seeds]
+        line, kind, _, _ = max(lines, key=lambda line: (sum(gap[line[3]] == line[0] for gap in gaps) / line[2], -line[2]))
+        kind.remove(line)
     if not seeds or not subjects:
         return [np.empty((0, 0, 1, 0)) for _ in tables]
     return [np.array([[table[seed, subject] for subject in subjects] for seed in seeds], dtype=np.float64)[:, :, None] for table in tables]

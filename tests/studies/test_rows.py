@@ -35,6 +35,20 @@ def test_a_gap_costs_its_seed_where_that_costs_fewer_runs() -> None:
     assert table[:, :, 0, 0].tolist() == [[0, 1], [20, 21], [30, 31], [40, 41]]
 
 
+@pytest.mark.parametrize(
+    ("gaps", "left"),
+    [
+        ({("0", "subject 0"), ("1", "subject 0"), ("0", "subject 1")}, [[11, 12], [21, 22]]),
+        ({("0", "subject 0"), ("1", "subject 1"), ("2", "subject 2")}, [[10], [20]]),
+        ({(str(i), f"subject {j}") for i in range(3) for j in range(3)} - {("2", "subject 0")}, [[20]]),
+    ],
+)
+def test_gaps_cost_a_line_at_a_time(gaps: set[tuple[str, str]], left: list[list[float]]) -> None:
+    """Not every seed, nor every subject, that has one."""
+    (table,) = common_grid(_cells(gaps, seeds=3, subjects=3))
+    assert sorted(table[:, :, 0, 0].ravel().tolist()) == sorted(np.ravel(left).tolist())
+
+
 def test_arms_without_a_common_run_have_no_pairs() -> None:
     one, other = _cells({("1", "subject 0")}, subjects=1), _cells({("0", "subject 0")}, subjects=1)
     assert all(table.size == 0 for table in common_grid(one, other))
