@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,9 @@ import pandas as pd
 from bayesdiff.corruption import detect_corruption
 from bayesdiff.corruption.power import detectable_depth
 from bayesdiff.corruption.shape import Array
-from bayesdiff.errors import UserError, bad_input_in_one_line
+from bayesdiff.errors import UserError, bad_input_in_one_line, first_line
 from bayesdiff.files import write_text
-from bayesdiff.stats import Difference, detectable, holm, paired_difference
+from bayesdiff.stats import Difference, detectable, holm, paired_difference, power
 from bayesdiff.studies.collect import image_scores
 from bayesdiff.studies.plan import load_study
 from bayesdiff.studies.rows import NAMES, UNJUDGED, Found, Row, pair_of, prompts_of, rows_of, scores_of_run
@@ -35,7 +35,9 @@ LEVEL, POWER = 0.05, 0.8
 HOLDS, AGAINST, OPEN = "holds", "contradicted", "not decided"
 MISSING, DIVERGED, UNMEASURED = "runs missing", "runs diverged", "not measured"
 LACKING = {MISSING, DIVERGED, UNMEASURED}
-STAGE = "stage"
+STAGE, AT_STEP = "stage", "step of the deepest fall"
+COSINES = 2.0
+"""Farther apart than this no two values of a measure are that is made of cosines: all but ``MEASURES``."""
 NO_FALL = 0.03
 """Less than this is no fall, in the metric's units (the detector's smallest depth)."""
 DIRECTIONS = ("higher", "lower", "same")
@@ -57,6 +59,8 @@ class Claim:
     expected: str = "higher"
     within: float = 0.05
     """How large a difference still is none, for ``expected: same``."""
+    effect: float | None = None
+    """The paper's own difference in units of the measure, where it has one."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class Finding:
     freedom: float = float("nan")
     sign: int = 0
     """1 as claimed, -1 against it, 0 neither."""
+    largest: float = COSINES
+    """How far apart two runs can be."""
     curves: Array | None = None
     """(runs, checkpoints) of a stage that was looked for."""
     lacking: str = ""
@@ -90,7 +96,7 @@ def _seconds(phase: str) -> Callable[[Found], Array]:
 
 
 MEASURES: dict[str, Callable[[Found], Array | None]] = {
-    "step of the deepest fall": _fall_at,
+    AT_STEP: _fall_at,
     "seconds of sampling (log)": _seconds("sample"), "seconds of training (log)": _seconds("train"),
 }  # fmt: skip
 KNOWN = (STAGE, *MEASURES, *NAMES)
@@ -98,13 +104,17 @@ KNOWN = (STAGE, *MEASURES, *NAMES)
 
 def load_claims(path: Path) -> list[Claim]:
     """Read the list; raises ``UserError`` for an unknown key, direction or measure, or for nothing to compare with."""
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, ListConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     try:
-        loaded = [OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Claim), entry)) for entry in OmegaConf.load(path)]
-    except (OSError, OmegaConfBaseException) as error:
-        raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
+        entries = OmegaConf.load(path)
+        if not isinstance(entries, ListConfig) or not all(isinstance(entry, DictConfig) for entry in entries):
+            raise UserError(f"{path}: is no list of claims; results/claims.yaml has one")
+        loaded = [OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Claim), entry)) for entry in entries]
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path}: {first_line(error)}") from error
     claims = [claim for claim in loaded if isinstance(claim, Claim)]
     for claim in claims:
         for key, value, known in (("expected", claim.expected, DIRECTIONS), ("measure", claim.measure, KNOWN)):
@@ -133,7 +143,15 @@ def judge(claim: Claim, rows: list[Row]) -> Finding:
     pair = pair_of(row, reference, of_run) if row.complete and reference.complete else None
     if pair is None:
         return Finding(claim, count, lacking=_lacking(row, reference))
-    return _difference(claim, count, paired_difference(*pair, prompts=prompts_of(row, pair[0].shape[3])))
+    found = _difference(claim, count, paired_difference(*pair, prompts=prompts_of(row, pair[0].shape[3])))
+    return replace(found, largest=_largest(claim.measure, row))
+
+
+def _largest(measure: str, row: Row) -> float:
+    """Beyond this no difference can be."""
+    if measure == AT_STEP:
+        return float(max(found.record.config["schedule"]["steps"] for found in row.found))
+    return float("inf") if measure in MEASURES else COSINES
 
 
 def _lacking(*rows: Row) -> str:
@@ -165,7 +183,8 @@ def scores_together(row: Row) -> tuple[list[int], Array]:
 
 def _difference(claim: Claim, runs: str, found: Difference) -> Finding:
     mean, low, high = float(found.mean[0]), float(found.low[0]), float(found.high[0])
-    effect = f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+    digits = 0 if claim.measure == AT_STEP else 3
+    effect = f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
     if not found.of_runs:
         return Finding(claim, runs, f"{effect} (these runs)")
     error, freedom = float(found.std_error[0]), float(found.freedom[0])
@@ -195,25 +214,36 @@ def claims_table(findings: list[Finding], options: str = "") -> pd.DataFrame:
         lines.append({
             "claim": claim.claim, "the paper": claim.paper or "(a question of ours)", "measure": claim.measure, "expected": claim.expected,
             "here": finding.effect or "-", "p (Holm)": "-" if np.isnan(p) else f"{p:.3f}", "verdict": conclusion(finding, p),
-            "detectable": _detectable(finding, LEVEL / tested), "runs": finding.runs,
+            "detectable": _detectable(finding, LEVEL / tested), "power at the paper's": _power(finding, LEVEL / tested), "runs": finding.runs,
             "command": f"`python -m bayesdiff.study {claim.study}{options}`",
         })  # fmt: skip
     return pd.DataFrame(lines)
 
 
 def _detectable(finding: Finding, alpha: float) -> str:
+    """Empty where nothing was tested; "none" where even the largest difference there can be would not be found."""
     if finding.curves is not None:
-        found = detectable_depth(finding.curves, alpha, POWER)
+        found, largest = detectable_depth(finding.curves, alpha, POWER), COSINES
     else:
         found = detectable(finding.std_error, finding.freedom, power=POWER, alpha=alpha)
-    return "-" if np.isnan(found) else f"{found:.3f}" if np.isfinite(found) else "none"
+        largest = finding.largest
+    return "-" if np.isnan(found) else f"{found:.3f}" if found <= largest else "none"
+
+
+def _power(finding: Finding, alpha: float) -> str:
+    if finding.claim.effect is None or np.isnan(finding.p_value):
+        return "-"
+    found = power(finding.claim.effect, finding.std_error, finding.freedom, alpha=alpha)
+    return "-" if np.isnan(found) else f"{found:.1%}"
 
 
 EXPLAINED = (
     f"Made by `make paper-tables` from `results/claims.yaml` and the records beside it. *holds*: the paired difference (last checkpoint "
     f"unless the measure says otherwise) has the claimed sign, and its p-value, corrected over this page (Holm), is at most {LEVEL}; "
     f"*same* holds when the whole interval lies within 0.05 of none. *detectable*: the difference that runs like these find in "
-    f"{POWER:.0%} of tries at the page's strictest level (of a stage its depth, by simulation with these runs' scatter). "
+    f"{POWER:.0%} of tries at the page's strictest level (of a stage its depth, by simulation with these runs' scatter), *none* where it "
+    "would be larger than two runs can differ. *Power at the paper's*: how often runs like these find a difference as large as the paper's, "
+    "at that level. "
     "*These runs*: one run on each side, nothing to test. "
     "The paper's numbers are its own, for Stable Diffusion 1.5."
 )

@@ -21,7 +21,7 @@ from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.diagnosis import judge_run
 from bayesdiff.corruption.monitor import may_stop, warning
 from bayesdiff.errors import UserError
-from bayesdiff.files import LOCK_SECONDS, fingerprint, staged, sweep_partial, write_text
+from bayesdiff.files import LOCK_SECONDS, check_writable, fingerprint, staged, sweep_partial, write_text
 from bayesdiff.processes import check_shares, collected, from_first, is_first, join
 from bayesdiff.prompts import Prompt, evaluation_prompts, fill
 from bayesdiff.recording.checkpoint import finish, restore, resumable_step, retain, save_checkpoint
@@ -64,7 +64,7 @@ def run_experiment(cfg: Config, command: str = "") -> tuple[Path, RunRecord]:
         UserError: bad input, found before anything is written, or a run in use by another process.
     """
     folder = Path(cfg.paths.runs) / run_name(cfg)
-    _check_writable(folder)
+    check_writable(folder, "paths.runs")
     check_shares(cfg)
     subject = load_subject(cfg.data, cfg.shots.count, cfg.seed, cfg.model.resolution)
     done = load_record(folder)
@@ -143,13 +143,6 @@ def _check_words(pipe: StableDiffusionPipeline, subject: Subject, prompts: list[
             raise UserError(f"data.{key}={word}: this model has no token for it; the toybox's words are in bayesdiff/toybox/vocabulary.py")
     if (others := unknown_words(pipe, [prompt.text for prompt in prompts])) and is_first():
         print(f"Prompts have words that this model does not know, and reads as one and the same: {', '.join(others)}")
-
-
-def _check_writable(folder: Path) -> None:
-    """Raises ``UserError`` where the run folder could not be made; makes nothing."""
-    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise UserError(f"paths.runs={folder.parent}: {there} is not a folder one can write to; choose another paths.runs")
 
 
 def _load(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompts: list[Prompt]) -> Bench:

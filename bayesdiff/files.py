@@ -65,6 +65,13 @@ def _flush(part: Path) -> None:
             os.fsync(handle.fileno())
 
 
+def check_writable(folder: Path, option: str) -> None:
+    """Raises ``UserError``, naming the option it came by, where a folder could not be made or written to; makes nothing."""
+    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{option}={folder.parent}: {there} is not a folder one can write to; choose another {option}")
+
+
 def write_text(target: Path, text: str) -> None:
     with staged(target) as part:
         part.write_text(text, encoding="utf-8")

@@ -239,14 +239,16 @@ def holm(p_values: ArrayLike) -> Array:
     return corrected
 
 
-def power(effect: float, std_error: float, *, alpha: float = 0.05) -> float:
-    """Chance that a two-sided test finds ``effect`` when its estimate has this standard error (normal approximation)."""
-    from scipy.stats import norm
+def power(effect: float, std_error: float, freedom: float, *, alpha: float = 0.05) -> float:
+    """Chance that a two-sided t-test finds ``effect`` when its estimate has this standard error and freedom; nan without."""
+    from scipy.stats import nct, t
 
+    if not np.isfinite([std_error, freedom]).all():
+        return float("nan")
     if std_error == 0:
         return 1.0 if effect else alpha
-    shift, limit = abs(effect) / std_error, norm.ppf(1 - alpha / 2)
-    return float(norm.sf(limit - shift) + norm.cdf(-limit - shift))
+    shift, limit = abs(effect) / std_error, t.ppf(1 - alpha / 2, freedom)
+    return float(nct.sf(limit, freedom, shift) + nct.cdf(-limit, freedom, shift))
 
 
 def detectable(std_error: float, freedom: float, *, power: float = 0.8, alpha: float = 0.05) -> float:

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bayesdiff.errors import UserError
-from bayesdiff.files import LOCK_SECONDS, write_text
+from bayesdiff.files import LOCK_SECONDS, check_writable, write_text
 from bayesdiff.machine import cores, seat
 from bayesdiff.recording.tracker import without_echo
 from bayesdiff.studies.collect import collect
@@ -195,6 +195,7 @@ def main(argv: list[str] | None = None) -> int:
             planned = plan(study, root, extra, arguments.results)
             print_plan(study, planned, arguments.workers, Console(width=None if Console().is_terminal else 140))
             return 0
+        check_writable(root / "logs", "--runs")
         found = run_study(study, root, arguments.workers, extra, arguments.results)
     except UserError as error:
         print(f"bayesdiff: {error}", file=sys.stderr)

@@ -34,17 +34,22 @@ def sweep_of(study: Study) -> dict[str, Any]:
     }
 
 
-def sweep_text(study: Study) -> str:
+def file_of(study: Study) -> str:
+    """A sweep's file: of the toybox the study's name, of another model with the model behind it."""
+    return f"{study.name}.yaml" if study.model == "toybox" else f"{study.name}-{study.model}.yaml"
+
+
+def sweep_text(study: Study, folder: Path = SWEEPS) -> str:
     """The YAML file, with its command, cost and outcome."""
     import yaml
 
-    hours = len(study.cells) * study.minutes / 60
+    hours, place = len(study.cells) * study.minutes / 60, "thread" if study.model == "toybox" else "GPU"
     head = (
         f"# {study.title} as a sweep; made by `python -m bayesdiff.sweep` from experiments/{study.name}.yaml.\n"
-        f"#\n# Command:  wandb sweep sweeps/{study.name}.yaml        then, on any machine:  wandb agent SWEEP_ID\n"
-        f"# Cost:     {len(study.cells)} runs of about {study.minutes:.0f} minutes on a thread, {hours:.1f} hours in all\n"
+        f"#\n# Command:  wandb sweep {(folder / file_of(study)).as_posix()}        then, on any machine:  wandb agent SWEEP_ID\n"
+        f"# Cost:     {len(study.cells)} runs of about {study.minutes:.0f} minutes on a {place}, {hours:.1f} hours in all\n"
         "# Expected: every run once, whichever agent takes it; the same records as `python -m bayesdiff.study "
-        f"{study.name}`\n"
+        f"{study.name} --model {study.model}`\n"
     )
     return head + yaml.safe_dump(sweep_of(study), sort_keys=False, width=120)
 
@@ -56,9 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=SWEEPS)
     parser.add_argument("--model", default="toybox", help="a study's model; others than the toybox are named in the file")
     arguments = parser.parse_args(argv)
-    ending = "" if arguments.model == "toybox" else f"-{arguments.model}"
     for study in chosen_studies(arguments.names, arguments.model):
-        write_text(arguments.output / f"{study.name}{ending}.yaml", sweep_text(study))
+        write_text(arguments.output / file_of(study), sweep_text(study, arguments.output))
     return 0
 
 

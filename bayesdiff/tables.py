@@ -25,9 +25,9 @@ from bayesdiff.errors import UserError, bad_input_in_one_line
 from bayesdiff.files import staged, write_text
 from bayesdiff.recording.record import RECORDS
 from bayesdiff.stats import aggregate_as_paper, holm, paired_difference
-from bayesdiff.studies.collect import IMAGES, judged, load_records
+from bayesdiff.studies.collect import CURVE, IMAGES, incomplete, judged, load_records
 from bayesdiff.studies.figures import draw_curves, draw_last
-from bayesdiff.studies.paper import PAPER_IMAGES, paper_label, paper_numbers
+from bayesdiff.studies.paper import PAPER_IMAGES, PAPER_SUBJECTS, paper_label, paper_numbers
 from bayesdiff.studies.plan import Cell, Study, chosen_studies, compose_cell, join_models, load_study, models_of, study_names
 from bayesdiff.studies.rows import (
     METRICS,
@@ -138,29 +138,61 @@ CAPTION = (
     "corrected over this table (Holm). *These runs*: one run on each side, so that the interval is over prompts and images alone and "
     "another seed may differ by more. Runs that diverged have no scores: they are counted, and their pairs left out."
 )
+OF_THE_PAPER = f" The paper's numbers are its own, of {PAPER_SUBJECTS} subjects with all their images, whatever subjects this table has."
 
 
-def write_study(study: Study, results: Path, share: float = 0.0) -> str:
-    """Write a study's table and figures and say which; where it has no record, or less than ``share`` of them, say so."""
-    rows = rows_of(study, results)
+def write_study(study: Study, rows: list[Row], results: Path, share: float = 0.0) -> str:
+    """Write a study's table and figures and say which; where it has no record, or less than ``share`` of them, say so.
+
+    A table that is there already is written anew, however many records are left of it.
+    """
     found, runs = sum(len(row.found) for row in rows), len(study.cells)
+    target, name = results / "tables", file_name(study)
     if not found:
         return ""
-    if found < share * runs:
+    if found < share * runs and not (target / f"{name}.md").exists():
         return f"{study.name}: {found} of {runs} runs, no table yet (--partial)"
-    table, target, name = study_table(study, rows), results / "tables", file_name(study)
+    table = study_table(study, rows)
     printed = printed_table(study, rows, table)
     target.mkdir(parents=True, exist_ok=True)
     with staged(target / f"{name}.csv") as part:
         table.to_csv(part, index=False, float_format="%.5f", lineterminator="\n")
-    heading = f"# {study.title}{f' ({study.paper})' if study.paper else ''}\n\n{CAPTION}\n\n"
-    write_text(target / f"{name}.md", heading + printed.to_markdown(index=False) + "\n" + _lacking(study, rows, results))
-    write_text(target / f"{name}.tex", printed.to_latex(index=False, escape=True, caption=study.title, label=f"tab:{name}"))
+    caption = CAPTION + (OF_THE_PAPER if any(paper_label(study.model) in column for column in printed) else "")
+    text = f"# {heading(study)}\n\n{caption}\n\n{printed.to_markdown(index=False)}\n{_lacking(study, rows, results)}"
+    write_text(target / f"{name}.md", text)
+    write_text(target / f"{name}.tex", printed.to_latex(index=False, escape=True, caption=heading(study), label=f"tab:{study.name}-{study.model}"))
     figures = results / "figures"
     draw_curves(study, rows, figures / f"{name}.png", figures / f"{name}.svg")
     if study.x:
         draw_last(study, rows, figures / f"{name}-last.png", figures / f"{name}-last.svg")
     return f"{target / name}.md"
+
+
+def heading(study: Study) -> str:
+    """What a table is of, with the model: numbers of a stand-in must not be taken for those of what it stands in for."""
+    of_paper = f" ({study.paper})" if study.paper else ""
+    return f"{study.title}{of_paper}, on {'the toybox' if study.model == 'toybox' else study.model.replace('+', ', ')}"
+
+
+def write_index(results: Path, written: list[tuple[Study, list[Row]]]) -> None:
+    """``tables/README.md``: every study of the models that have records, how far it is, and its table or what makes it."""
+    lines = []
+    for study, rows in written:
+        found, name = sum(len(row.found) for row in rows), file_name(study)
+        table = f"[{name}.md]({name}.md)" if (results / "tables" / f"{name}.md").exists() else "no table yet"
+        diverged = sum(len(row.diverged) for row in rows)
+        runs = f"{found} of {len(study.cells)}" + (f", {diverged} diverged" if diverged else "")
+        lines.append({
+            "study": study.name, "model": study.model, "the paper": study.paper or "(a question of ours)", "what": study.title, "runs": runs,
+            "table": table, "the rest": " ".join(commands_of(study, results)) if found + diverged < len(study.cells) else NONE,
+        })  # fmt: skip
+    caption = "Every study, whether it was run or not; `python -m bayesdiff.tables` writes tables of those that have half of their runs."
+    write_text(results / "tables" / "README.md", f"# Studies\n\n{caption}\n\n{pd.DataFrame(lines).to_markdown(index=False)}\n")
+
+
+def commands_of(study: Study, results: Path) -> list[str]:
+    """The commands that make what a study lacks, one a model, in code marks."""
+    return [f"`python -m bayesdiff.study {study.name} --model {model} --results {results}`" for model in study.model.split("+")]
 
 
 def file_name(study: Study) -> str:
@@ -170,11 +202,8 @@ def file_name(study: Study) -> str:
 
 def _lacking(study: Study, rows: list[Row], results: Path) -> str:
     """What is missing, and the commands that make it."""
-    lacking, models = sum(row.missing for row in rows), study.model.split("+")
-    if not lacking:
-        return ""
-    commands = ", ".join(f"`python -m bayesdiff.study {study.name} --model {model} --results {results}`" for model in models)
-    return f"\n{lacking} runs are missing: {commands}\n"
+    lacking = sum(row.missing for row in rows)
+    return f"\n{lacking} runs are missing: {', '.join(commands_of(study, results))}\n" if lacking else ""
 
 
 def runs_table(results: Path) -> pd.DataFrame:
@@ -189,8 +218,8 @@ def runs_table(results: Path) -> pd.DataFrame:
             "seed": config["seed"], "steps": config["schedule"]["steps"], "kind": verdict.get("kind"), "p_value": verdict.get("p_value"),
         }  # fmt: skip
         line |= {f"{name}_step": verdict.get(f"{name}_step") for name in ("peak", "onset", "trough", "recovery", "best")}
-        if (folder / "curve.csv").exists():
-            line |= curve_shape(pd.read_csv(folder / "curve.csv"))
+        if (folder / CURVE).exists():
+            line |= curve_shape(pd.read_csv(folder / CURVE))
         lines.append({**line, "minutes": sum(record.seconds.values()) / 60, "memory_mb": max(record.peak_memory_mb.values(), default=0.0)})
     return pd.DataFrame(lines)
 
@@ -243,13 +272,29 @@ def write_runs(results: Path) -> None:
 
 
 def explain(study: Study, results: Path, row_name: str, column: str) -> str:
-    """The runs behind one number, with each run's own mean."""
+    """The runs behind one number, with each run's own mean; then those behind the difference beside it, and its pairs.
+
+    Raises:
+        UserError: a row or column that the study's table does not have.
+    """
     rows = rows_of(study, results)
     measure = next((m for m, name in NAMES.items() if column in (m, name)), None)
     row = next((row for row in rows if row.name == row_name), None)
     if row is None or measure is None:
         named = "; ".join(row.name for row in rows)
-        raise UserError(f"{study.name}: no row {row_name!r} or column {column!r}; rows: {named}; columns: {', '.join(NAMES)}")
+        raise UserError(
+            f"{study.name}: no row {row_name!r} or column {column!r}; rows: {named}; columns: {', '.join(NAMES)}; the paper's are its own"
+        )
+    lines = _runs_behind(study, row, measure, results)
+    if (reference := reference_of(study, row, rows)) is not None:
+        pair = pair_of(row, reference, lambda found: scores_of_run(found, measure))
+        pairs = 0 if pair is None else pair[0][..., 0].size
+        lines += [f"difference from: {reference.name}, {pairs} pairs", *_runs_behind(study, reference, measure, results)]
+    return "\n".join(lines)
+
+
+def _runs_behind(study: Study, row: Row, measure: str, results: Path) -> list[str]:
+    """A line a run of a row: its own mean and where it is, or the command that makes it."""
     lines = []
     for cell in row.cells:
         own = next((found for found in row.found if found.cell == cell), None)
@@ -258,8 +303,7 @@ def explain(study: Study, results: Path, row_name: str, column: str) -> str:
             continue
         scores = scores_of_run(own, measure)
         lines.append(f"{NONE if scores is None else f'{scores.mean():.5f}'}  {cell.name}  run key {own.record.run_key}  {own.folder}")
-    reference = reference_of(study, row, rows)
-    return "\n".join([*lines, *([] if reference is None else [f"difference from: {reference.name}"])])
+    return lines
 
 
 def _command(study: Study, cell: Cell, results: Path) -> str:
@@ -292,7 +336,7 @@ def main(argv: list[str] | None = None) -> int:
         "python -m bayesdiff.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", type=Path, help="a set of results, such as results/toybox")
-    parser.add_argument("--model", help="whose studies (default: every model that has records; with --explain the toybox)")
+    parser.add_argument("--model", help="whose studies (default: every model that has records; with --explain the toybox, sd14+sd15 for both)")
     parser.add_argument("--partial", action="store_true", help="also tables of studies that have less than half of their runs")
     parser.add_argument("--explain", nargs=3, metavar=("STUDY", "ROW", "COLUMN"), help="the runs behind one number")
     arguments = parser.parse_args(argv)
@@ -300,13 +344,26 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"{arguments.results}: no {RECORDS}/; run a study with --results {arguments.results}")
     if arguments.explain:
         name, row, column = arguments.explain
-        print(explain(load_study(name, arguments.model or "toybox"), arguments.results, row, column))
+        models = [load_study(name, model) for model in (arguments.model or "toybox").split("+")]
+        print(explain(models[0] if len(models) == 1 else join_models(models), arguments.results, row, column))
         return 0
-    write_runs(arguments.results)
-    for study in studies_in(arguments.results, arguments.model):
-        if said := write_study(study, arguments.results, 0.0 if arguments.partial else WORTH_A_TABLE):
-            print(said)
+    write_all(arguments.results, arguments.model, 0.0 if arguments.partial else WORTH_A_TABLE)
     return 0
+
+
+def write_all(results: Path, model: str | None, share: float) -> None:
+    """Tables and figures of every study, saying which, and what of the records is in none."""
+    if left := incomplete(results):
+        print(f"{len(left)} records are not whole and left out: {', '.join(left)}")
+    write_runs(results)
+    written = [(study, rows_of(study, results)) for study in studies_in(results, model)]
+    for study, rows in written:
+        if said := write_study(study, rows, results, share):
+            print(said)
+    write_index(results, written)
+    of_studies = {found.folder for _, rows in written for row in rows for found in row.found}
+    if model is None and (others := [folder for folder, record in load_records(results) if record.status == "completed" and folder not in of_studies]):
+        print(f"{len(others)} records are of no study; {results}/tables/runs.md has them")
 
 
 if __name__ == "__main__":

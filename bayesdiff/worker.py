@@ -39,6 +39,10 @@ def jobs_at_once(config: DictConfig) -> int:
     return min(jobs, most) if most > 0 else jobs
 
 
+class RunsFailed(Exception):
+    """Runs of this worker failed; what each said is noted beside the run folders."""
+
+
 class ShareCores(Callback):
     """Gives the jobs of a multirun on this machine an equal share of its cores, unless ``OMP_NUM_THREADS`` is set.
 
@@ -52,7 +56,7 @@ class ShareCores(Callback):
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="worker")
 def work(cfg: DictConfig) -> None:
-    """Work on a study until nothing is left to claim; raises ``RuntimeError`` when runs of its own failed."""
+    """Work on a study until nothing is left to claim; raises ``RunsFailed`` when runs of its own failed."""
     start = Path(HydraConfig.get().runtime.cwd)  # a cluster's worker may start elsewhere
     if cfg.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(cfg.threads)
@@ -61,7 +65,7 @@ def work(cfg: DictConfig) -> None:
     found = run_study(load_study(cfg.study, cfg.base_model), root, 1, tuple(cfg.overrides), results)
     print(f"worker {cfg.worker}: " + ", ".join(f"{number} {state}" for state, number in found.items()), flush=True)
     if found.get("failed"):
-        raise RuntimeError(f"{found['failed']} runs failed; python -m bayesdiff.status {cfg.study} says which")
+        raise RunsFailed(f"{found['failed']} runs failed; python -m bayesdiff.status {cfg.study} says which")
 
 
 def main() -> int:
@@ -69,6 +73,9 @@ def main() -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         work()
+    except RunsFailed as error:
+        print(f"bayesdiff: {error}", file=sys.stderr)
+        return 1
     except (UserError, HydraException, OmegaConfBaseException) as error:
         print(f"bayesdiff: {error if isinstance(error, UserError) else first_line(error)}", file=sys.stderr)
         return 2

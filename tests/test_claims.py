@@ -169,6 +169,9 @@ def test_the_page_is_the_same_where_texts_are_not_utf_8_by_default(study: Study,
         ("- {claim: x, study: table_1, measure: dinoo, against: {bnn: 'off'}}", "dinoo"),
         ("- {claim: x, study: table_1, measure: dino, row: {bnn: 'on'}}", "against"),
         ("- {claim: x, study: table_9, measure: dino, against: {bnn: 'off'}}", "table_9"),
+        ("claim: x", "is no list of claims"),
+        ("- claim", "is no list of claims"),
+        ("- {claim: x", "list.yaml: while parsing"),
     ],
 )
 def test_a_wrong_list_is_refused(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, message: str) -> None:
@@ -211,6 +214,15 @@ def test_what_runs_would_have_found_counts_the_correction() -> None:
     assert float(among["detectable"][0]) == pytest.approx((3.023 + 0.842) * 0.02, abs=1e-3)
     few = claims_table([replace(found, freedom=2.0)] * 20)
     assert float(few["detectable"][0]) == pytest.approx(25.4 * 0.02, rel=0.01)  # the noncentral t of three runs
+
+
+def test_power_at_the_papers_effect_and_what_cannot_be_found() -> None:
+    found = Finding(replace(HIGHER, effect=0.056), "1", "+0.1", 0.01, 0.02, 1e6, 1)
+    assert claims_table([found])["power at the paper's"][0] == "80.0%"
+    assert claims_table([replace(found, std_error=0.2)] * 20)["power at the paper's"][0].startswith("0.")
+    assert claims_table([replace(found, claim=HIGHER)])["power at the paper's"][0] == "-"
+    assert claims_table([replace(found, std_error=0.8)])["detectable"][0] == "none"  # cosines are never 2.2 apart
+    assert claims_table([replace(found, std_error=0.8, largest=1000.0)])["detectable"][0] != "none"
 
 
 def test_one_run_on_each_side_decides_nothing() -> None:

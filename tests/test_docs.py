@@ -376,3 +376,18 @@ def test_the_examples_in_python_run(capsys: pytest.CaptureFixture[str]) -> None:
         if "RUN/" not in example:  # what needs a run's checkpoint is in test_models and methods/
             exec(code, dict(scope))
     assert "Corrupted: " in capsys.readouterr().out
+
+
+def test_the_hours_of_the_reproduction_table_are_those_of_the_studies() -> None:
+    """Runs times minutes, as `--dry-run` says before there are records; every study is there once."""
+    page = (ROOT / "docs" / "reproducing.md").read_text().replace(" (runs of `table_1`)", "")
+    rows = re.findall(r"^\|[^|]+\| (`[^|]+) \| ([\d.]+) h \| (\d+)", page, re.MULTILINE)
+    named = [name for names, _, _ in rows for name in re.findall(r"`(\w+)`", names) if name in study_names()]
+    assert sorted(named) == study_names()
+    for names, toybox, large in rows:
+        studies = [name for name in re.findall(r"`(\w+)`", names) if name in study_names()]
+        first = {name: next(model for model in models_of(name) if model != "toybox") for name in studies}
+        for said, models in ((toybox, dict.fromkeys(studies, "toybox")), (large, first)):
+            loaded = [load_study(name, model) for name, model in models.items()]
+            hours = sum(len(each.cells) * each.minutes for each in loaded) / 60
+            assert float(said) == pytest.approx(hours, abs=max(0.51, 0.04 * hours)), names

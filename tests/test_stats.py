@@ -61,7 +61,7 @@ def test_few_seeds_and_subjects_do_not_make_it_too_sure(runs: int, subjects: int
 def test_an_effect_is_found_at_about_the_power_that_was_computed() -> None:
     results = [paired_difference(*arms(s, effect=0.1), prompts=PROMPTS, resamples=500, seed=s) for s in range(100)]
     found = np.mean([r.p_value[0] <= 0.05 for r in results])
-    expected = power(0.1, float(np.mean([r.std_error[0] for r in results])))
+    expected = power(0.1, float(np.mean([r.std_error[0] for r in results])), float(np.mean([r.freedom[0] for r in results])))
     assert found == pytest.approx(expected, abs=0.15)
 
 
@@ -175,7 +175,13 @@ def test_holm_keeps_the_family_wise_error() -> None:
 
 @pytest.mark.parametrize(("effect", "error", "expected"), [(0.0, 1.0, 0.05), (1.96, 1.0, 0.5), (2.8016, 1.0, 0.8), (1.0, 0.0, 1.0)])
 def test_power_has_the_known_values(effect: float, error: float, expected: float) -> None:
-    assert power(effect, error) == pytest.approx(expected, abs=1e-3)
+    assert power(effect, error, 1e6) == pytest.approx(expected, abs=1e-3)
+
+
+def test_power_and_the_detectable_difference_are_one_another_s_inverse() -> None:
+    for freedom in (1.0, 2.0, 5.0, 40.0):
+        assert power(detectable(0.3, freedom, alpha=0.01), 0.3, freedom, alpha=0.01) == pytest.approx(0.8, abs=1e-6)
+    assert np.isnan(power(0.1, float("nan"), 3.0))
 
 
 def test_seeds_needed_agree_with_simulation() -> None:

@@ -80,6 +80,10 @@ def test_the_exit_code_says_how_many_failed(tmp_path: Path, capsys: pytest.Captu
     assert main(["stub", "--runs", str(tmp_path / "runs")]) == 0
     assert main(["nothing"]) == 120
     assert main(["stub", "--workers", "0"]) == 120
+    (tmp_path / "file").write_text("")
+    capsys.readouterr()
+    assert main(["stub", "--runs", str(tmp_path / "file" / "runs")]) == 120
+    assert capsys.readouterr().err.startswith(f"bayesdiff: --runs={tmp_path}/file/runs: {tmp_path}/file is not a folder")
 
 
 def test_a_dry_run_prints_the_plan_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

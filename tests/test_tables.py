@@ -14,12 +14,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bayesdiff import claims
 from bayesdiff.studies import plan as planning
 from bayesdiff.studies.collect import load_records
-from bayesdiff.studies.figures import last_points
+from bayesdiff.studies.figures import curves_of, last_points
 from bayesdiff.studies.rows import rows_of, scores_of_run, values
 from bayesdiff.tables import curve_shape, main, printed_table, study_table, write_study
 from tests import made_records
+
+ROOT = Path(__file__).resolve().parents[1]
 
 pytestmark = pytest.mark.usefixtures("restored_studies")
 
@@ -74,7 +77,7 @@ def test_a_table_says_what_the_whole_curve_shows(study: planning.Study, tmp_path
 
 def test_the_paper_s_numbers_stand_beside_and_are_labelled(study: planning.Study, tmp_path: Path) -> None:
     results = made_records.fill(study, tmp_path)
-    write_study(study, results)
+    write_study(study, rows_of(study, results), results)
     table = pd.read_csv(results / "tables" / "table_1.csv").set_index(["method", "bnn", "metric"])
     assert table.loc[("lora", "on", "DINO")]["paper, SD 1.5: mean"] == 0.618
     assert table.loc[("dreambooth", "off", "CLIP-T")]["paper, SD 1.5: sd"] == 0.0017
@@ -104,7 +107,7 @@ def test_the_shape_of_a_curve_is_read_off_its_means() -> None:
 def test_missing_cells_are_shown_with_the_command_that_fills_them(study: planning.Study, tmp_path: Path) -> None:
     cells = tuple(cell for cell in study.cells if (cell.labels["method"], cell.labels["bnn"]) != ("lora", "on"))
     results = made_records.fill(study, tmp_path, cells)
-    write_study(study, results)
+    write_study(study, rows_of(study, results), results)
     text = (results / "tables" / "table_1.md").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("| lora") and "| on" in line]
     assert "0/4" in line
@@ -117,7 +120,7 @@ def test_a_run_that_diverged_is_said_and_costs_its_pair_alone(study: planning.St
     lost = study.cells[-1]
     results = made_records.fill(study, tmp_path, study.cells[:-1])
     made_records.fill_one(lost, tmp_path, "diverged")
-    write_study(study, results)
+    write_study(study, rows_of(study, results), results)
     text = (results / "tables" / "table_1.md").read_text()
     assert "3/4, 1 diverged" in text
     assert "missing" not in text
@@ -157,6 +160,7 @@ def test_a_study_that_asks_for_cost_has_it(tmp_path: Path) -> None:
     printed = printed_table(study, rows, study_table(study, rows))
     assert list(printed["training, s"]) == ["60.000 (0.000)", "60.000 (0.000); +0.000 [+0.000, +0.000], p 1.000"] * 2
     assert "GPU memory of training, GB" not in printed
+    assert [cell.split()[0] for cell in printed["process memory to the end of training, GB"]] == ["1.049"] * 4
 
 
 def test_models_with_records_are_found_and_put_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,6 +175,7 @@ def test_models_with_records_are_found_and_put_side_by_side(tmp_path: Path, caps
         results = made_records.fill(planning.load_study("table_2", model), tmp_path)
     assert main([str(results)]) == 0
     assert {path.name for path in (results / "tables").glob("*.md")} == {
+        "README.md",
         "runs.md",
         "table_2-sd14.md",
         "table_2-sd15.md",
@@ -180,12 +185,16 @@ def test_models_with_records_are_found_and_put_side_by_side(tmp_path: Path, caps
     assert joint.loc[("sd14", "on", "DINO")]["paper, same model: mean"] == 0.620
     assert joint.loc[("sd15", "on", "DINO")]["paper, same model: mean"] == 0.633
     assert joint.loc[("sd14", "on", "DINO")]["difference"] == pytest.approx(made_records.EFFECT, abs=0.02)
+    assert "# t, on sd14, sd15\n" in (results / "tables" / "table_2-sd14+sd15.md").read_text()
+    assert r"\caption{t, on sd14}" in (results / "tables" / "table_2-sd14.tex").read_text()
     assert main([str(results), "--model", "sd14"]) == 0
+    assert main([str(results), "--model", "sd14+sd15", "--explain", "table_2", "model sd14, bnn on, dreambooth", "dino"]) == 0
+    assert "difference from: model sd14, bnn off, dreambooth, 4 pairs" in capsys.readouterr().out
 
 
 def test_the_last_checkpoint_is_drawn_over_the_axis_a_study_names(study: planning.Study, tmp_path: Path) -> None:
     results = made_records.fill(study, tmp_path)
-    write_study(replace(study, x="method"), results)
+    write_study(replace(study, x="method"), rows_of(study, results), results)
     assert {path.name for path in (results / "figures").iterdir()} == {
         f"table_1{part}.{kind}" for part in ("", "-last") for kind in ("png", "svg")
     }
@@ -200,7 +209,7 @@ def test_the_last_checkpoint_is_drawn_over_the_axis_a_study_names(study: plannin
 def test_a_study_without_records_has_no_table(study: planning.Study, tmp_path: Path) -> None:
     results = made_records.fill(study, tmp_path, study.cells[:1])
     shutil.rmtree(next((results / "records").iterdir()))
-    assert not write_study(study, results)
+    assert not write_study(study, rows_of(study, results), results)
     assert not (results / "tables").exists()
 
 
@@ -242,7 +251,9 @@ def test_every_number_names_its_runs(study: planning.Study, tmp_path: Path, caps
     missing = study.cells[-1].labels
     assert f"missing  {study.cells[-1].name}: python -m bayesdiff.study table_1 --model toybox --results {results} --only " in out
     assert all(f"{axis}={label}" in out for axis, label in missing.items())
-    assert out.endswith("difference from: lora, bnn off\n")
+    difference, *behind = out.splitlines()[4:]
+    assert difference == "difference from: lora, bnn off, 0 pairs"  # as long as a run is missing
+    assert behind == lines
     assert main([str(results), "--explain", "table_1", "nothing", "dino"]) == 2
     assert "rows: dreambooth, bnn off;" in capsys.readouterr().err
 
@@ -268,8 +279,49 @@ def test_a_study_with_less_than_half_of_its_runs_gets_a_table_only_when_asked(
     assert main([str(results)]) == 0
     assert "table_1: 7 of 16 runs, no table yet" in capsys.readouterr().out
     assert not (results / "tables" / "table_1.md").exists()
+    index = (results / "tables" / "README.md").read_text()
+    assert "7 of 16 | no table yet | `python -m bayesdiff.study table_1 --model toybox --results" in index
     assert main([str(results), "--partial"]) == 0
-    assert (results / "tables" / "table_1.md").exists()
+    before = (results / "tables" / "table_1.md").read_text()
+    made_records.fill_one(study.cells[7], tmp_path)
+    shutil.rmtree(results / "records" / load_records(results)[0][0].name)
+    shutil.rmtree(results / "records" / load_records(results)[0][0].name)
+    assert main([str(results)]) == 0
+    assert (results / "tables" / "table_1.md").read_text() != before  # a table that is there does not grow old
+    assert "[table_1.md](table_1.md)" in (results / "tables" / "README.md").read_text()
+
+
+def test_records_on_their_way_from_another_machine_are_missing_and_stop_no_table(
+    study: planning.Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = made_records.fill(study, tmp_path)
+    (first, _), (second, _), *rest = load_records(results)
+    (first / "images.csv").unlink()
+    (second / "record.json").write_text('{"run_key": "ab')
+    assert main([str(results)]) == 0
+    assert f"2 records are not whole and left out: {first.name}, {second.name}" in capsys.readouterr().out
+    assert sum(row.missing for row in rows_of(study, results)) == 2
+    assert len(pd.read_csv(results / "tables" / "runs.csv")) == len(rest)
+
+
+def test_records_of_no_study_are_said(study: planning.Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = made_records.fill(study, tmp_path)
+    shutil.copytree(load_records(results)[0][0], results / "records" / "another")
+    assert main([str(results)]) == 0
+    assert "1 records are of no study" in capsys.readouterr().out
+
+
+def test_figures_draw_what_the_table_has_and_pairs_alone(study: planning.Study, tmp_path: Path) -> None:
+    """An arm without all its runs would be of other subjects than the one beside it."""
+    results = made_records.fill(study, tmp_path, study.cells[:-1])
+    *_, off, on = rows_of(study, results)
+    assert curves_of(on) is None
+    whole = curves_of(off)
+    assert whole is not None and list(whole.columns) == [run.place for run in off.found]
+    expected = pd.read_csv(off.found[0].folder / "curve.csv").set_index("step")["dino"]
+    assert whole[off.found[0].place].to_dict() == pytest.approx(expected.to_dict())
+    paired = curves_of(off, places={("0", "toy_dog")})
+    assert paired is not None and list(paired.columns) == [("0", "toy_dog")]
 
 
 def test_a_run_that_diverged_before_its_first_checkpoint_says_so(study: planning.Study, tmp_path: Path) -> None:
@@ -298,3 +350,16 @@ def test_a_curve_too_short_for_a_verdict_has_no_dip(study: planning.Study, tmp_p
     assert rows[0].found[0].verdict.kind == "too_few_points"
     assert values(rows[0], "dip") is None
     assert "dip" not in set(study_table(study, rows)["metric"])
+
+
+@pytest.mark.slow
+def test_the_committed_tables_are_what_the_committed_records_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``make paper-tables`` on a clone changes nothing, under the tested set of packages."""
+    committed, here = ROOT / "results", tmp_path / "results"
+    shutil.copytree(committed / "toybox" / "records", here / "toybox" / "records")
+    for name in ("claims.yaml", "README.md"):
+        shutil.copy(committed / name, here / name)
+    monkeypatch.chdir(tmp_path)
+    assert main(["results/toybox"]) == claims.main(["results/toybox"]) == 0
+    for path in [here / "README.md", here / "toybox" / "claims.md", *(here / "toybox" / "tables").iterdir(), *(here / "toybox" / "figures").iterdir()]:
+        assert path.read_bytes() == (committed / path.relative_to(here)).read_bytes(), path.name

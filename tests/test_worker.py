@@ -136,3 +136,12 @@ def test_a_worker_says_which_study_it_needs(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("bayesdiff: study nothing: unknown; choose one of ")
     assert "Traceback" not in done.stderr
+
+
+def test_a_worker_whose_runs_failed_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        raise worker.RunsFailed("2 runs failed; python -m bayesdiff.status stub says which")
+
+    monkeypatch.setattr(worker, "work", work)
+    assert worker.main() == 1
+    assert capsys.readouterr().err == "bayesdiff: 2 runs failed; python -m bayesdiff.status stub says which\n"

@@ -26,7 +26,7 @@ from bayesdiff.files import staged, write_text
 from bayesdiff.recording.record import RECORD, RECORDS, RunRecord, load_record
 from bayesdiff.scoring.curve import SCORES, curve_table, image_columns, image_matrix, per_image, read_scores
 
-IMAGES = "images.csv"
+CURVE, IMAGES = "curve.csv", "images.csv"
 
 
 def collect(run: Path, results: Path, grid: bool = True) -> Path:
@@ -46,7 +46,7 @@ def collect(run: Path, results: Path, grid: bool = True) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     if (run / SCORES).exists():
         scores = read_scores(run)
-        _write(target / "curve.csv", curve_table(scores))
+        _write(target / CURVE, curve_table(scores))
         _write(target / IMAGES, per_image(scores).reset_index())
     if grid and (run / "grid.png").exists():
         with Image.open(run / "grid.png") as image, staged(target / "grid.png") as part:
@@ -67,17 +67,41 @@ def _public(record: RunRecord) -> dict[str, Any]:
     return content
 
 
+def whole_record(folder: Path) -> RunRecord | None:
+    """The record of a collected run that has ended and has all its files here; None for one still on its way, or damaged.
+
+    A folder that another machine sends may come file by file, in any order.
+    """
+    try:
+        record = load_record(folder)
+    except UserError:
+        return None
+    if record is None or record.status == "running":
+        return None
+    there = record.status == "diverged" or all((folder / name).exists() for name in (CURVE, IMAGES))
+    return record if there else None
+
+
 def load_records(results: Path) -> list[tuple[Path, RunRecord]]:
-    """Every complete record below ``results``, in the order of folder names; a folder still being written is left out.
+    """Every whole record below ``results``, in the order of folder names.
 
     Raises:
         UserError: no such folder.
     """
+    found = [(folder, whole_record(folder)) for folder in _folders(results)]
+    return [(folder, record) for folder, record in found if record is not None]
+
+
+def incomplete(results: Path) -> list[str]:
+    """Folders of records that are not whole, by name."""
+    return [folder.name for folder in _folders(results) if whole_record(folder) is None]
+
+
+def _folders(results: Path) -> list[Path]:
     root = results / RECORDS
     if not root.is_dir():
         raise UserError(f"{root}: no records; run a study with --results {results}")
-    found = [(folder, load_record(folder)) for folder in sorted(root.iterdir()) if folder.is_dir()]
-    return [(folder, record) for folder, record in found if record is not None and record.status != "running"]
+    return [folder for folder in sorted(root.iterdir()) if folder.is_dir()]
 
 
 def per_image_of(folder: Path) -> pd.DataFrame:

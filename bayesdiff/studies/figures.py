@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from bayesdiff.recording.plots import draw_band, panels, save_figure
+from bayesdiff.recording.plots import panels, save_figure
 from bayesdiff.stats import aggregate_as_paper
+from bayesdiff.studies.collect import CURVE
 from bayesdiff.studies.plan import Study
 from bayesdiff.studies.rows import NAMES, Row, values
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 LAST_METRICS = ("dino", "clip_i", "clip_t", "lpips", "clip_iqa")
 
 
-def mean_curve(row: Row, metric: str = "dino") -> pd.DataFrame | None:
-    """Mean over runs at every step and its standard error over runs (over images for a single run)."""
-    curves = [pd.read_csv(found.folder / "curve.csv").set_index("step") for found in row.found]
-    if not curves:
+def curves_of(row: Row, metric: str = "dino", places: set[tuple[str, str]] | None = None) -> pd.DataFrame | None:
+    """A column a run (its seed and subject), a row a step that all have; None while runs of the row are missing, as in its table.
+
+    ``places`` leaves out runs whose pairs diverged.
+    """
+    found = [run for run in row.found if places is None or run.place in places]
+    if row.missing or not found:
         return None
-    joined = pd.concat([curve[metric] for curve in curves], axis=1, join="inner").sort_index(axis=0)
-    error = joined.std(axis=1, ddof=1) / np.sqrt(joined.shape[1]) if joined.shape[1] > 1 else curves[0][f"{metric}_se"]
-    return pd.DataFrame({"step": joined.index, metric: joined.mean(axis=1).to_numpy(), f"{metric}_se": error.to_numpy()})
+    curves = [pd.read_csv(run.folder / CURVE).set_index("step")[metric].rename(run.place) for run in found]
+    return pd.concat(curves, axis=1, join="inner").sort_index()
 
 
 def _lines_axis(study: Study, row: Row) -> str:
@@ -31,21 +38,35 @@ def _lines_axis(study: Study, row: Row) -> str:
 
 
 def draw_curves(study: Study, rows: list[Row], *targets: Path) -> None:
-    """DINO over steps: a panel for every row of the other axes, a line for every arm of the compared one."""
+    """DINO over steps: a panel for every row of the other axes; for every arm of the compared one each run, and their mean.
+
+    No band: runs of one subject are not as independent as a band over runs would take them for; intervals are in the table.
+    """
     axis = _lines_axis(study, rows[0])
     grouped: dict[str, list[Row]] = {}
     for row in rows:
         grouped.setdefault(", ".join(f"{a} {v}" for a, v in row.labels.items() if a != axis) or study.title, []).append(row)
     figure, places = panels(len(grouped), 3, (4.6, 3.2), sharey=True)
     for place, (title, members) in zip(places, grouped.items(), strict=True):
+        shared = set.intersection(*({run.place for run in row.found} for row in members if not row.missing)) if _whole(members) else set()
         for i, row in enumerate(members):
-            if (curve := mean_curve(row)) is not None:
-                label = f"{axis} {row.labels.get(axis, '')} ({len(row.found)} of {len(row.cells)} runs)"
-                draw_band(place, curve, "dino", label, f"C{i}")
+            _draw_arm(place, f"{axis} {row.labels.get(axis, '')}".strip(), row, curves_of(row, places=shared), f"C{i}")
         place.set(title=title, xlabel="training step", ylabel="DINO to the training images")
-        if place.has_data():
-            place.legend(fontsize=7)
+        place.legend(fontsize=7)
     save_figure(figure, *targets)
+
+
+def _whole(rows: list[Row]) -> bool:
+    return any(not row.missing for row in rows)
+
+
+def _draw_arm(place: Axes, name: str, row: Row, curves: pd.DataFrame | None, color: str) -> None:
+    if curves is None:
+        place.plot([], [], color=color, label=f"{name}: missing ({row.count} runs)")
+        return
+    place.plot(curves.index, curves, color=color, linewidth=0.6, alpha=0.4)
+    runs = curves.shape[1]
+    place.plot(curves.index, curves.mean(axis=1), color=color, linewidth=1.8, label=f"{name} ({f'mean of {runs} runs' if runs > 1 else '1 run'})")
 
 
 def last_points(rows: list[Row], axis: str, metric: str) -> dict[str, list[tuple[str, float, float]]]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 PAPER_IMAGES = 4
 """Fewest images a subject that the paper's numbers are of."""
+PAPER_SUBJECTS = 30
+"""Classes of the DreamBooth set, or identities of CelebA-HQ."""
 METRICS = ("clip_t", "dino", "clip_i", "lpips", "clip_iqa")
 LABELS = {"sd14": "paper, SD 1.4", "sd20": "paper, SD 2.0"}
 
@@ -69,13 +71,20 @@ def paper_label(model: str) -> str:
     return "paper, same model" if "+" in model else LABELS.get(model, "paper, SD 1.5")
 
 
+def _layers_of(study: str, labels: dict[str, str], metric: str) -> str:
+    """The row of Table 4 that a row's cost stands beside: the study ``cost`` trains for fewer steps, so its memory alone does."""
+    if study == "cost" and metric == "train_memory" and labels.get("method") == "dreambooth":
+        return {"off": "none", "on": "linear"}.get(labels.get("bnn", ""), "")
+    return labels.get("layers", "") if study == "table_4" else ""
+
+
 def paper_numbers(study: str, labels: dict[str, str], metric: str, model: str = "sd15") -> tuple[float, float] | None:
     """Mean and deviation over seeds (nan where not printed) that the paper has for a row of a study; None where it has none.
 
     Whether a row is of as many images as the paper's (``PAPER_IMAGES``) is for the caller to say.
     """
     if metric in COSTS:
-        cost = TABLE_4_COST.get(labels.get("layers", "")) if study == "table_4" else None
+        cost = TABLE_4_COST.get(_layers_of(study, labels, metric))
         return None if cost is None else (cost[COSTS.index(metric)], float("nan"))
     arm = labels.get("bnn", "")
     row = {

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from bayesdiff.config import CONF, HERE, Config, resolve, run_name
-from bayesdiff.errors import UserError
+from bayesdiff.errors import UserError, first_line
 from bayesdiff.recording.record import RECORDS, RunRecord, load_record
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ EXPERIMENTS = Path(os.environ.get("BAYESDIFF_EXPERIMENTS", _SHIPPED))
 FAILURES = "failures"
 ENDS = {"completed": "done", "diverged": "diverged"}
 """Status in the record of a run that has come to its end, and the state it is in then."""
+REQUIRED = {"title", "experiment", "grid", "models"}
+KEYS = {"paper", "feeds", "overrides", "compare", "x", "cost"}
+"""What a study's file has to have, and what it may have besides."""
 STATES = (*ENDS.values(), "running", "stopped", "failed", "missing")
 
 
@@ -73,7 +76,7 @@ def runs_of(model: str) -> Path:
 
 
 def study_names() -> list[str]:
-    """Every study there is: files of ``experiments/`` with a grid."""
+    """Every study there is: files of ``experiments/`` with a grid (``detector_calibration`` has none)."""
     return [path.stem for path in sorted(EXPERIMENTS.glob("*.yaml")) if "\ngrid:" in path.read_text(encoding="utf-8")]
 
 
@@ -85,14 +88,25 @@ def models_of(name: str) -> list[str]:
 def _content(name: str) -> dict[str, Any]:
     """A study's file as it stands; raises ``UserError`` for an unknown study or key."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     path = EXPERIMENTS / f"{name}.yaml"
-    if name not in study_names():
+    if not path.is_file():
         raise UserError(f"study {name}: unknown; choose one of {', '.join(study_names())}")
-    content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    known = {"title", "paper", "feeds", "experiment", "overrides", "compare", "x", "cost", "grid", "models"}
-    if unknown := set(content) - known:
-        raise UserError(f"{path}: unknown key {', '.join(sorted(unknown))}; a study has {', '.join(sorted(known))}")
+    try:
+        content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is no mapping; docs/extending.md has a study of one's own")
+    if unknown := set(content) - (KEYS | REQUIRED):
+        raise UserError(f"{path}: unknown key {', '.join(sorted(unknown))}; a study has {', '.join(sorted(KEYS | REQUIRED))}")
+    if lacking := REQUIRED - set(content):
+        raise UserError(f"{path}: lacks {', '.join(sorted(lacking))}; docs/extending.md has a study of one's own")
+    for key in ("grid", "models"):
+        if not isinstance(content[key], dict) or not content[key]:
+            raise UserError(f"{path}: {key} is no mapping; docs/extending.md has a study of one's own")
     return content
 
 
@@ -106,14 +120,16 @@ def load_study(name: str, model: str = "toybox") -> Study:
     models = content["models"]
     if model not in models:
         raise UserError(f"study {name}: has no model {model}; choose one of {', '.join(models)}")
-    scale = models[model]
-    if unknown := set(scale) - (own := {"minutes", "experiment", "overrides", "grid"}):
+    scale = models[model] if isinstance(models[model], dict) else {}
+    if unknown := set(scale) - (own := {"minutes", "title", "experiment", "overrides", "grid"}):
         raise UserError(f"{path}: models.{model} has the unknown key {', '.join(sorted(unknown))}; it takes {', '.join(sorted(own))}")
+    if not isinstance(scale.get("minutes"), int | float):
+        raise UserError(f"{path}: models.{model} lacks minutes: of one run, a number")
     grid = {**content["grid"], **scale.get("grid", {})}
     experiment = scale.get("experiment", content["experiment"])
     fixed = [f"+experiment={experiment}", f"model={model}", *content.get("overrides", []), *scale.get("overrides", [])]
     return Study(
-        name, content["title"], content.get("paper", ""), tuple(content.get("feeds", [])), model, float(scale["minutes"]),
+        name, scale.get("title", content["title"]), content.get("paper", ""), tuple(content.get("feeds", [])), model, float(scale["minutes"]),
         tuple(_cells(grid, fixed)), _compared(content.get("compare"), grid, path),
         _axis(content.get("x", ""), grid, path), bool(content.get("cost", False)),
     )  # fmt: skip
@@ -149,6 +165,8 @@ def chosen_studies(names: Sequence[str], model: str) -> list[Study]:
 def _compared(compare: dict[str, str] | None, grid: dict[str, Any], path: Path) -> tuple[str, str] | None:
     if compare is None:
         return None
+    if not isinstance(compare, dict) or len(compare) != 1:
+        raise UserError(f"{path}: compare is {compare}; give one axis and its label, such as bnn: off")
     ((axis, label),) = compare.items()
     if axis not in grid or str(label) not in [str(value) for value in grid[axis]]:
         raise UserError(f"{path}: compare names {axis} {label}, which is not in the grid")

@@ -18,19 +18,20 @@ from bayesdiff.config import run_name
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.detector import stage_depth
 from bayesdiff.corruption.shape import Array
-from bayesdiff.recording.record import RECORDS, RunRecord, load_record
-from bayesdiff.studies.collect import IMAGES, image_scores, judged
+from bayesdiff.recording.record import RECORDS, RunRecord
+from bayesdiff.studies.collect import IMAGES, image_scores, judged, whole_record
 from bayesdiff.studies.plan import Cell, Study, compose_cell
 
 METRICS = ("dino", "clip_i", "clip_t", "lpips", "clip_iqa", "diversity", "hf_energy")
 OF_THE_CURVE = ("dino over steps", "dip", "flagged")
 """What is said of whole curves, behind the metrics at the last checkpoint."""
-OF_COST = ("train_seconds", "train_memory", "bayesian_share")
+OF_COST = ("train_seconds", "train_memory", "process_memory", "bayesian_share")
 """What a run cost, for studies that ask (``cost: true``)."""
 NAMES = {
     "dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "lpips": "LPIPS", "clip_iqa": "CLIP-IQA", "diversity": "diversity",
     "hf_energy": "HF energy", "dino over steps": "DINO over steps", "dip": "deepest dip", "flagged": "flagged",
-    "train_seconds": "training, s", "train_memory": "GPU memory of training, GB", "bayesian_share": "Bayesian share of weights",
+    "train_seconds": "training, s", "train_memory": "GPU memory of training, GB",
+    "process_memory": "process memory to the end of training, GB", "bayesian_share": "Bayesian share of weights",
 }  # fmt: skip
 SAMPLED_AXES = ("seed", "data.subject")
 """Axes that a row averages over."""
@@ -102,7 +103,7 @@ def _row(labels: dict[str, str], cells: list[Cell], results: Path) -> Row:
     found, diverged = [], []
     for cell in cells:
         folder = results / RECORDS / run_name(compose_cell(cell))
-        record = load_record(folder)
+        record = whole_record(folder)
         if record is not None and record.status == "completed":
             found.append(Found(cell, folder, record))
         elif record is not None and record.status == "diverged":
@@ -184,11 +185,12 @@ def scores_of_run(found: Found, metric: str) -> Array | None:
 
 
 def _cost(record: RunRecord, measure: str) -> Array | None:
-    """Seconds of training, GB (10^9 bytes) that it took on a GPU, or the share of the U-Net's weights that are Gaussian."""
-    megabytes = record.peak_memory_mb.get("train_gpu")
+    """Seconds of training, GB (10^9 bytes) that it took on a GPU or else in the process, or the Gaussian share of the U-Net's weights."""
+    gigabytes = {phase: megabytes * 2**20 / 1e9 for phase, megabytes in record.peak_memory_mb.items()}
     value = {
         "train_seconds": record.seconds.get("train"),
-        "train_memory": None if megabytes is None else megabytes * 2**20 / 1e9,
+        "train_memory": gigabytes.get("train_gpu"),
+        "process_memory": gigabytes.get("train") if "train_gpu" not in gigabytes else None,
         "bayesian_share": float(record.bayesian.get("share", 0.0)),
     }[measure]
     return None if value is None else np.array([value])

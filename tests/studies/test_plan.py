@@ -109,6 +109,13 @@ GOOD = "title: t\nexperiment: smoke\ngrid:\n  seed: [0, 1]\nmodels:\n  toybox: {
         (GOOD.replace("[0, 1]", "[0, x]"), "seed"),
         (GOOD.replace("seed:", "sed:"), "sed"),
         (GOOD + "compare: {seed: 5}\n", "compare names seed 5"),
+        (GOOD + "compare: {seed: 0, bnn: off}\n", "compare is .*give one axis"),
+        (GOOD + "compare: seed\n", "compare is seed; give one axis"),
+        (GOOD.replace("experiment: smoke\n", ""), r"mine\.yaml: lacks experiment"),
+        (GOOD.replace("  seed: [0, 1]", "  - seed"), r"mine\.yaml: grid is no mapping"),
+        (GOOD.replace("  toybox: {minutes: 1}", "  toybox:"), r"models\.toybox lacks minutes"),
+        (GOOD.replace("title: t", "title: t: u"), r"mine\.yaml: cannot be read"),
+        ("- title\n- grid\n", r"mine\.yaml: is no mapping"),
     ],
 )
 def test_a_bad_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
