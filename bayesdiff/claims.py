@@ -214,8 +214,8 @@ def claims_table(findings: list[Finding], options: str = "") -> pd.DataFrame:
         lines.append({
             "claim": claim.claim, "the paper": claim.paper or "(a question of ours)", "measure": claim.measure, "expected": claim.expected,
             "here": finding.effect or "-", "p (Holm)": "-" if np.isnan(p) else f"{p:.3f}", "verdict": conclusion(finding, p),
-            "detectable": _detectable(finding, LEVEL / tested), "power at the paper's": _power(finding, LEVEL / tested), "runs": finding.runs,
-            "command": f"`python -m bayesdiff.study {claim.study}{options}`",
+            "detectable": _detectable(finding, LEVEL / tested), "power at the paper's": _power(finding, LEVEL / tested),
+            "runs": finding.runs, "command": f"`python -m bayesdiff.study {claim.study}{options}`",
         })  # fmt: skip
     return pd.DataFrame(lines)
 
@@ -241,9 +241,9 @@ EXPLAINED = (
     f"Made by `make paper-tables` from `results/claims.yaml` and the records beside it. *holds*: the paired difference (last checkpoint "
     f"unless the measure says otherwise) has the claimed sign, and its p-value, corrected over this page (Holm), is at most {LEVEL}; "
     f"*same* holds when the whole interval lies within 0.05 of none. *detectable*: the difference that runs like these find in "
-    f"{POWER:.0%} of tries at the page's strictest level (of a stage its depth, by simulation with these runs' scatter), *none* where it "
-    "would be larger than two runs can differ. *Power at the paper's*: how often runs like these find a difference as large as the paper's, "
-    "at that level. "
+    f"{POWER:.0%} of tries at the page's strictest level (of a stage its depth, by simulation with these runs' scatter), *none* "
+    "where it would be larger than two runs can differ. *Power at the paper's*: how often runs like these find a difference as "
+    "large as the paper's, at that level. "
     "*These runs*: one run on each side, nothing to test. "
     "The paper's numbers are its own, for Stable Diffusion 1.5."
 )

@@ -6,7 +6,6 @@ curve → verdict → record. Give the same command again to go on with a run th
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass

@@ -160,7 +160,8 @@ def write_study(study: Study, rows: list[Row], results: Path, share: float = 0.0
     caption = CAPTION + (OF_THE_PAPER if any(paper_label(study.model) in column for column in printed) else "")
     text = f"# {heading(study)}\n\n{caption}\n\n{printed.to_markdown(index=False)}\n{_lacking(study, rows, results)}"
     write_text(target / f"{name}.md", text)
-    write_text(target / f"{name}.tex", printed.to_latex(index=False, escape=True, caption=heading(study), label=f"tab:{study.name}-{study.model}"))
+    label = f"tab:{study.name}-{study.model}"
+    write_text(target / f"{name}.tex", printed.to_latex(index=False, escape=True, caption=heading(study), label=label))
     figures = results / "figures"
     draw_curves(study, rows, figures / f"{name}.png", figures / f"{name}.svg")
     if study.x:
@@ -180,11 +181,11 @@ def write_index(results: Path, written: list[tuple[Study, list[Row]]]) -> None:
     for study, rows in written:
         found, name = sum(len(row.found) for row in rows), file_name(study)
         table = f"[{name}.md]({name}.md)" if (results / "tables" / f"{name}.md").exists() else "no table yet"
-        diverged = sum(len(row.diverged) for row in rows)
+        diverged, missing = (sum(count) for count in zip(*((len(row.diverged), row.missing) for row in rows), strict=True))
         runs = f"{found} of {len(study.cells)}" + (f", {diverged} diverged" if diverged else "")
         lines.append({
-            "study": study.name, "model": study.model, "the paper": study.paper or "(a question of ours)", "what": study.title, "runs": runs,
-            "table": table, "the rest": " ".join(commands_of(study, results)) if found + diverged < len(study.cells) else NONE,
+            "study": study.name, "model": study.model, "the paper": study.paper or "(a question of ours)", "what": study.title,
+            "runs": runs, "table": table, "the rest": " ".join(commands_of(study, results)) if missing else NONE,
         })  # fmt: skip
     caption = "Every study, whether it was run or not; `python -m bayesdiff.tables` writes tables of those that have half of their runs."
     write_text(results / "tables" / "README.md", f"# Studies\n\n{caption}\n\n{pd.DataFrame(lines).to_markdown(index=False)}\n")
@@ -336,7 +337,9 @@ def main(argv: list[str] | None = None) -> int:
         "python -m bayesdiff.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", type=Path, help="a set of results, such as results/toybox")
-    parser.add_argument("--model", help="whose studies (default: every model that has records; with --explain the toybox, sd14+sd15 for both)")
+    parser.add_argument(
+        "--model", help="whose studies (default: every model that has records; with --explain the toybox, sd14+sd15 for both)"
+    )
     parser.add_argument("--partial", action="store_true", help="also tables of studies that have less than half of their runs")
     parser.add_argument("--explain", nargs=3, metavar=("STUDY", "ROW", "COLUMN"), help="the runs behind one number")
     arguments = parser.parse_args(argv)
@@ -361,8 +364,9 @@ def write_all(results: Path, model: str | None, share: float) -> None:
         if said := write_study(study, rows, results, share):
             print(said)
     write_index(results, written)
-    of_studies = {found.folder for _, rows in written for row in rows for found in row.found}
-    if model is None and (others := [folder for folder, record in load_records(results) if record.status == "completed" and folder not in of_studies]):
+    completed = {folder for folder, record in load_records(results) if record.status == "completed"}
+    others = completed - {found.folder for _, rows in written for row in rows for found in row.found}
+    if model is None and others:
         print(f"{len(others)} records are of no study; {results}/tables/runs.md has them")
 
 

@@ -65,7 +65,10 @@ def make_run(cell: plan.Cell, runs: Path, status: str = "completed") -> Path:
     verdict = diagnose(STEPS, {"dino": matrix}).to_dict()
     config = json.loads(json.dumps(as_dict(cfg)))
     config["sampler"]["images_per_prompt"] = 2
-    record = RunRecord(run_key(cfg), status, config, verdict=verdict, seconds={"train": 60.0}, peak_memory_mb={"train": 1000.0}, environment={"platform": "here"})
+    record = RunRecord(
+        run_key(cfg), status, config, verdict=verdict, seconds={"train": 60.0}, peak_memory_mb={"train": 1000.0},
+        environment={"platform": "here"},
+    )  # fmt: skip
     record.save(folder)
     return folder
 

@@ -65,8 +65,8 @@ def _draw_arm(place: Axes, name: str, row: Row, curves: pd.DataFrame | None, col
         place.plot([], [], color=color, label=f"{name}: missing ({row.count} runs)")
         return
     place.plot(curves.index, curves, color=color, linewidth=0.6, alpha=0.4)
-    runs = curves.shape[1]
-    place.plot(curves.index, curves.mean(axis=1), color=color, linewidth=1.8, label=f"{name} ({f'mean of {runs} runs' if runs > 1 else '1 run'})")
+    of_runs = f"mean of {curves.shape[1]} runs" if curves.shape[1] > 1 else "1 run"
+    place.plot(curves.index, curves.mean(axis=1), color=color, linewidth=1.8, label=f"{name} ({of_runs})")
 
 
 def last_points(rows: list[Row], axis: str, metric: str) -> dict[str, list[tuple[str, float, float]]]:

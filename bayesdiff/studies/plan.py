@@ -129,8 +129,8 @@ def load_study(name: str, model: str = "toybox") -> Study:
     experiment = scale.get("experiment", content["experiment"])
     fixed = [f"+experiment={experiment}", f"model={model}", *content.get("overrides", []), *scale.get("overrides", [])]
     return Study(
-        name, scale.get("title", content["title"]), content.get("paper", ""), tuple(content.get("feeds", [])), model, float(scale["minutes"]),
-        tuple(_cells(grid, fixed)), _compared(content.get("compare"), grid, path),
+        name, scale.get("title", content["title"]), content.get("paper", ""), tuple(content.get("feeds", [])), model,
+        float(scale["minutes"]), tuple(_cells(grid, fixed)), _compared(content.get("compare"), grid, path),
         _axis(content.get("x", ""), grid, path), bool(content.get("cost", False)),
     )  # fmt: skip
 
