@@ -28,6 +28,8 @@ from numpy.typing import ArrayLike, NDArray
 from bayesdiff.seeds import derive
 
 Array = NDArray[np.float64]
+ROUNDING = 1e9
+"""A difference this many errors large is the same everywhere, but for the last digits of its numbers."""
 LEVELS = ("subjects", "seeds", "prompts", "images")
 
 
@@ -118,7 +120,7 @@ def _p_value(centre: Array, error: Array, freedom: Array) -> Array:
     from scipy.stats import t
 
     ratio = np.abs(centre) / np.maximum(error, 1e-300)
-    return np.where((error == 0) & (centre != 0), np.nan, 2 * t.sf(ratio, freedom))
+    return np.where(ratio > ROUNDING, np.nan, 2 * t.sf(ratio, freedom))
 
 
 def _expansion(freedom: Array, level: float) -> Array:
@@ -248,7 +250,7 @@ def power(effect: float, std_error: float, freedom: float, *, alpha: float = 0.0
     if std_error == 0:
         return 1.0 if effect else alpha
     shift, limit = abs(effect) / std_error, t.ppf(1 - alpha / 2, freedom)
-    return float(nct.sf(limit, freedom, shift) + nct.cdf(-limit, freedom, shift))
+    return float(nct.sf(limit, freedom, shift) + nct.sf(limit, freedom, -shift))
 
 
 def detectable(std_error: float, freedom: float, *, power: float = 0.8, alpha: float = 0.05) -> float:

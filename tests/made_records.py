@@ -50,13 +50,14 @@ def make_run(cell: plan.Cell, runs: Path, status: str = "completed") -> Path:
     folder = runs / run_name(cfg)
     folder.mkdir(parents=True)
     pair = f"{cell.labels['data.subject']} {cell.labels['seed']} {cell.labels['method']}"
-    rng = np.random.default_rng(list(pair.encode()))
+    rng, own = np.random.default_rng(list(pair.encode())), np.random.default_rng(list(cell.name.encode()))
     level = 0.05 * rng.standard_normal()
     rows = []
     for step in STEPS:
         for prompt in range(2):
             for image in range(2):
                 dino = 0.5 + level + EFFECT * (cell.labels["bnn"] == "on") + 0.02 * rng.standard_normal()
+                dino += 0.0005 * own.standard_normal()  # pairs share the rest
                 of_metrics = {"dino": dino, "clip_i": dino, "clip_t": 0.3, "hf_energy": 0.1, "failed": 0.0, "diversity": 0.2}
                 rows += [(step, prompt, image, metric, "", value) for metric, value in of_metrics.items()]
     scores = pd.DataFrame(rows, columns=list(COLUMNS))

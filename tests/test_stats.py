@@ -133,6 +133,14 @@ def test_arrays_that_do_not_fit_are_refused(on: np.ndarray, off: np.ndarray, mes
         paired_difference(on, off)
 
 
+def test_last_digits_are_no_evidence() -> None:
+    """A shift that is the same in every run is only nearly so in binary numbers."""
+    _, off = arms(0)
+    found = paired_difference(off + 0.3, off, prompts=PROMPTS)
+    assert found.mean == pytest.approx(0.3) and 0 < found.std_error[0] < 1e-12
+    assert np.isnan(found.p_value).all()
+
+
 def test_prompts_that_do_not_match_are_refused() -> None:
     with pytest.raises(ValueError, match="one prompt an image"):
         paired_difference(*arms(0), prompts=[0, 1])
@@ -182,6 +190,7 @@ def test_power_and_the_detectable_difference_are_one_another_s_inverse() -> None
     for freedom in (1.0, 2.0, 5.0, 40.0):
         assert power(detectable(0.3, freedom, alpha=0.01), 0.3, freedom, alpha=0.01) == pytest.approx(0.8, abs=1e-6)
     assert np.isnan(power(0.1, float("nan"), 3.0))
+    assert 0.1 < power(0.009, 0.0012, 2.0, alpha=0.05 / 22) < 0.15  # where scipy's cdf of the noncentral t gives up
 
 
 def test_seeds_needed_agree_with_simulation() -> None:
