@@ -121,12 +121,12 @@ def _check_same_weights(folder: Path, record: RunRecord, weights: dict[str, str]
 
 
 def _check_same_device(folder: Path, record: RunRecord, here: dict[str, Any]) -> None:
-    """Weight noise is drawn on the device itself, and by its kind; raises ``UserError`` when a run would go on elsewhere."""
+    """Noise on weights is drawn on the device, by its kind; raises ``UserError`` when a run would go on with other noise elsewhere."""
     before = {**here, **record.environment}
     if before["device"].partition(":")[0] != here["device"].partition(":")[0]:
         was, now = before["device"], here["device"]
         raise UserError(f"{folder}: begun on {was}, and would go on with other weight noise on {now}; add device={was}")
-    if before["gpu"] != here["gpu"]:
+    if before["gpu"] != here["gpu"] and record.config["bnn"]["kind"] != "off":
         raise UserError(
             f"{folder}: begun on {before['gpu']}, and would go on with other weight noise on {here['gpu']}; "
             "go on there, or remove the folder"

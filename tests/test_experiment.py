@@ -411,6 +411,7 @@ def test_a_run_does_not_go_on_with_another_devices_noise(done: Done, make_config
     with pytest.raises(UserError, match=r"begun on cuda:0.*add device=cuda:0"):
         finished(make_config, smoke)
     record.environment.update(device="cpu", gpu="NVIDIA A100")
+    record.config["bnn"]["kind"] = "gaussian"
     record.save(folder)
     with pytest.raises(UserError, match=r"begun on NVIDIA A100.*on None; go on there"):
         finished(make_config, smoke)

@@ -61,14 +61,14 @@ def diagnose(
     )  # fmt: skip
     at, reference = np.asarray(steps), (ceiling or whole) if ALIGNMENT in columns else None
     if verdict.kind == "too_few_points":  # the choice of a checkpoint must not wait: others are being deleted
-        return _with_best(verdict, at, columns, fidelity, reference, _image_weights(columns[fidelity].shape[1], groups, seed))
+        return _with_best(verdict, at, columns, fidelity, reference, groups, seed)
     if (broken := _broken(at, columns)) is not None:
         return replace(verdict, flagged=False, kind="broken_sampling", sentence=broken)
     if verdict.kind == "diverged":
         return verdict
     over = _overfit(columns, fidelity, ceiling, verdict, alpha)
     verdict = _labelled(_with_others(verdict, at, columns, fidelity), over)
-    return _with_best(verdict, at, columns, fidelity, reference, _image_weights(columns[fidelity].shape[1], groups, seed))
+    return _with_best(verdict, at, columns, fidelity, reference, groups, seed)
 
 
 def _checked(columns: Mapping[str, ArrayLike], fidelity: str) -> dict[str, Array]:
@@ -196,9 +196,8 @@ def trade_off(fidelity: Array, alignment: Array | None, ceiling: float | None) -
     return 2 * reached * kept / np.maximum(reached + kept, 1e-12)
 
 
-def _image_weights(count: int, groups: ArrayLike | None, seed: int) -> Array:
+def _image_weights(count: int, groups: ArrayLike | None, rng: np.random.Generator) -> Array:
     """What images count for in resampled means, (draws, images): images drawn with replacement, or whole groups of them (prompts)."""
-    rng = np.random.default_rng((seed, 17))
     _, group = np.unique(np.arange(count) if groups is None else np.asarray(groups), return_inverse=True)
     members = np.bincount(group)
     drawn = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=RESAMPLES)
@@ -207,12 +206,12 @@ def _image_weights(count: int, groups: ArrayLike | None, seed: int) -> Array:
 
 
 def _with_best(
-    verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Mapping[str, Array], fidelity: str, reference: float | None, weights: Array
-) -> CorruptionVerdict:
+    verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Mapping[str, Array], fidelity: str, reference: float | None,
+    groups: ArrayLike | None, seed: int,
+) -> CorruptionVerdict:  # fmt: skip
     """Choose by the trade-off, with the steps that may have the best one, as far as images and the fidelity's own noise tell.
 
     ``reference`` is the fidelity that counts as all of it; None where there is no alignment to weigh.
-    ``weights`` (draws, images) resample the images.
     """
     if reference is None:
         return verdict
@@ -221,7 +220,9 @@ def _with_best(
         a = np.repeat(a.mean(1, keepdims=True), f.shape[1], axis=1)
     allowed, score = outside_stage(verdict.labels), trade_off(f.mean(1), a.mean(1), reference)
     best = int(np.where(allowed, score, -np.inf).argmax())
-    between = verdict.checkpoint_noise * np.random.default_rng(18).standard_normal((len(weights), len(f)))
+    rng = np.random.default_rng((seed, 17))
+    weights = _image_weights(f.shape[1], groups, rng)
+    between = verdict.checkpoint_noise * rng.standard_normal((len(weights), len(f)))
     drawn = trade_off(weights @ f.T + between, weights @ a.T, reference)
     equals = tuple(int(s) for s in at[possible_best(score, drawn - drawn.mean(0), allowed)])
     others = f"; {len(equals) - 1} other checkpoints may be as good" if len(equals) > 1 else ""
