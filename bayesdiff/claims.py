@@ -25,10 +25,11 @@ from bayesdiff.corruption.power import detectable_depth
 from bayesdiff.corruption.shape import Array
 from bayesdiff.errors import UserError, bad_input_in_one_line, first_line
 from bayesdiff.files import write_text
+from bayesdiff.recording.record import CURVE
 from bayesdiff.stats import Difference, detectable, holm, paired_difference, power
 from bayesdiff.studies.collect import image_scores
 from bayesdiff.studies.plan import load_study
-from bayesdiff.studies.rows import NAMES, UNJUDGED, Found, Row, pair_of, prompts_of, rows_of, scores_of_run
+from bayesdiff.studies.rows import NAMES, OF_COST, UNJUDGED, Found, Row, pair_of, prompts_of, rows_of, scores_of_run
 from bayesdiff.tables import curve_shape
 
 LEVEL, POWER = 0.05, 0.8
@@ -37,7 +38,7 @@ MISSING, DIVERGED, UNMEASURED = "runs missing", "runs diverged", "not measured"
 LACKING = {MISSING, DIVERGED, UNMEASURED}
 STAGE, AT_STEP = "stage", "step of the deepest fall"
 COSINES = 2.0
-"""Farther apart than this no two values of a measure are that is made of cosines: all but ``MEASURES``."""
+"""Farther apart than this no two values of a measure are that is made of cosines (or of shares)."""
 NO_FALL = 0.03
 """Less than this is no fall, in the metric's units (the detector's smallest depth)."""
 DIRECTIONS = ("higher", "lower", "same")
@@ -85,7 +86,7 @@ class Finding:
 
 def _fall_at(found: Found) -> Array:
     """Step at which the mean curve is farthest below what it had reached; the last one where it never falls."""
-    curve = pd.read_csv(found.folder / "curve.csv")
+    curve = pd.read_csv(found.folder / CURVE)
     shape = curve_shape(curve)
     return np.array([shape["at_step"] if shape["fall"] >= NO_FALL else float(curve["step"].iloc[-1])])
 
@@ -151,7 +152,7 @@ def _largest(measure: str, row: Row) -> float:
     """Beyond this no difference can be."""
     if measure == AT_STEP:
         return float(max(found.record.config["schedule"]["steps"] for found in row.found))
-    return float("inf") if measure in MEASURES else COSINES
+    return float("inf") if measure in (*MEASURES, *OF_COST) else COSINES
 
 
 def _lacking(*rows: Row) -> str:

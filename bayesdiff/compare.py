@@ -38,14 +38,18 @@ def differences(reference: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd
     """
     from scipy.stats import t
 
-    first, second = (per_image(scores)[metric].unstack(["prompt", "image"]).dropna() for scores in (reference, other))
-    steps, images = first.index.intersection(second.index), first.columns.intersection(second.columns)
-    if steps.empty or images.empty:
+    both = (
+        per_image(reference)[[metric]].merge(per_image(other)[[metric]], left_index=True, right_index=True, suffixes=("_a", "_b")).dropna()
+    )
+    if both.empty:
         raise UserError(f"the runs share no checkpoint with the same prompts and images (metric {metric})")
-    arms = [table.loc[steps, images].to_numpy()[None, None] for table in (second, first)]
-    found = paired_difference(*arms, prompts=images.get_level_values("prompt"))
-    half = t.ppf(0.975, found.freedom) * found.std_error
-    return pd.DataFrame({"step": steps, "difference": found.mean, "half": half, "images": len(images)})
+    rows = []
+    for step, images in both.groupby(level="step"):  # each by itself: a metric of one's own may lack images here and there
+        arms = [images[name].to_numpy()[None, None, None] for name in (f"{metric}_b", f"{metric}_a")]
+        found = paired_difference(*arms, prompts=images.index.get_level_values("prompt"))
+        half = t.ppf(0.975, found.freedom[0]) * found.std_error[0]
+        rows.append({"step": step, "difference": found.mean[0], "half": half, "images": len(images)})
+    return pd.DataFrame(rows)
 
 
 def _check_sampling(folders: list[Path], records: list[RunRecord]) -> None:
@@ -76,7 +80,7 @@ def print_comparison(folders: list[Path], metric: str) -> None:
         console.print(f"{_label(folder, record)}: {sentence}", highlight=False, soft_wrap=True)
     for folder, (record, scores) in list(zip(folders, runs, strict=True))[1:]:
         table = Table(title=f"{metric}: {_label(folder, record)} minus {_label(folders[0], runs[0][0])}")
-        for name in ("step", "first run", "this run", "difference", "95 % over images"):
+        for name in ("step", "first run", "this run", "difference", "95 % interval"):
             table.add_column(name, justify="right")
         first, this = (curve_table(s).set_index("step")[metric] for s in (runs[0][1], scores))
         for row in differences(runs[0][1], scores, metric).itertuples(index=False):

@@ -25,7 +25,7 @@ from bayesdiff.processes import check_shares, collected, from_first, is_first, j
 from bayesdiff.prompts import Prompt, evaluation_prompts, fill
 from bayesdiff.recording.checkpoint import finish, restore, resumable_step, retain, save_checkpoint
 from bayesdiff.recording.progress import Display, display, print_curve
-from bayesdiff.recording.record import RunRecord, environment, load_record, phase
+from bayesdiff.recording.record import CURVE, RunRecord, environment, load_record, phase
 from bayesdiff.recording.tracker import Tracker
 from bayesdiff.scoring.curve import SCORES, curve_table, read_scores, score_columns
 from bayesdiff.subject import Subject, load_subject
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from bayesdiff.scoring.scores import References
     from bayesdiff.training.loop import Training
 
-CURVE, DRAWS = "curve.csv", "draws.csv"
+DRAWS = "draws.csv"
+ON_THE_DEVICE = ("gaussian", "dropout")
+"""Arms whose noise is drawn on the device: each kind of GPU draws its own."""
 
 
 @dataclass
@@ -121,15 +123,14 @@ def _check_same_weights(folder: Path, record: RunRecord, weights: dict[str, str]
 
 
 def _check_same_device(folder: Path, record: RunRecord, here: dict[str, Any]) -> None:
-    """Noise on weights is drawn on the device, by its kind; raises ``UserError`` when a run would go on with other noise elsewhere."""
+    """Raises ``UserError`` when a run would go on elsewhere, and with other noise where it is drawn on the device, by its kind."""
     before = {**here, **record.environment}
     if before["device"].partition(":")[0] != here["device"].partition(":")[0]:
         was, now = before["device"], here["device"]
         raise UserError(f"{folder}: begun on {was}, and would go on with other weight noise on {now}; add device={was}")
-    if before["gpu"] != here["gpu"] and record.config["bnn"]["kind"] != "off":
+    if before["gpu"] != here["gpu"] and record.config["bnn"]["kind"] in ON_THE_DEVICE:
         raise UserError(
-            f"{folder}: begun on {before['gpu']}, and would go on with other weight noise on {here['gpu']}; "
-            "go on there, or remove the folder"
+            f"{folder}: begun on {before['gpu']}, and would go on with other noise on {here['gpu']}; go on there, or remove the folder"
         )
 
 

@@ -61,7 +61,7 @@ def _replace(part: Path, target: Path) -> None:
 
 def _flush(part: Path) -> None:
     for path in [p for p in part.rglob("*") if p.is_file()] if part.is_dir() else [part]:
-        with path.open("r+b") as handle:  # Windows flushes no file that is open for reading
+        with path.open("r+b" if os.name == "nt" else "rb") as handle:  # Windows flushes no file that is open for reading
             os.fsync(handle.fileno())
 
 

@@ -23,9 +23,9 @@ import pandas as pd
 from bayesdiff.config import arm_name
 from bayesdiff.errors import UserError, bad_input_in_one_line
 from bayesdiff.files import staged, write_text
-from bayesdiff.recording.record import RECORDS
+from bayesdiff.recording.record import CURVE, IMAGES, RECORDS
 from bayesdiff.stats import aggregate_as_paper, holm, paired_difference
-from bayesdiff.studies.collect import CURVE, IMAGES, incomplete, judged, load_records
+from bayesdiff.studies.collect import incomplete, judged, load_records
 from bayesdiff.studies.figures import draw_curves, draw_last
 from bayesdiff.studies.paper import PAPER_IMAGES, PAPER_SUBJECTS, paper_label, paper_numbers
 from bayesdiff.studies.plan import Cell, Study, chosen_studies, compose_cell, join_models, load_study, models_of, study_names
@@ -125,7 +125,8 @@ def _mean(mean: float, spread: float, digits: int = 3) -> str:
 def _cell(values_: dict[str, Any]) -> str:
     text = _mean(values_["mean"], values_["sd_over_seeds"])
     if "difference" in values_ and not pd.isna(values_["difference"]):
-        p = ", these runs" if pd.isna(values_["p_holm"]) else f", p {values_['p_holm']:.3f}"
+        runs = {"subjects", "seeds"} & set(values_["over"].split())
+        p = f", p {values_['p_holm']:.3f}" if not pd.isna(values_["p_holm"]) else "" if runs else ", these runs"
         digits = 3 if abs(values_["mean"]) < LARGE else 0
         interval = "" if pd.isna(values_["low"]) else f" [{values_['low']:+.{digits}f}, {values_['high']:+.{digits}f}]"
         text += f"; {values_['difference']:+.{digits}f}{interval}{p}"
@@ -145,7 +146,7 @@ OF_THE_PAPER = f" The paper's numbers are its own, of {PAPER_SUBJECTS} subjects 
 def write_study(study: Study, rows: list[Row], results: Path, share: float = 0.0) -> str:
     """Write a study's table and figures and say which; where it has no record, or less than ``share`` of them, say so.
 
-    A table that is there already is written anew, however many records are left of it.
+    A table that is there already is written anew, however few records are left of it.
     """
     found, runs = sum(len(row.found) for row in rows), len(study.cells)
     target, name = results / "tables", file_name(study)
@@ -181,7 +182,7 @@ def write_index(results: Path, written: list[tuple[Study, list[Row]]]) -> None:
     lines = []
     for study, rows in written:
         found, name = sum(len(row.found) for row in rows), file_name(study)
-        table = f"[{name}.md]({name}.md)" if (results / "tables" / f"{name}.md").exists() else "no table yet"
+        table = f"[{name}.md]({name}.md)" if found and (results / "tables" / f"{name}.md").exists() else "no table yet"
         diverged, missing = (sum(count) for count in zip(*((len(row.diverged), row.missing) for row in rows), strict=True))
         runs = f"{found} of {len(study.cells)}" + (f", {diverged} diverged" if diverged else "")
         lines.append({
@@ -364,10 +365,12 @@ def write_all(results: Path, model: str | None, share: float) -> None:
     for study, rows in written:
         if said := write_study(study, rows, results, share):
             print(said)
+    if model is not None:  # the index and what is in no study are of all models
+        return
     write_index(results, written)
     completed = {folder for folder, record in load_records(results) if record.status == "completed"}
     others = completed - {found.folder for _, rows in written for row in rows for found in row.found}
-    if model is None and others:
+    if others:
         print(f"{len(others)} records are of no study; {results}/tables/runs.md has them")
 
 

@@ -40,7 +40,7 @@ def jobs_at_once(config: DictConfig) -> int:
 
 
 class RunsFailed(Exception):
-    """Runs of this worker failed; what each said is noted beside the run folders."""
+    """Runs failed while this worker was at work; what each said is noted beside the run folders."""
 
 
 class ShareCores(Callback):
@@ -56,7 +56,7 @@ class ShareCores(Callback):
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="worker")
 def work(cfg: DictConfig) -> None:
-    """Work on a study until nothing is left to claim; raises ``RunsFailed`` when runs of its own failed."""
+    """Work on a study until nothing is left to claim; raises ``RunsFailed`` when runs failed, here or meanwhile elsewhere."""
     start = Path(HydraConfig.get().runtime.cwd)  # a cluster's worker may start elsewhere
     if cfg.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(cfg.threads)

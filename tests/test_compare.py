@@ -86,6 +86,13 @@ def test_only_images_that_both_runs_have_count() -> None:
     assert table["difference"].tolist() == pytest.approx([0.0, 0.15])
 
 
+def test_an_image_without_a_number_costs_itself_alone() -> None:
+    gaps = scores(OTHER).assign(value=lambda table: table["value"].where(~((table["step"] == 50) & (table["image"] == 0))))
+    table = differences(scores(REFERENCE), gaps, "dino")
+    assert table["images"].tolist() == [3, 2]
+    assert table["difference"].tolist() == pytest.approx([0.0, 0.25])
+
+
 def test_turning_the_runs_around_turns_the_sign() -> None:
     there, back = (differences(a, b, "dino") for a, b in ((scores(REFERENCE), scores(OTHER)), (scores(OTHER), scores(REFERENCE))))
     assert there["difference"].tolist() == pytest.approx((-back["difference"]).tolist())

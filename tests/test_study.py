@@ -176,6 +176,8 @@ def test_runs_whose_records_were_collected_are_not_done_again(tmp_path: Path) ->
         kept = results / "records" / run.folder.name
         kept.mkdir(parents=True)
         RunRecord(run.folder.name, status, {}, seconds={"train": 600.0}).save(kept)
+        for name in ("curve.csv", "images.csv"):
+            (kept / name).write_text("")
     planned = plan(study, tmp_path / "runs", results=results)
     assert [run.state for run in planned] == ["done", "diverged", *["missing"] * 10]
     assert estimate_minutes(study, planned) == 10

@@ -311,7 +311,7 @@ def test_records_of_no_study_are_said(study: planning.Study, tmp_path: Path, cap
     assert "1 records are of no study" in capsys.readouterr().out
 
 
-def test_figures_draw_what_the_table_has_and_pairs_alone(study: planning.Study, tmp_path: Path) -> None:
+def test_figures_draw_what_the_table_has(study: planning.Study, tmp_path: Path) -> None:
     """An arm without all its runs would be of other subjects than the one beside it."""
     results = made_records.fill(study, tmp_path, study.cells[:-1])
     *_, off, on = rows_of(study, results)
@@ -320,8 +320,9 @@ def test_figures_draw_what_the_table_has_and_pairs_alone(study: planning.Study, 
     assert whole is not None and list(whole.columns) == [run.place for run in off.found]
     expected = pd.read_csv(off.found[0].folder / "curve.csv").set_index("step")["dino"]
     assert whole[off.found[0].place].to_dict() == pytest.approx(expected.to_dict())
-    paired = curves_of(off, places={("0", "toy_dog")})
-    assert paired is not None and list(paired.columns) == [("0", "toy_dog")]
+    made_records.fill_one(study.cells[-1], tmp_path, "diverged")
+    left = curves_of(rows_of(study, results)[-1])
+    assert left is not None and left.shape[1] == 3
 
 
 def test_a_run_that_diverged_before_its_first_checkpoint_says_so(study: planning.Study, tmp_path: Path) -> None:

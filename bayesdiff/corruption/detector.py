@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bayesdiff.corruption.best import possible_best
 from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, Noise, measure_noise
 from bayesdiff.corruption.shape import CLEAR_STEP, Array, fall_strength, flattened, monotone_fit, stage_strength, unimodal_fit
 from bayesdiff.corruption.stage import REFITS, Span, Stage, draws_beside, read_stage, spread_of
@@ -66,7 +67,7 @@ class CorruptionVerdict:
     trough_interval: Span | None = None
     recovery_interval: Span | None = None
     best_steps: tuple[int, ...] = ()
-    """Steps outside the stage that are not distinguishable from the best."""
+    """Steps outside the stage that have the best one among them in 95 % of cases (``best.possible_best``)."""
     blips: tuple[int, ...] = ()
     """Single low checkpoints, which are no stage."""
     image_noise: float = 0.0
@@ -300,21 +301,6 @@ def _blips(reading: _Reading, stage: Stage | None) -> tuple[int, ...]:
 def outside_stage(labels: Sequence[str]) -> NDArray[np.bool_]:
     """(T,) which checkpoints lie outside the corrupted range."""
     return np.array([label not in IN_STAGE for label in labels])
-
-
-def possible_best(scores: Array, deviations: Array, allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(T,) which checkpoints may be the best of those allowed: a set that has the best one in 95 % of cases.
-
-    Multiple comparisons with the best (Hsu 1984): a checkpoint stays while the highest score is not further above
-    it than the highest of as many equal checkpoints would be, so that a choice among many is reckoned with.
-
-    Args:
-        scores: (T,) what is compared, higher is better.
-        deviations: (draws, T) noise of the scores.
-    """
-    kept = deviations[:, allowed]
-    limit = np.quantile(kept.max(1)[:, None] - deviations, 0.95, axis=0)
-    return allowed & (scores[allowed].max() - scores <= limit)
 
 
 def _best(reading: _Reading, labels: list[str], rng: np.random.Generator) -> tuple[int, tuple[int, ...]]:

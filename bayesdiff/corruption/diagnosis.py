@@ -5,15 +5,7 @@ else happens: CLIP-T and diversity that fall while fidelity reaches the level of
 themselves are overfitting; images that failed from the first checkpoint on are a broken sampler. And
 they decide which checkpoint to keep.
 
-**The best checkpoint** has the highest trade-off outside the corrupted range,
-
-    trade-off = 2 F A / (F + A),   F = min(fidelity / ceiling, 1),   A = alignment / alignment at the first checkpoint,
-
-the harmonic mean of how much of the reachable fidelity it has (above the ceiling, the mean similarity of
-different photographs of the subject, a sample is a copy and earns no more) and how much is left of the
-prompt following that training began with. Both refer to what does not change while a run goes on, so that
-a checkpoint's rank among earlier ones stays, unless a stage is found around it later. Without a ceiling F is the fidelity (as a
-share of ``whole``); without an alignment column so is the trade-off.
+The best checkpoint is the one with the highest trade-off (``best``) outside the corrupted range.
 
 What other columns say of a stage, CLIP-I that falls with the fidelity and high-frequency energy that changes, is added to the
 sentence: noisy patterns and a tint look alike to one encoder.
@@ -28,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdiff.corruption.detector import RESAMPLES, CorruptionVerdict, detect_corruption, outside_stage, possible_best
+from bayesdiff.corruption.best import possible_best, trade_off
+from bayesdiff.corruption.detector import RESAMPLES, CorruptionVerdict, detect_corruption, outside_stage
 from bayesdiff.corruption.shape import Array
 
 FAILED_SHARE = 0.5
@@ -185,15 +178,6 @@ def _with_others(verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Map
         return verdict
     head, keep, rest = verdict.sentence.rpartition("Keep step")
     return replace(verdict, sentence=f"{head}From peak to trough {' and '.join(said)}. {keep}{rest}")
-
-
-def trade_off(fidelity: Array, alignment: Array | None, ceiling: float | None) -> Array:
-    """The module's trade-off of mean curves (…, T) that begin at the first checkpoint; fidelity itself without alignment."""
-    if alignment is None:
-        return fidelity
-    reached = np.clip(fidelity / (ceiling or 1.0), 0.0, 1.0)
-    kept = np.clip(alignment / np.maximum(alignment[..., :1], 1e-12), 0.0, None)
-    return 2 * reached * kept / np.maximum(reached + kept, 1e-12)
 
 
 def _image_weights(count: int, groups: ArrayLike | None, rng: np.random.Generator) -> Array:

@@ -22,6 +22,8 @@ from bayesdiff.processes import process_count
 RECORD = "record.json"
 RECORDS = "records"
 """In a results folder: the collected records, a folder a run."""
+CURVE, IMAGES = "curve.csv", "images.csv"
+"""What is collected beside a record: a row a checkpoint, and a row a checkpoint and image."""
 PACKAGES = ("bayesdiff", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "timm", "numpy")
 
 
@@ -64,6 +66,21 @@ def load_record(folder: Path) -> RunRecord | None:
         raise UserError(f"{path}: damaged; remove the folder {folder} and give the same command again") from error
 
 
+def whole_record(folder: Path) -> RunRecord | None:
+    """The record of a collected run that has ended and has all its files here; None for one still on its way, or damaged.
+
+    A folder that another machine sends may come file by file, in any order.
+    """
+    try:
+        record = load_record(folder)
+    except UserError:
+        return None
+    if record is None or record.status == "running":
+        return None
+    there = record.status == "diverged" or all((folder / name).exists() for name in (CURVE, IMAGES))
+    return record if there else None
+
+
 def _git(*arguments: str) -> str:
     root = Path(__file__).resolve().parents[2]
     try:
@@ -104,12 +121,13 @@ def _peak_memory_mb() -> float:
 
 
 def _gpu(record: RunRecord) -> str | None:
-    """The run's own GPU, once it is known and where it is there: a record may come from another machine."""
+    """The run's own GPU, once it is known and used: a record may come from another machine."""
     import torch
 
     device = str(record.environment.get("device", ""))
     number = int(device.partition(":")[2] or 0)
-    return device if device.startswith("cuda") and number < torch.cuda.device_count() else None
+    used = device.startswith("cuda") and torch.cuda.is_initialized() and number < torch.cuda.device_count()
+    return device if used else None
 
 
 @contextmanager

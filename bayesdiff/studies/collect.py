@@ -23,10 +23,8 @@ from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.diagnosis import judge_run
 from bayesdiff.errors import UserError
 from bayesdiff.files import staged, write_text
-from bayesdiff.recording.record import RECORD, RECORDS, RunRecord, load_record
+from bayesdiff.recording.record import CURVE, IMAGES, RECORD, RECORDS, RunRecord, load_record, whole_record
 from bayesdiff.scoring.curve import SCORES, curve_table, image_columns, image_matrix, per_image, read_scores
-
-CURVE, IMAGES = "curve.csv", "images.csv"
 
 
 def collect(run: Path, results: Path, grid: bool = True) -> Path:
@@ -41,7 +39,7 @@ def collect(run: Path, results: Path, grid: bool = True) -> Path:
     if record is None or record.status == "running":
         raise UserError(f"{run}: no finished run; give the command in its record.json again to end it")
     target, text = results / RECORDS / run.name, json.dumps(_public(record), indent=1, sort_keys=True) + "\n"
-    if (target / RECORD).exists() and (target / RECORD).read_text(encoding="utf-8") == text:
+    if whole_record(target) is not None and (target / RECORD).read_text(encoding="utf-8") == text:
         return target  # another version of a library would write the same picture in other bytes
     target.mkdir(parents=True, exist_ok=True)
     if (run / SCORES).exists():
@@ -65,21 +63,6 @@ def _public(record: RunRecord) -> dict[str, Any]:
     content["config"]["paths"] = {}
     content["environment"] = {k: v for k, v in record.environment.items() if k not in ("platform",)}
     return content
-
-
-def whole_record(folder: Path) -> RunRecord | None:
-    """The record of a collected run that has ended and has all its files here; None for one still on its way, or damaged.
-
-    A folder that another machine sends may come file by file, in any order.
-    """
-    try:
-        record = load_record(folder)
-    except UserError:
-        return None
-    if record is None or record.status == "running":
-        return None
-    there = record.status == "diverged" or all((folder / name).exists() for name in (CURVE, IMAGES))
-    return record if there else None
 
 
 def load_records(results: Path) -> list[tuple[Path, RunRecord]]:

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from bayesdiff.recording.plots import panels, save_figure
+from bayesdiff.recording.record import CURVE
 from bayesdiff.stats import aggregate_as_paper
-from bayesdiff.studies.collect import CURVE
 from bayesdiff.studies.plan import Study
 from bayesdiff.studies.rows import NAMES, Row, values
 
@@ -20,15 +20,11 @@ if TYPE_CHECKING:
 LAST_METRICS = ("dino", "clip_i", "clip_t", "lpips", "clip_iqa")
 
 
-def curves_of(row: Row, metric: str = "dino", places: set[tuple[str, str]] | None = None) -> pd.DataFrame | None:
-    """A column a run (its seed and subject), a row a step that all have; None while runs of the row are missing, as in its table.
-
-    ``places`` leaves out runs whose pairs diverged.
-    """
-    found = [run for run in row.found if places is None or run.place in places]
-    if row.missing or not found:
+def curves_of(row: Row, metric: str = "dino") -> pd.DataFrame | None:
+    """A column a run (its seed and subject), a row a step that all have; None while runs of the row are missing, as in its table."""
+    if row.missing or not row.found:
         return None
-    curves = [pd.read_csv(run.folder / CURVE).set_index("step")[metric].rename(run.place) for run in found]
+    curves = [pd.read_csv(run.folder / CURVE).set_index("step")[metric].rename(run.place) for run in row.found]
     return pd.concat(curves, axis=1, join="inner").sort_index()
 
 
@@ -48,21 +44,16 @@ def draw_curves(study: Study, rows: list[Row], *targets: Path) -> None:
         grouped.setdefault(", ".join(f"{a} {v}" for a, v in row.labels.items() if a != axis) or study.title, []).append(row)
     figure, places = panels(len(grouped), 3, (4.6, 3.2), sharey=True)
     for place, (title, members) in zip(places, grouped.items(), strict=True):
-        shared = set.intersection(*({run.place for run in row.found} for row in members if not row.missing)) if _whole(members) else set()
         for i, row in enumerate(members):
-            _draw_arm(place, f"{axis} {row.labels.get(axis, '')}".strip(), row, curves_of(row, places=shared), f"C{i}")
+            _draw_arm(place, f"{axis} {row.labels.get(axis, '')}".strip(), row, f"C{i}")
         place.set(title=title, xlabel="training step", ylabel="DINO to the training images")
         place.legend(fontsize=7)
     save_figure(figure, *targets)
 
 
-def _whole(rows: list[Row]) -> bool:
-    return any(not row.missing for row in rows)
-
-
-def _draw_arm(place: Axes, name: str, row: Row, curves: pd.DataFrame | None, color: str) -> None:
-    if curves is None:
-        place.plot([], [], color=color, label=f"{name}: missing ({row.count} runs)")
+def _draw_arm(place: Axes, name: str, row: Row, color: str) -> None:
+    if (curves := curves_of(row)) is None:
+        place.plot([], [], color=color, label=f"{name}: {'missing' if row.missing else 'none'} ({row.count} runs)")
         return
     place.plot(curves.index, curves, color=color, linewidth=0.6, alpha=0.4)
     of_runs = f"mean of {curves.shape[1]} runs" if curves.shape[1] > 1 else "1 run"

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from bayesdiff.config import CONF, HERE, Config, resolve, run_name
 from bayesdiff.errors import UserError, first_line
-from bayesdiff.recording.record import RECORDS, RunRecord, load_record
+from bayesdiff.recording.record import RECORDS, RunRecord, load_record, whole_record
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -282,11 +282,10 @@ def failure_file(root: Path, folder: Path) -> Path:
 
 def end_of(folder: Path, results: Path | None = None) -> RunRecord | None:
     """The record of a run that has come to its end, from its folder or, collected, from ``results``; else None."""
-    for place in (folder, *([] if results is None else [results / RECORDS / folder.name])):
-        record = load_record(place)
-        if record is not None and record.status in ENDS:
-            return record
-    return None
+    record = load_record(folder)
+    if record is not None and record.status in ENDS:
+        return record
+    return None if results is None else whole_record(results / RECORDS / folder.name)
 
 
 def state_of(root: Path, folder: Path) -> str:

@@ -18,8 +18,8 @@ from bayesdiff.config import run_name
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.detector import stage_depth
 from bayesdiff.corruption.shape import Array
-from bayesdiff.recording.record import RECORDS, RunRecord
-from bayesdiff.studies.collect import IMAGES, image_scores, judged, whole_record
+from bayesdiff.recording.record import IMAGES, RECORDS, RunRecord, whole_record
+from bayesdiff.studies.collect import image_scores, judged
 from bayesdiff.studies.plan import Cell, Study, compose_cell
 
 METRICS = ("dino", "clip_i", "clip_t", "lpips", "clip_iqa", "diversity", "hf_energy")

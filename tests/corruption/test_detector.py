@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from bayesdiff.corruption.detector import MIN_POINTS, CorruptionVerdict, detect_corruption, possible_best, stage_p_value
+from bayesdiff.corruption.detector import MIN_POINTS, CorruptionVerdict, detect_corruption, stage_p_value
 from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, measure_noise
 
 Curve = np.ndarray
@@ -342,14 +342,6 @@ def test_area_is_depth_over_steps() -> None:
     assert verdict.area == pytest.approx(10 * 0.3 * 3, rel=0.02)
 
 
-def test_steps_that_cannot_be_told_from_the_best_are_named() -> None:
-    verdict = detect_corruption(TWELVE, CLEAR)
-    assert verdict.best_step in verdict.best_steps
-    for step in verdict.best_steps:
-        assert verdict.labels[TWELVE.index(step)] not in ("corrupted", "recovering")
-    assert 0 not in verdict.best_steps
-
-
 def test_a_rise_to_the_end_wants_more_training() -> None:
     verdict = detect_corruption(TWELVE, simulate(np.linspace(0.1, 0.9, 12), 2, residual=0.02, checkpoint=0.003))
     assert (verdict.flagged, verdict.kind) == (False, "undertrained")
@@ -505,20 +497,3 @@ def test_runs_that_are_judged_together_and_bare_curves_are_never_unstable() -> N
     assert detect_corruption(TWELVE, several).kind != "unstable"
     assert detect_corruption(TWELVE, several, checkpoint_noise=0.06).kind != "unstable"
     assert detect_corruption(TWELVE, several[0].mean(1)).kind != "unstable"
-
-
-def test_the_best_of_equal_checkpoints_stays_in_the_set_in_95_percent_of_cases() -> None:
-    """Whichever of them happened to be highest: a choice among twelve is not one comparison."""
-    rng = np.random.default_rng(0)
-    sizes, draws = np.linspace(0.01, 0.05, 12), 1000
-    kept = [
-        possible_best(sizes * rng.standard_normal(12), sizes * rng.standard_normal((draws, 12)), np.ones(12, dtype=bool))
-        for _ in range(1000)
-    ]
-    assert np.abs(np.mean(kept, axis=0) - 0.95).max() < 0.03  # every one of them, noisy or not
-
-
-def test_a_checkpoint_that_is_clearly_behind_or_not_allowed_is_not_among_the_best() -> None:
-    scores, allowed = np.array([0.5, 0.8, 0.79, 0.9]), np.array([True, True, True, False])
-    noise = 0.02 * np.random.default_rng(0).standard_normal((1000, 4))
-    assert possible_best(scores, noise, allowed).tolist() == [False, True, True, False]

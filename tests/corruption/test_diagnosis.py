@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bayesdiff.corruption import detect_corruption
-from bayesdiff.corruption.diagnosis import diagnose, trade_off
+from bayesdiff.corruption.best import trade_off
+from bayesdiff.corruption.diagnosis import diagnose
 
 Curve = np.ndarray
 STEPS = [0, 50, 100, 200, 300, 400, 500, 600, 800, 1000, 1500, 2000]
@@ -103,20 +104,6 @@ def test_steps_that_images_cannot_tell_apart_are_all_named() -> None:
     )
     assert len(near.best_steps) >= len(clear.best_steps)
     assert 0 not in near.best_steps
-
-
-def test_the_trade_off_is_a_harmonic_mean_of_shares() -> None:
-    fidelity, alignment = np.array([0.2, 0.4, 0.9]), np.array([0.3, 0.3, 0.15])
-    assert trade_off(fidelity, alignment, 0.8) == pytest.approx([2 * 0.25 / 1.25, 2 * 0.5 / 1.5, 2 * 0.5 / 1.5])
-    assert trade_off(fidelity, None, 0.8) == pytest.approx(fidelity)
-
-
-def test_a_checkpoint_s_rank_among_earlier_ones_does_not_depend_on_later_ones() -> None:
-    rng = np.random.default_rng(0)
-    fidelity, alignment = rng.random(12), 0.2 + 0.2 * rng.random(12)
-    whole = trade_off(fidelity, alignment, 0.7)
-    for count in range(2, 12):
-        assert trade_off(fidelity[:count], alignment[:count], 0.7) == pytest.approx(whole[:count])
 
 
 def test_diverged_and_too_short_curves_pass_through() -> None:

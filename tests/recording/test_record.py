@@ -63,6 +63,7 @@ def test_gpu_memory_is_the_phase_s_own_peak(monkeypatch: pytest.MonkeyPatch) -> 
     """Sampling before training must not count as training's memory, and the highest of several stretches is kept."""
     allocated: dict[str, int] = {}
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
     monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda device: allocated.update({device: 0}))
     monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda device: allocated[device] * 2**20)
     run = record()
@@ -76,6 +77,12 @@ def test_gpu_memory_is_the_phase_s_own_peak(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_gpu_that_is_not_the_runs_or_not_here_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     run = record()
+    for device in ("cpu", "cuda:0"):  # on a GPU that nothing has used yet, torch refuses to say
+        run.environment = {"device": device}
+        with phase(run, "train"):
+            pass
+        assert set(run.peak_memory_mb) == {"train"}
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
     for device in ("cpu", "cuda:3"):
         run.environment = {"device": device}  # begun on another machine
         with phase(run, "train"):

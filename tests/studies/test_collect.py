@@ -43,6 +43,17 @@ def test_collecting_again_changes_nothing(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
 
 
+def test_what_a_collected_run_has_lost_is_collected_again(tmp_path: Path) -> None:
+    study = made_records.prepare(tmp_path / "studies")
+    run = made_records.make_run(study.cells[0], tmp_path / "runs")
+    target = collect(run, tmp_path / "results")
+    before = (target / "images.csv").read_bytes()
+    (target / "images.csv").unlink()
+    assert load_records(tmp_path / "results") == []
+    collect(run, tmp_path / "results")
+    assert (target / "images.csv").read_bytes() == before
+
+
 def test_a_picture_that_is_there_is_not_written_in_other_bytes(tmp_path: Path) -> None:
     """Another version of the library packs the same pixels differently."""
     run = made_records.make_run(made_records.prepare(tmp_path / "studies").cells[0], tmp_path / "runs")

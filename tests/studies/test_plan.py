@@ -158,6 +158,9 @@ def test_a_collected_record_ends_a_run_and_one_still_running_does_not(tmp_path: 
     assert end_of(folder, results) is None
     record.status = "completed"
     record.save(results / RECORDS / "run")
+    (results / RECORDS / "run" / "curve.csv").write_text("")
+    assert end_of(folder, results) is None, "its images are still on their way, or lost: tables say missing"
+    (results / RECORDS / "run" / "images.csv").write_text("")
     assert end_of(folder, results) == record
     assert end_of(folder) is None
 
