@@ -159,6 +159,11 @@ def test_a_study_that_asks_for_cost_has_it(tmp_path: Path) -> None:
     rows = rows_of(study, made_records.fill(study, tmp_path))
     printed = printed_table(study, rows, study_table(study, rows))
     assert list(printed["training, s"]) == ["60.000 (0.000)", "60.000 (0.000); +0.000 [+0.000, +0.000], p 1.000"] * 2
+    for row in rows:
+        for found in row.found if row.labels["bnn"] == "on" else ():
+            found.record.seconds["train"] = 66.0
+    constant = printed_table(study, rows, study_table(study, rows))["training, s"]
+    assert list(constant) == ["60.000 (0.000)", "66.000 (0.000); +6.000 [+6.000, +6.000]"] * 2, "no test, and not of one run a side"
     assert "GPU memory of training, GB" not in printed
     assert [cell.split()[0] for cell in printed["process memory to the end of training, GB"]] == ["1.049"] * 4
 
