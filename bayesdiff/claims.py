@@ -224,11 +224,10 @@ def claims_table(findings: list[Finding], options: str = "") -> pd.DataFrame:
 def _detectable(finding: Finding, alpha: float) -> str:
     """Empty where nothing was tested; "none" where even the largest difference there can be would not be found."""
     if finding.curves is not None:
-        found, largest = detectable_depth(finding.curves, alpha, POWER), COSINES
+        found = detectable_depth(finding.curves, alpha, POWER)
     else:
         found = detectable(finding.std_error, finding.freedom, power=POWER, alpha=alpha)
-        largest = finding.largest
-    return "-" if np.isnan(found) else f"{found:.3f}" if found <= largest else "none"
+    return "-" if np.isnan(found) else f"{found:.3f}" if found <= finding.largest else "none"
 
 
 def _power(finding: Finding, alpha: float) -> str:

@@ -79,8 +79,9 @@ def study_table(study: Study, rows: list[Row]) -> pd.DataFrame:
             line |= {"mean": mean[0], "sd_over_seeds": spread[0]}
             if measure in paper:
                 line |= {f"{label}: mean": paper[measure][0], f"{label}: sd": paper[measure][1]}
-            compared = reference is not None and measure != "bayesian_share"  # which is set, and not a result
-            lines.append(line | (_difference(row, reference, measure) if compared and reference else {}))
+            if reference is not None and measure != "bayesian_share":  # which is set, and not a result
+                line |= _difference(row, reference, measure)
+            lines.append(line)
     table = pd.DataFrame(lines)
     if "p" in table:
         table["p_holm"] = holm(table["p"])
