@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.layout import PER_IMAGE, SCORES
 from bayesdiff.corruption.shape import Array
-from bayesdiff.errors import UserError
+from bayesdiff.recording.collect import per_image_of
 from bayesdiff.recording.record import load_record
-from bayesdiff.scoring.curve import SCORES, image_columns, read_scores, score_columns
+from bayesdiff.scoring.curve import image_columns, read_scores, score_columns
 from bayesdiff.scoring.metrics import METRICS
-from bayesdiff.studies.collect import IMAGES, per_image_of
 
 STEP_NAMES = ("step", "steps", "global_step", "_step", "trainer/global_step", "eval/step", "iteration", "iter", "train_step")
 IMAGE_NAMES = ("prompt", "image", "index", "sample", "seed", "prompt_id", "image_id")
@@ -72,10 +73,10 @@ def read(source: str, naming: Naming) -> list[Reading]:
 def _from_run(folder: Path, naming: Naming) -> Reading:
     if (folder / SCORES).exists():
         steps, columns, images = score_columns(read_scores(folder))
-    elif (folder / IMAGES).exists():
+    elif (folder / PER_IMAGE).exists():
         steps, columns, images = image_columns(per_image_of(folder))
     else:
-        raise UserError(f"{folder}: a folder without {SCORES} or {IMAGES}; give a run folder, a collected record or a CSV file")
+        raise UserError(f"{folder}: a folder without {SCORES} or {PER_IMAGE}; give a run folder, a collected record or a CSV file")
     record = load_record(folder)
     asked = str(record.config["detector"]["metric"]) if record is not None else "dino"
     metric = naming.metric or asked

@@ -21,9 +21,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from bayesdiff.core.errors import UserError
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.diagnosis import ALIGNMENT, diagnose
-from bayesdiff.errors import BAD_INPUT, UserError
 from bayesdiff.readings import Naming, Reading, read_all
 from bayesdiff.scoring.metrics import HIGHER_IS_BETTER
 
@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
             plot_verdicts(arguments.plot, [(r.name, r.metric, list(r.steps), r.columns[r.metric], v) for v, r in judged])
     except (UserError, ValueError, OSError) as error:
         print(f"bayesdiff: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return 2
     if arguments.json:
         print(json.dumps([_as_json(reading, verdict) for verdict, reading in judged], indent=1))
     else:

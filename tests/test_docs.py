@@ -32,11 +32,12 @@ from omegaconf import DictConfig, OmegaConf
 from tiny import Make
 
 from bayesdiff import claims, compare, export, status, study, sweep, tables, verdict
-from bayesdiff.config import CONF, as_dict
-from bayesdiff.experiment import run_experiment
-from bayesdiff.pipeline import fetch_command
+from bayesdiff.config.compose import CONF
+from bayesdiff.config.identity import as_dict
+from bayesdiff.diffusion.pipeline import fetch_command
+from bayesdiff.recording.collect import collect
+from bayesdiff.runs.experiment import run_experiment
 from bayesdiff.studies import plan as planning
-from bayesdiff.studies.collect import collect
 from bayesdiff.studies.plan import EXPERIMENTS, Cell, compose_cell, load_study, models_of, study_names
 from tests.made_records import make_run
 

@@ -13,27 +13,16 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayesdiff.config import Keep
-from bayesdiff.errors import UserError
-from bayesdiff.files import sha256, staged, write_json
+from bayesdiff.config.schema import Keep
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.files import atomic_write, sha256, write_json
+from bayesdiff.core.layout import CHECKPOINTS, MANIFEST, RESUME, RHO, step_folder, steps_in
 
 if TYPE_CHECKING:
     import torch
 
     from bayesdiff.methods import FineTuning
     from bayesdiff.training.loop import Training
-
-CHECKPOINTS, RESUME, MANIFEST, RHO = "checkpoints", "resume", "manifest.json", "rho.safetensors"
-
-
-def step_folder(root: Path, step: int) -> Path:
-    return root / f"step-{step:06d}"
-
-
-def steps_in(root: Path) -> list[int]:
-    """Steps of the complete folders below ``root``, increasing."""
-    found = root.glob("step-*") if root.is_dir() else []
-    return sorted(int(p.name.removeprefix("step-")) for p in found if p.name[5:].isdigit() and (p / MANIFEST).exists())
 
 
 def _seal(folder: Path, step: int) -> None:
@@ -63,15 +52,15 @@ def save_checkpoint(run: Path, step: int, method: FineTuning, state: Training) -
     """
     from safetensors.torch import save_file
 
-    from bayesdiff.bayes import sigmas, storable
+    from bayesdiff.arms.gaussian import sigmas, storable
 
-    with staged(step_folder(run / CHECKPOINTS, step)) as part:
+    with atomic_write(step_folder(run / CHECKPOINTS, step)) as part:
         part.mkdir()
         method.export(state.parts, part)
         if state.layers:
             save_file(storable(sigmas(state.layers).items()), part / RHO)
         _seal(part, step)
-    with staged(step_folder(run / RESUME, step)) as part:
+    with atomic_write(step_folder(run / RESUME, step)) as part:
         part.mkdir()
         save_file(_moments(state.optimizer), part / "optimizer.safetensors")
         if state.average is not None:  # while the average is shown, its place holds the weights
@@ -90,7 +79,7 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """
     import torch
 
-    from bayesdiff.bayes import storable
+    from bayesdiff.arms.gaussian import storable
 
     flat: dict[str, Any] = {}
     for i, entry in optimizer.state_dict()["state"].items():

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bayesdiff.seeds import generator
+from bayesdiff.core.seeds import generator
 from bayesdiff.training.objective import Batch, Conditioning
 
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from bayesdiff.bayes import BayesianLayer, draw_weights, make_bayesian, rho_parameters, use_mean
-from bayesdiff.config import Arm, Config, Precision
+from bayesdiff.arms.controls import WeightAverage, seeded_dropout, set_dropout, squared_distance, with_input_noise
+from bayesdiff.arms.gaussian import BayesianLayer, draw_weights, make_bayesian, rho_parameters, use_mean
+from bayesdiff.config.schema import Arm, Config, Precision
+from bayesdiff.core.processes import all_reduce, share
 from bayesdiff.methods import method_of
-from bayesdiff.processes import add_up, share
 from bayesdiff.training.batches import Encoded, batch_at, encode_text
-from bayesdiff.training.controls import WeightAverage, seeded_dropout, set_dropout, squared_distance, with_input_noise
 from bayesdiff.training.objective import training_loss
 from bayesdiff.training.optimizer import build_optimizer, rate_factor, set_rate
 
@@ -135,7 +135,7 @@ def _accumulate(state: Training, cfg: Config, step: int) -> dict[str, torch.Tens
                 parts["loss"] = loss.detach()
             state.scaler.scale(loss / count).backward()
         total = {name: total.get(name, 0.0) + value / count for name, value in parts.items()}
-    add_up([*total.values(), *(p.grad for p in [*state.trained, *rho_parameters(state.layers)] if p.grad is not None)])
+    all_reduce([*total.values(), *(p.grad for p in [*state.trained, *rho_parameters(state.layers)] if p.grad is not None)])
     return total
 
 

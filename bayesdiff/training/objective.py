@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from bayesdiff.bayes import BayesianLayer, kl_divergence
-from bayesdiff.config import Config
+from bayesdiff.arms.gaussian import BayesianLayer, kl_divergence
+from bayesdiff.config.schema import Config
 
 
 @dataclass(frozen=True)

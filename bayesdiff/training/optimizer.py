@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from bayesdiff.config import Arm, Config, LrSchedule, Optimizer, SigmaParametrization
-from bayesdiff.errors import UserError, first_line
+from bayesdiff.config.schema import Arm, Config, LrSchedule, Optimizer, SigmaParametrization
+from bayesdiff.core.errors import UserError, first_line
 
 
 def build_optimizer(means: list[nn.Parameter], rhos: list[nn.Parameter], cfg: Config) -> torch.optim.Optimizer:

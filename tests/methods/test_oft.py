@@ -12,11 +12,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from tiny import tiny_inputs, tiny_unet
 from torch import nn
 
-from bayesdiff.bayes import draw_weights, make_bayesian, use_mean
-from bayesdiff.config import Arm, BnnConf, MethodConf
-from bayesdiff.errors import UserError
+from bayesdiff.arms.gaussian import draw_weights, make_bayesian, use_mean
+from bayesdiff.config.schema import Arm, BnnConf, MethodConf
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.seeds import generator
 from bayesdiff.methods import oft
-from bayesdiff.seeds import generator
 
 CONF = MethodConf("oft", 1e-4, rank=2)
 BNN = BnnConf(Arm.gaussian, sigma_init=0.1)

@@ -25,8 +25,8 @@ from tiny import (
     weights,
 )  # fmt: skip
 
-from bayesdiff.bayes import mean_state
-from bayesdiff.config import Config
+from bayesdiff.arms.gaussian import mean_state
+from bayesdiff.config.schema import Config
 from bayesdiff.training import loop
 from bayesdiff.training.batches import Encoded, batch_at, picture_order
 from bayesdiff.training.loop import Diverged, train

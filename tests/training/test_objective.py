@@ -11,8 +11,8 @@ import torch
 from diffusers import DDPMScheduler
 from torch import nn
 
-from bayesdiff.bayes import BayesianLayer, kl_divergence, make_bayesian
-from bayesdiff.config import Arm, BnnConf, Config, MethodConf, ScheduleConf, TrainingConf
+from bayesdiff.arms.gaussian import BayesianLayer, kl_divergence, make_bayesian
+from bayesdiff.config.schema import Arm, BnnConf, Config, MethodConf, ScheduleConf, TrainingConf
 from bayesdiff.training import objective
 from bayesdiff.training.objective import Batch, Conditioning, prediction_target, training_loss
 

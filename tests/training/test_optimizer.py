@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny import ARMS, BNN_ON, Make, silent, tiny_training, train
 
-from bayesdiff.errors import UserError
+from bayesdiff.core.errors import UserError
 from bayesdiff.training.optimizer import rate_factor
 
 

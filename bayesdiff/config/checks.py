@@ -1,0 +1,111 @@
+"""What a configuration may not say: ranges of single settings, and settings that contradict each other.
+
+``check`` is called by ``compose.resolve``, so that every composed configuration has passed it before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import math
+
+from bayesdiff.config.schema import METHODS, Arm, Config, DataSource, LrSchedule
+from bayesdiff.core.errors import UserError
+
+
+def check(cfg: Config) -> None:
+    """Raises ``UserError`` with the first setting that cannot be run."""
+    for part in (_check_schedule, _check_ranges, _check_data, _check_method, _check_arm):
+        part(cfg)
+
+
+def _check_schedule(cfg: Config) -> None:
+    steps = cfg.schedule.checkpoints
+    if not steps or steps != sorted(set(steps)) or steps[0] < 0:
+        raise UserError(f"schedule.checkpoints={steps}: give increasing, distinct steps from 0 on")
+    if steps[-1] != cfg.schedule.steps:
+        raise UserError(f"schedule.checkpoints ends at {steps[-1]} but schedule.steps={cfg.schedule.steps}: make them equal")
+
+
+def _check_ranges(cfg: Config) -> None:
+    positive: dict[str, float] = {
+        "method.learning_rate": cfg.method.learning_rate,
+        "method.rank": cfg.method.rank,
+        "bnn.prior_sigma": cfg.bnn.prior_sigma,
+        "training.batch_size": cfg.training.batch_size,
+        "training.gradient_accumulation_steps": cfg.training.gradient_accumulation_steps,
+        "training.max_grad_norm": cfg.training.max_grad_norm,
+        "schedule.log_every": cfg.schedule.log_every,
+        "data.images": cfg.data.images,
+        "sampler.steps": cfg.sampler.steps,
+        "sampler.images_per_prompt": cfg.sampler.images_per_prompt,
+        "sampler.batch_size": cfg.sampler.batch_size,
+        "metrics.batch_size": cfg.metrics.batch_size,
+        "method.class_images": cfg.method.class_images,
+        "model.resolution": cfg.model.resolution,
+    }
+    for key, value in positive.items():
+        if not 0 < value < math.inf:
+            raise UserError(f"{key}={value}: must be greater than 0 and finite")
+    not_negative = {
+        "bnn.kl_weight": cfg.bnn.kl_weight,
+        "bnn.sigma_init": cfg.bnn.sigma_init,
+        "bnn.sigma_learning_rate_factor": cfg.bnn.sigma_learning_rate_factor,
+        "bnn.input_noise": cfg.bnn.input_noise,
+        "bnn.l2_weight": cfg.bnn.l2_weight,
+        "method.prior_loss_weight": cfg.method.prior_loss_weight,
+        "training.weight_decay": cfg.training.weight_decay,
+        "training.lr_warmup_steps": cfg.training.lr_warmup_steps,
+        "sampler.sample_weights": cfg.sampler.sample_weights,
+        "detector.min_depth": cfg.detector.min_depth,
+    }
+    for key, value in not_negative.items():
+        if not 0 <= value < math.inf:
+            raise UserError(f"{key}={value}: must not be negative and must be finite")
+    for key, optional in {"method.alpha": cfg.method.alpha, "training.min_snr_gamma": cfg.training.min_snr_gamma}.items():
+        if optional is not None and not 0 < optional < math.inf:
+            raise UserError(f"{key}={optional}: must be greater than 0 and finite, or null")
+    if cfg.detector.checkpoint_noise is not None and not 0 <= cfg.detector.checkpoint_noise < math.inf:
+        raise UserError(f"detector.checkpoint_noise={cfg.detector.checkpoint_noise}: must not be negative and must be finite, or null")
+    for key, share in {"bnn.ema_decay": cfg.bnn.ema_decay, "bnn.dropout": cfg.bnn.dropout}.items():
+        if not 0 <= share < 1:
+            raise UserError(f"{key}={share}: must be at least 0 and below 1")
+    if cfg.bnn.sigma_init > 1:
+        raise UserError(f"bnn.sigma_init={cfg.bnn.sigma_init}: weights are of the order of 0.05; give 1 or less")
+    if cfg.shots.count is not None and cfg.shots.count < 1:
+        raise UserError(f"shots.count={cfg.shots.count}: give 1 or more, or null for all images")
+    if not 0 < cfg.detector.alpha < 1:
+        raise UserError(f"detector.alpha={cfg.detector.alpha}: must lie between 0 and 1")
+    if not cfg.sampler.prompts:
+        raise UserError("sampler.prompts is empty: give templates, or the word object, live, face or auto")
+
+
+def _check_data(cfg: Config) -> None:
+    if not cfg.data.identifier.strip():
+        raise UserError("data.identifier is empty: give a rare token such as qwe")
+    needed = {"data.path": cfg.data.path} if cfg.data.source is not DataSource.toybox else {}
+    if cfg.data.source is DataSource.folder:
+        needed["data.class_noun"] = cfg.data.class_noun
+    for key, value in needed.items():
+        if not value:
+            raise UserError(f"data={cfg.data.source.value} needs {key}: add {key}=… to the command")
+
+
+def _check_method(cfg: Config) -> None:
+    name = cfg.method.name
+    if name not in METHODS and "." not in name:
+        raise UserError(f"method.name={name}: choose one of {', '.join(METHODS)}, or give the dotted name of a module of your own")
+
+
+def _check_arm(cfg: Config) -> None:
+    gaussian = cfg.bnn.kind is Arm.gaussian
+    if cfg.sampler.sample_weights and not gaussian:
+        raise UserError(f"sampler.sample_weights={cfg.sampler.sample_weights}: only Gaussian weights can be drawn; add bnn=on")
+    if gaussian and cfg.bnn.kl_weight > 0 and cfg.bnn.sigma_init == 0:
+        raise UserError("bnn.sigma_init=0: its KL is infinite; set bnn.kl_weight=0 or a larger bnn.sigma_init")
+    if cfg.bnn.time_layers and cfg.method.name != "dreambooth":
+        raise UserError(f"bnn.time_layers=true: {cfg.method.name} has no weights in timestep layers; leave it false")
+    if cfg.method.alpha is not None and cfg.method.name != "lora":
+        raise UserError(f"method.alpha={cfg.method.alpha}: only lora has one; leave it null")
+    if cfg.training.lr_warmup_steps and cfg.training.lr_schedule is LrSchedule.constant:
+        raise UserError(f"training.lr_warmup_steps={cfg.training.lr_warmup_steps}: add training.lr_schedule=constant_with_warmup")
+    if cfg.bnn.kind is Arm.lr_decay and cfg.training.lr_schedule is not LrSchedule.constant:
+        raise UserError(f"training.lr_schedule={cfg.training.lr_schedule.value}: bnn=lr_decay sets the schedule itself; leave it constant")
