@@ -17,11 +17,13 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from bayesdiff.arms.protocol import Arm, Site
 from bayesdiff.config.schema import BnnConf, Kl, Sigma, SigmaParametrization
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.seeds import derive
@@ -185,3 +187,42 @@ def copy_tensors(target: dict[str, torch.Tensor], source: dict[str, torch.Tensor
         raise UserError(f"checkpoint does not fit the model: {len(set(target) ^ set(source))} names differ")
     for name, value in target.items():
         value.copy_(source[name])
+
+
+class Gaussian(Arm):
+    """Gaussian weights, trained by variational inference; sampling uses their mean."""
+
+    NOISE_ON_DEVICE = True
+
+    def __init__(self, site: Site):
+        super().__init__(site)
+        self.layers = make_bayesian(site.unet, site.targets(), site.conf, site.sigma_scale)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """rho without weight decay, which would draw softplus(rho) upwards; a sigma stored directly as the means, as released."""
+        direct = self.conf.sigma_parametrization is SigmaParametrization.direct
+        rhos, factor = rho_parameters(self.layers), 1.0 if direct else self.conf.sigma_learning_rate_factor
+        return [{"params": rhos, "decays": direct, "factor": factor}] if rhos else []
+
+    def before_step(self, step: int) -> None:
+        draw_weights(self.layers, self.seed, step)
+
+    def penalty(self) -> dict[str, tuple[float, torch.Tensor]]:
+        weight = self.conf.kl_weight
+        return {"kl": (weight, kl_divergence(self.layers, self.conf))} if weight > 0 else {}
+
+    def after_training(self) -> None:
+        use_mean(self.layers)
+
+    def kept(self) -> dict[str, torch.Tensor]:
+        return sigmas(self.layers)
+
+    @torch.no_grad()
+    def load(self, kept: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> None:
+        for layer in self.layers:
+            layer.gaussian.rho.copy_(kept[layer.name])
+
+
+def attach(site: Site) -> Arm:
+    """Gaussian weights on the method's target modules."""
+    return Gaussian(site)

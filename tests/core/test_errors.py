@@ -2,7 +2,7 @@
 
 import pytest
 
-from bayesdiff.core.errors import BAD_INPUT, UserError, bad_input_in_one_line, first_line
+from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line, first_line
 
 
 def test_bad_input_is_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:
@@ -13,7 +13,7 @@ def test_bad_input_is_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[s
         return 0
 
     assert command(4) == 0
-    assert command(7) == BAD_INPUT == 2
+    assert command(7) == ExitCode.BAD_INPUT == 2
     assert capsys.readouterr().err == "bayesdiff: shots.count=7: there are 6 photographs\n"
 
 
