@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -13,9 +16,9 @@ from PIL import Image
 
 from bayesdiff.corruption.detector import KINDS, CorruptionVerdict, detect_corruption
 from bayesdiff.verdict import CANNOT_JUDGE, FOUND, NOTHING_FOUND, main
+from tests.corruption.test_detector import CLEAR, FIGURE_BASELINE, FIGURE_BAYESIAN, FIGURE_STEPS, TWELVE
 
 BAD = 2
-from tests.corruption.test_detector import CLEAR, FIGURE_BASELINE, FIGURE_BAYESIAN, FIGURE_STEPS, TWELVE
 
 
 def curve_file(folder: Path, steps: list[int], values: list[float], name: str = "curve.csv") -> str:
@@ -142,8 +145,7 @@ def test_what_cannot_be_judged_has_a_code_of_its_own(tmp_path: Path, capsys: pyt
     assert "Cannot be judged: no score is finite" in said
     assert "keep" not in said
     found, none = (
-        curve_file(tmp_path, FIGURE_STEPS, values, name)
-        for values, name in ((FIGURE_BASELINE, "found.csv"), (FIGURE_BAYESIAN, "none.csv"))
+        curve_file(tmp_path, FIGURE_STEPS, values, name) for values, name in ((FIGURE_BASELINE, "found.csv"), (FIGURE_BAYESIAN, "none.csv"))
     )
     assert main([str(nothing), none]) == CANNOT_JUDGE
     assert main([str(nothing), found]) == FOUND
@@ -165,6 +167,34 @@ def test_prompts_that_are_not_known_cannot_be_sampled(tmp_path: Path, capsys: py
 def test_one_checkpoint_is_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([curve_file(tmp_path, [0], [0.5])]) == CANNOT_JUDGE
     assert "1 checkpoint is too few" in capsys.readouterr().out
+
+
+MEASURED = """
+import sys, time
+from bayesdiff.verdict import main
+code = main(sys.argv[1:])
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(code, time.process_time(), peak.split()[1], file=sys.stderr)
+"""
+"""A command's exit code, seconds of CPU and peak kilobytes: of its own, where ``getrusage`` would count the parent's too."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+@pytest.mark.parametrize("metric", ["dino", "dino_0"])
+def test_a_log_with_a_row_a_step_takes_seconds_and_little_memory(tmp_path: Path, metric: str) -> None:
+    """20,000 rows of 20 columns, one of them the fidelity, or 19 images of it: 5 s of one core and 500 MB, imports and all."""
+    rng, steps = np.random.default_rng(0), np.arange(20_000)
+    curve = 0.3 + 0.5 * (1 - np.exp(-steps / 2_000)) - 0.3 * np.exp(-(((steps - 8_000) / 1_500) ** 2))
+    names = ["dino", *(f"other {c}" for c in "abcdefghijklmnopqr")] if metric == "dino" else [f"dino_{i}" for i in range(19)]
+    table = pd.DataFrame(curve[:, None] + 0.05 * rng.standard_normal((20_000, 19)), columns=names)
+    table.insert(0, "step", steps)
+    table.to_csv(tmp_path / "log.csv", index=False, float_format="%.6f")
+    done = subprocess.run([sys.executable, "-c", MEASURED, str(tmp_path / "log.csv")], capture_output=True, text=True, check=True)
+    code, seconds, kilobytes = done.stderr.split()
+    assert int(code) == FOUND
+    assert "20,000 rows thinned to 59 checkpoints" in done.stdout
+    assert float(seconds) <= 5
+    assert int(kilobytes) * 1024 <= 500e6
 
 
 CELLS = st.one_of(st.floats(allow_nan=True, allow_infinity=True, width=32), st.floats(-1, 1), st.just(""), st.text("ab%,;", max_size=3))

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bayesdiff.corruption.shape import Array
+
+
+@dataclass(frozen=True)
+class Unthinned:
+    """A log before it was thinned: its neighbouring rows show how long noise lasts, which the thinned curve cannot."""
+
+    steps: NDArray[np.int64]
+    """(N,) increasing."""
+    scores: Array
+    """(N,) mean over images, not finite where a row has none; in the metric's own units and direction."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,8 @@ class Reading:
     """This package scored the images, so that its own table of directions holds."""
     higher_is_better: bool | None = None
     """What the name of a file or a group of columns says of the metric, where the metric's own name says nothing."""
+    unthinned: Unthinned | None = None
+    """The rows of a log that was thinned."""
 
 
 @dataclass(frozen=True)

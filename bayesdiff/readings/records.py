@@ -27,6 +27,8 @@ def json_table(text: str, name: str) -> tuple[pd.DataFrame, list[str]]:
     if rows := _rows_of(content):
         return text_frame(rows), []
     found = list(_inside(content, ""))
+    if not found and isinstance(content, Mapping) and any(is_step(key) for key in content):
+        return text_frame([_flat(content)]), []  # the only line of a log that has just begun
     if not found:
         raise UserError(f"{name}: JSON without a table of steps; {NEEDED}")
     if len(found) > 1:
@@ -61,8 +63,6 @@ def _rows_of(content: Any) -> list[Row]:
     steps = [key for key in content if is_step(key)]
     if steps and all(isinstance(v, list) and len(v) == len(values[0]) for v in values):
         return [dict(zip(content, row, strict=True)) for row in zip(*values, strict=True)]
-    if steps and not isinstance(content[steps[0]], (list, Mapping)) and len(content) > 1:
-        return [_flat(content)]
     if all(str(key).isdigit() for key in content):
         return [{"step": key, **(_flat(v) if isinstance(v, Mapping) else {"value": v})} for key, v in content.items()]
     return []

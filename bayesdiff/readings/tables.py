@@ -169,6 +169,7 @@ def _value_columns(table: _Table, naming: Naming) -> tuple[list[str], str, list[
     numbered = [c for c in numeric if stem(c)]
     if len(numbered) > 1 and len(numbered) == len(numeric) and len({stem(c) for c in numbered}) == 1:
         return numeric, _common(numeric), [f"{len(numeric)} numbered columns taken as images"]
+    numeric = [c for c in numeric if int((table.cells[c] != "").sum()) > 1] or numeric  # one score, as of a last test, is no curve
     chosen = next((c for c in OWN_CHOICE if c in others), None) or (numeric[0] if len(numeric) == 1 else choose(numeric, table.name))
     certain = len(numeric) == 1 and chosen in METRICS
     return [chosen], chosen, [] if certain else [f"column {chosen} taken as the fidelity"]
@@ -186,6 +187,8 @@ def _matrix(table: _Table, step: str, images: list[str], values: list[str]) -> t
     """Scores with one row a step and one column an image, and notes; rows of one image (several references) are averaged."""
     steps, notes = step_numbers(table.cells[step], table.numerals, table.name)
     scores = pd.DataFrame({value: table.numbers(value) for value in values})
+    if any(table.cells[value].str.contains("%", regex=False).any() for value in values):
+        notes.append("percent signs: 57 % is read as 0.57")
     if not images:
         return scores.set_index(steps.rename(step)), notes
     labels = [image_labels(table.cells[c], steps).rename(f"label {i}") for i, c in enumerate(images)]

@@ -1,4 +1,4 @@
-"""Scalars of TensorBoard event files as frames of text cells, read by TensorBoard's own reader."""
+"""Scalars of TensorBoard event files as frames of text cells, read by TensorBoard's own loader."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from bayesdiff.errors import UserError, first_line
 
 MARK = "tfevents"
 """Stands in the name of every event file."""
+Series = dict[str, dict[int, float]]
+"""Value by step, by tag."""
 
 
 def is_event_file(path: Path) -> bool:
@@ -25,41 +27,46 @@ def event_folders(folder: Path) -> list[Path]:
 def event_table(path: Path, name: str) -> pd.DataFrame:
     """Steps and a column a scalar tag, of an event file or of all those in one folder.
 
-    Where a run was resumed and wrote a step again, the last value counts.
+    Where a run was resumed and logged a step again, the last value counts.
 
     Raises:
-        UserError: TensorBoard is not installed, or there are no scalars.
+        UserError: TensorBoard is not installed, a file is broken, or there are no scalars.
     """
-    series = {tag: _last_of_each_step(found) for tag, found in _scalars(path, name).items()}
+    files = [path] if path.is_file() else sorted(file for file in path.glob(f"*{MARK}*") if file.is_file())
+    series: Series = {}
+    for file in files:
+        _add_scalars(series, file, name)
     if not series:
         raise UserError(f"{name}: the event file has no scalars; log the metric with add_scalar, or give a CSV file")
-    table = pd.DataFrame(series).sort_index()
-    cells = {tag: ["" if pd.isna(step) else repr(step) for step in table[tag].astype(object)] for tag in table}
-    words = pd.DataFrame({"step": [str(step) for step in table.index], **cells}, dtype=str)
-    for tag, found in series.items():  # a NaN that was logged is a score; a step that a tag lacks is none
-        words.loc[table.index.isin(found.index[found.isna()]), tag] = "nan"
-    return words
+    steps = sorted(set().union(*series.values()))
+    cells = {tag: [repr(found[step]) if step in found else "" for step in steps] for tag, found in series.items()}
+    return pd.DataFrame({"step": [str(step) for step in steps], **cells}, dtype=str)
 
 
-def _last_of_each_step(found: list[tuple[int, float]]) -> pd.Series:
-    series = pd.Series([value for _, value in found], index=[step for step, _ in found], dtype="float64")
-    return series[~series.index.duplicated(keep="last")]
-
-
-def _scalars(path: Path, name: str) -> dict[str, list[tuple[int, float]]]:
-    """(step, value) pairs by tag, of old and of TensorFlow 2's kind of summaries."""
+def _add_scalars(series: Series, file: Path, name: str) -> None:
     try:
-        from tensorboard.backend.event_processing import event_accumulator as events
-        from tensorboard.util import tensor_util
+        from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
     except ImportError as error:
         raise UserError(f"{name}: TensorBoard files need its reader; pip install 'bayesdiff[tensorboard]', or export a CSV file") from error
-    accumulator: Any = events.EventAccumulator(str(path), size_guidance={events.SCALARS: 0, events.TENSORS: 0})
+    tensors: set[str] = set()
     try:
-        accumulator.Reload()
+        for event in LegacyEventFileLoader(str(file)).Load():
+            for value in event.summary.value if event.HasField("summary") else ():
+                number = _scalar(value, tensors)
+                if number is not None:
+                    series.setdefault(value.tag, {})[event.step] = number
     except Exception as error:  # a broken record raises whatever the parser behind it raises
         raise UserError(f"{name}: no whole event file ({first_line(error)}); export the chart as CSV from TensorBoard") from error
-    found = {tag: [(event.step, event.value) for event in accumulator.Scalars(tag)] for tag in accumulator.Tags()["scalars"]}
-    for tag in accumulator.Tags()["tensors"]:
-        if accumulator.SummaryMetadata(tag).plugin_data.plugin_name == "scalars":
-            found[tag] = [(event.step, float(tensor_util.make_ndarray(event.tensor_proto))) for event in accumulator.Tensors(tag)]
-    return found
+
+
+def _scalar(value: Any, tensors: set[str]) -> float | None:
+    """The number in a summary of either kind: a simple value, or a tensor of TensorFlow 2, whose first summary names its plugin."""
+    if value.HasField("simple_value"):
+        return float(value.simple_value)
+    if value.metadata.plugin_data.plugin_name == "scalars":
+        tensors.add(value.tag)
+    if value.tag not in tensors or not value.HasField("tensor"):
+        return None
+    from tensorboard.util.tensor_util import make_ndarray
+
+    return float(make_ndarray(value.tensor))

@@ -11,6 +11,10 @@ The rows are cut into windows of equally many neighbouring rows, and a checkpoin
 Rows inside a window are **not** handed on as images. Neighbouring steps share most of their weights, and many trainers log running
 means, so that the scatter inside a window understates how much its mean would differ in another run. The roughness of the
 thinned curve has that noise, and the detector reads it off there. Images that a table has as columns stay columns.
+
+Noise that lasts longer than a window looks like a stage, in a thinned log as in any curve. In 100 simulated logs each (6,000 rows,
+windows of 100, autoregressive noise, with and without a decline) none was flagged where noise lasts 0 or 20 rows, 2 to 3 % at 100,
+16 to 24 % at 200, and 55 % at 500. So the note names the window's length, and the reading keeps its rows (``unthinned``).
 """
 
 from __future__ import annotations
@@ -18,9 +22,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesdiff.corruption.shape import Array
-from bayesdiff.readings.reading import Reading
+from bayesdiff.readings.reading import Reading, Unthinned
 
 WHOLE = 120
 """Checkpoints up to which a curve is judged as it stands."""
@@ -41,17 +46,19 @@ def thinned(reading: Reading) -> Reading:
     windows = np.array_split(np.arange(count), count // -(-count // MOST))
     middle = [int(rows[len(rows) // 2]) for rows in windows]
     columns = {name: _means(scores, windows) for name, scores in reading.columns.items()}
-    steps = np.array(reading.steps)
+    steps = np.array(reading.steps, dtype=np.int64)
     length = int(np.median(np.diff(steps[middle])))
     most = max(len(rows) for rows in windows)
     note = (
         f"{count:,} rows thinned to {len(windows)} checkpoints: means of {most} neighbouring rows, each shown at its middle step; a stage "
-        f"shorter than {GUARANTEE * length:,} steps may not show"
+        f"shorter than {GUARANTEE * length:,} steps may not show, and noise that lasts longer than {length:,} may pass for one"
     )
-    return replace(reading, steps=tuple(steps[middle].tolist()), columns=columns, notes=(*reading.notes, note, *_gaps(reading)))
+    rows = Unthinned(steps, reading.columns[reading.metric].mean(1))
+    notes = (*reading.notes, note, *_gaps(reading))
+    return replace(reading, steps=tuple(steps[middle].tolist()), columns=columns, notes=notes, unthinned=rows)
 
 
-def _means(scores: Array, windows: list[np.ndarray]) -> Array:
+def _means(scores: Array, windows: list[NDArray[np.int64]]) -> Array:
     """Means of the finite rows of (T, images) over windows, (windows, images); infinite where half of the rows or more are not finite."""
     finite = np.isfinite(scores)
     filled = np.where(finite, scores, 0.0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ CLOUD = "wandb:"
 SUFFIX = ".wandb"
 _IDENT = b":W&B"
 _HEAD, _BLOCK, _CHUNK_HEAD = 7, 32768, 7
+_TYPE = "._type"
+"""Ends the key that says what kind of media its neighbours describe."""
 _FULL, _FIRST, _LAST = 1, 2, 4
 
 
@@ -45,7 +48,7 @@ def offline_files(folder: Path) -> list[Path]:
 
 
 def offline_table(path: Path) -> tuple[pd.DataFrame, str, list[str]]:
-    """Rows of an offline run, its name, and a note where the file ends in the middle of a record (the run may still go on).
+    """Rows of an offline run, its name, and a note where the file lacks the run's end (it may still go on).
 
     Raises:
         UserError: no such file of Weights & Biases, or no numbers in it.
@@ -56,16 +59,16 @@ def offline_table(path: Path) -> tuple[pd.DataFrame, str, list[str]]:
     data = path.read_bytes()
     if not data.startswith(_IDENT):
         raise UserError(f"{path}: no file of an offline run; give the run-ID.wandb of wandb/offline-run-*, or export the chart")
-    rows, name, notes = [], path.stem, []
-    try:
+    rows, name, ended = [], path.stem, False
+    with suppress(DecodeError, ValueError):  # the last record of a run that goes on, or was killed, is cut off
         for chunk in _records(data):
             record = schema.Record.FromString(chunk)
             if record.HasField("run"):
                 name = record.run.display_name or record.run.run_id or name
             elif record.HasField("history"):
                 rows.append({".".join(item.nested_key) or item.key: _value(item) for item in record.history.item})
-    except (DecodeError, struct.error, ValueError):
-        notes.append(f"the file ends in the middle of a record: the {len(rows)} rows before it are read")
+            ended = ended or record.HasField("exit")
+    notes = [] if ended else [f"the file lacks the run's end: the {len(rows):,} rows so far are read"]
     return _table(rows, str(path), None), name, notes
 
 
@@ -102,11 +105,10 @@ def _value(item: Any) -> Any:
 
 
 def _table(rows: list[dict[str, Any]], name: str, wanted: list[str] | None) -> pd.DataFrame:
-    """Numbers alone: media, texts and switches are left out."""
-    plain = [
-        {k: v for k, v in row.items() if isinstance(v, (int, float)) and not isinstance(v, bool) and (wanted is None or k in wanted)}
-        for row in rows
-    ]
+    """Numbers alone: media with all their fields, texts and switches are left out."""
+    media = {key.removesuffix(_TYPE) for row in rows for key in row if key.endswith(_TYPE)}
+    numbers = [{k: v for k, v in row.items() if isinstance(v, (int, float)) and not isinstance(v, bool)} for row in rows]
+    plain = [{k: v for k, v in row.items() if k.rpartition(".")[0] not in media and (wanted is None or k in wanted)} for row in numbers]
     if not any(plain):
         raise UserError(f"{name}: the run has no numbers logged; log the metric with wandb.log, or give a CSV file")
     return text_frame(plain)

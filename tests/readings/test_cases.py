@@ -21,7 +21,7 @@ JUDGED = {
     "curve.json": (STEPS, FOUND, ()),
     "epochs.csv": (tuple(range(1, 21)), FOUND, ("no column of steps: epochs stand for them",)),
     "european.csv": (STEPS, FOUND, ("decimal commas: 0,5 is read as one half",)),
-    "percent_sign.csv": (STEPS, FOUND, ()),
+    "percent_sign.csv": (STEPS, FOUND, ("percent signs: 57 % is read as 0.57",)),
     "thousands.csv": (STEPS, FOUND, ("separators of thousands: 1,000 is read as one thousand",)),
     "utf16.csv": (STEPS, FOUND, ()),
     "wandb_export_epoch.csv": (tuple(range(0, 500, 25)), FOUND, ("no column of steps: epochs stand for them, 100 steps an epoch",)),
@@ -52,7 +52,8 @@ ASKED = {
         ["--higher-is-better"],
     ),
     "tensorboard_export.csv": (
-        "is a higher Value better? its name does not say; give --higher-is-better or --lower-is-better, or another column with --metric NAME",
+        "is a higher Value better? its name does not say; give --higher-is-better or --lower-is-better, or another column with --metric "
+        "NAME",
         ["--higher-is-better"],
     ),
 }
@@ -77,7 +78,7 @@ def test_a_table_that_is_read(name: str, capsys: pytest.CaptureFixture[str]) -> 
 def test_scores_of_a_table_that_is_read(name: str) -> None:
     (reading,) = read(str(CASES / name), Naming())
     expected = [v for s, v in zip(STEPS, CURVE, strict=True) if name != "somenan.csv" or s in reading.steps]
-    scores = 1 - reading.columns["loss"] if name == "loss.csv" else reading.columns["dino"]
+    scores = 1 - reading.columns["loss"] if name == "loss.csv" else reading.columns[reading.metric]
     assert scores[:, 0] == pytest.approx(expected, abs=6e-4)
 
 

@@ -199,7 +199,10 @@ def test_a_score_that_is_not_finite_with_finite_ones_behind_it_was_not_measured(
 
 
 REFUSED = {
-    "text": ("step,dino\n0,0.1\n10,good\n", r"row 2 below the header, column dino: 'good' is no number; correct it, or leave the cell empty"),
+    "text": (
+        "step,dino\n0,0.1\n10,good\n",
+        r"row 2 below the header, column dino: 'good' is no number; correct it",
+    ),
     "duplicates": ("step,dino\n0,0.1\n0,0.2\n", r"step 0 stands in 2 rows"),
     "fractions": ("step,dino\n0.5,0.1\n1,0.2\n", r"whole numbers"),
     "no step": ("when,dino\n0,0.1\n", r"which column has the training steps\? give --step one of when, dino"),
@@ -227,7 +230,12 @@ def test_a_metric_that_grows_past_one_is_not_mixed_units(tmp_path: Path) -> None
 def test_names_that_are_not_there_are_refused(tmp_path: Path) -> None:
     path = csv(tmp_path, "step,dino\n0,0.1\n10,0.2\n")
     assert one(path, Naming(metric="dino")).metric == "dino"
-    for naming, message in ((Naming(metric="x"), "--metric"), (Naming(step="x"), "--step"), (Naming(values=("x",)), "--value"), (Naming(run="x"), "--run")):
+    for naming, message in (
+        (Naming(metric="x"), "--metric"),
+        (Naming(step="x"), "--step"),
+        (Naming(values=("x",)), "--value"),
+        (Naming(run="x"), "--run"),
+    ):
         with pytest.raises(UserError, match=message):
             one(path, naming)
     with pytest.raises(UserError, match="not there"):
