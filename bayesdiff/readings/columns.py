@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from bayesdiff.errors import UserError
@@ -107,7 +108,7 @@ def image_labels(column: pd.Series, steps: pd.Series) -> pd.Series:
     """Labels of images; in file names that contain their own step, the step is taken out, so that images pair over checkpoints."""
     if plain(str(column.name)) not in FILES:
         return column
-    known = steps.notna()
+    known = pd.Series(np.isfinite(steps), index=steps.index)
     numbers = steps.where(known, -1).astype("int64")
     found = pd.Series([_without_step(text, n) for text, n in zip(column, numbers, strict=True)], index=column.index, name=column.name)
     return found if bool((found != column)[known].all()) else column

@@ -40,6 +40,8 @@ def json_table(text: str, name: str) -> tuple[pd.DataFrame, list[str]]:
 def _content(text: str, name: str) -> Any:
     try:
         return json.loads(text)
+    except RecursionError as error:
+        raise UserError(f"{name}: JSON nested too deeply for a table; {NEEDED}") from error
     except ValueError as error:
         whole = error
     rows = []

@@ -53,6 +53,8 @@ def read_table(cells: pd.DataFrame, name: str, naming: Naming, notes: Sequence[s
     """
     cells = cells.rename(columns=lambda c: str(c).strip())
     cells = cells.loc[:, [not (c.startswith("Unnamed:") and bool((cells[c] == "").all())) for c in cells.columns]]
+    if cells.empty or len(cells.columns) < 2:
+        raise UserError(f"{name}: a table with a column of steps and one of scores is needed; it has {len(cells)} rows")
     numerals = numerals_of(cells, name, separator)
     table = _Table(cells, name, numerals, tuple(n for n in (*notes, numerals.note) if n))
     if naming.run is not None:

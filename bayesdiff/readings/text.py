@@ -66,8 +66,6 @@ def csv_table(text: str, name: str) -> tuple[pd.DataFrame, str]:
             table = pd.read_csv(StringIO("\n".join(lines)), dtype=str, keep_default_na=False, sep=separator, index_col=False)
     except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
         raise UserError(f"{name}: no CSV table ({str(error).splitlines()[0]}); check quotes and separators there") from error
-    if table.empty or len(table.columns) < 2:
-        raise UserError(f"{name}: a table with a column of steps and one of scores is needed; it has {len(table)} rows")
     return table.fillna(""), separator
 
 

@@ -60,6 +60,11 @@ def test_broken_json_is_refused_with_its_line(text: str) -> None:
         json_table(text, "x")
 
 
+def test_json_that_is_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(UserError, match="nested too deeply"):
+        json_table("[" * 100_000 + "]" * 100_000, "x")
+
+
 def test_parquet() -> None:
     file = BytesIO()
     pd.DataFrame({"step": [0, 10], "dino": [0.1, 0.2]}).to_parquet(file)
