@@ -21,13 +21,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bayesdiff.core.errors import ExitCode, UserError, first_line
 from bayesdiff.corruption import CorruptionVerdict
-from bayesdiff.errors import BAD_INPUT, UserError, first_line
 from bayesdiff.readings import Naming, Options, Reading, judge, read
 from bayesdiff.readings.judging import CANNOT_BE_JUDGED
 from bayesdiff.readings.printing import as_json, print_verdict
 
-NOTHING_FOUND, FOUND, CANNOT_JUDGE = 0, 10, 11
 Judged = tuple[CorruptionVerdict, Reading]
 
 
@@ -76,13 +75,13 @@ def _judge_all(arguments: argparse.Namespace) -> tuple[list[Judged], bool]:
     return judged, bad
 
 
-def exit_code(judged: Sequence[Judged], bad: bool) -> int:
+def exit_code(judged: Sequence[Judged], bad: bool) -> ExitCode:
     """One number for several curves; the first of bad input, found, cannot be judged that holds of any."""
     if bad:
-        return BAD_INPUT
+        return ExitCode.BAD_INPUT
     if any(verdict.flagged for verdict, _ in judged):
-        return FOUND
-    return CANNOT_JUDGE if any(verdict.kind in CANNOT_BE_JUDGED for verdict, _ in judged) else NOTHING_FOUND
+        return ExitCode.FOUND
+    return ExitCode.NOT_JUDGED if any(verdict.kind in CANNOT_BE_JUDGED for verdict, _ in judged) else ExitCode.DONE
 
 
 def main(argv: list[str] | None = None) -> int:

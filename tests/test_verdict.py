@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from bayesdiff.core.errors import ExitCode
 from bayesdiff.corruption.detector import KINDS, CorruptionVerdict, detect_corruption
-from bayesdiff.verdict import CANNOT_JUDGE, FOUND, NOTHING_FOUND, main
+from bayesdiff.verdict import main
 from tests.corruption.test_detector import CLEAR, FIGURE_BASELINE, FIGURE_BAYESIAN, FIGURE_STEPS, TWELVE
 
-BAD = 2
+NOTHING_FOUND, BAD, FOUND, CANNOT_JUDGE = ExitCode.DONE, ExitCode.BAD_INPUT, ExitCode.FOUND, ExitCode.NOT_JUDGED
 
 
 def curve_file(folder: Path, steps: list[int], values: list[float], name: str = "curve.csv") -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from bayesdiff.errors import UserError
+from bayesdiff.core.errors import UserError
 from bayesdiff.readings.numerals import Numerals, parsed
 from bayesdiff.readings.reading import shown
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bayesdiff.errors import UserError
+from bayesdiff.core.errors import UserError
 from bayesdiff.readings.reading import shown
 
 DEFINITE = ("loss", "error", "err", "distance", "dist", "mse", "mae", "rmse", "perplexity", "ppl", "nll", "divergence", "kl")

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bayesdiff.core.errors import UserError
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.diagnosis import ALIGNMENT, diagnose
-from bayesdiff.errors import UserError
 from bayesdiff.readings.directions import higher_is_better
 from bayesdiff.readings.reading import Reading
 from bayesdiff.scoring.metrics import HIGHER_IS_BETTER

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from bayesdiff.errors import UserError
+from bayesdiff.core.errors import UserError
 
 NO_NUMBER = ("nan", "-nan", "+nan", "none", "null", "n/a", "na", "inf", "-inf", "+inf", "infinity", "-infinity")
 """Words for a score that is not finite."""

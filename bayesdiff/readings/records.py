@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from bayesdiff.errors import UserError, first_line
+from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.readings.columns import is_step
 from bayesdiff.readings.reading import shown
 

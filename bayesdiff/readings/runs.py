@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bayesdiff.errors import UserError
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.layout import PER_IMAGE, SCORES
 from bayesdiff.readings.reading import Naming, Reading
-from bayesdiff.recording.record import IMAGES, load_record
-from bayesdiff.scoring.curve import SCORES, image_columns, read_scores, score_columns
-from bayesdiff.studies.collect import per_image_of
+from bayesdiff.recording.collect import per_image_of
+from bayesdiff.recording.record import load_record
+from bayesdiff.scoring.curve import image_columns, read_scores, score_columns
 
 
 def is_run(folder: Path) -> bool:
-    return (folder / SCORES).exists() or (folder / IMAGES).exists()
+    return (folder / SCORES).exists() or (folder / PER_IMAGE).exists()
 
 
 def read_run(folder: Path, naming: Naming) -> Reading:

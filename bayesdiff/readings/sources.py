@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bayesdiff.errors import UserError
+from bayesdiff.core.errors import UserError
 from bayesdiff.readings.reading import Naming, Reading
 from bayesdiff.readings.records import json_table, parquet_table
 from bayesdiff.readings.runs import is_run, read_run

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bayesdiff.core.errors import UserError
 from bayesdiff.corruption.shape import Array
-from bayesdiff.errors import UserError
 from bayesdiff.readings.columns import image_labels, is_image, is_step, plain, stem, step_column, step_numbers
 from bayesdiff.readings.directions import choose, higher_is_better, is_bookkeeping
 from bayesdiff.readings.numerals import Numerals, is_numeric, numbers, numerals_of

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bayesdiff.errors import UserError, first_line
+from bayesdiff.core.errors import UserError, first_line
 
 MARK = "tfevents"
 """Stands in the name of every event file."""

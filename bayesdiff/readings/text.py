@@ -10,7 +10,7 @@ from io import StringIO
 
 import pandas as pd
 
-from bayesdiff.errors import UserError
+from bayesdiff.core.errors import UserError
 
 SEPARATORS = ",;\t"
 _MARKS = {

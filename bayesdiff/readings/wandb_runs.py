@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from bayesdiff.errors import UserError, first_line
+from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.readings.reading import Naming
 from bayesdiff.readings.records import text_frame
 

@@ -15,15 +15,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bayesdiff.errors import UserError
-from bayesdiff.files import write_json
-from bayesdiff.processes import process_count
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.files import write_json
+from bayesdiff.core.layout import CURVE, PER_IMAGE, RECORD
+from bayesdiff.core.processes import process_count
 
-RECORD = "record.json"
-RECORDS = "records"
-"""In a results folder: the collected records, a folder a run."""
-CURVE, IMAGES = "curve.csv", "images.csv"
-"""What is collected beside a record: a row a checkpoint, and a row a checkpoint and image."""
 PACKAGES = ("bayesdiff", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "timm", "numpy")
 
 
@@ -77,7 +73,7 @@ def whole_record(folder: Path) -> RunRecord | None:
         return None
     if record is None or record.status == "running":
         return None
-    there = record.status == "diverged" or all((folder / name).exists() for name in (CURVE, IMAGES))
+    there = record.status == "diverged" or all((folder / name).exists() for name in (CURVE, PER_IMAGE))
     return record if there else None
 
 

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bayesdiff.config import Backend, Config, arm_name, as_dict, run_key, run_name
-from bayesdiff.files import write_text
+from bayesdiff.config.identity import arm_name, as_dict, run_key, run_name
+from bayesdiff.config.schema import Backend, Config
+from bayesdiff.core.files import write_text
+from bayesdiff.core.layout import TRAIN_LOG
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TRAIN_LOG = "train.jsonl"
 TRACKED_KEYS = ("cfg", "run_key")
 """Keys of a run's configuration in Weights & Biases."""
 

@@ -15,11 +15,11 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from bayesdiff.prompts import Prompt
-from bayesdiff.sampling import Sample
+from bayesdiff.config.prompts import Prompt
+from bayesdiff.diffusion.sampling import Sample
+from bayesdiff.diffusion.subject import Subject
 from bayesdiff.scoring.encoders import Encoders, ImageEncoder
 from bayesdiff.scoring.metrics import COLUMNS
-from bayesdiff.subject import Subject
 
 
 @dataclass(frozen=True)

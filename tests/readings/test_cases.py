@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bayesdiff.core.errors import ExitCode
 from bayesdiff.readings import Naming, read
-from bayesdiff.verdict import BAD_INPUT, CANNOT_JUDGE, FOUND, main
+from bayesdiff.verdict import main
 
 CASES = Path(__file__).parent / "cases"
 STEPS = (0, 25, 50, 75, 100, 150, 200, 250, 300, 350, 400, 500, 600, 750, 1000, 1250, 1500, 1750, 2000, 2250)
@@ -17,25 +18,27 @@ CURVE = (
     0.7530, 0.6963, 0.7520, 0.7389,
 )  # fmt: skip
 JUDGED = {
-    "comments.csv": (STEPS, FOUND, ()),
-    "curve.json": (STEPS, FOUND, ()),
-    "epochs.csv": (tuple(range(1, 21)), FOUND, ("no column of steps: epochs stand for them",)),
-    "european.csv": (STEPS, FOUND, ("decimal commas: 0,5 is read as one half",)),
-    "percent_sign.csv": (STEPS, FOUND, ("percent signs: 57 % is read as 0.57",)),
-    "thousands.csv": (STEPS, FOUND, ("separators of thousands: 1,000 is read as one thousand",)),
-    "utf16.csv": (STEPS, FOUND, ()),
-    "wandb_export_epoch.csv": (tuple(range(0, 500, 25)), FOUND, ("no column of steps: epochs stand for them, 100 steps an epoch",)),
+    "comments.csv": (STEPS, ExitCode.FOUND, ()),
+    "curve.json": (STEPS, ExitCode.FOUND, ()),
+    "epochs.csv": (tuple(range(1, 21)), ExitCode.FOUND, ("no column of steps: epochs stand for them",)),
+    "european.csv": (STEPS, ExitCode.FOUND, ("decimal commas: 0,5 is read as one half",)),
+    "percent_sign.csv": (STEPS, ExitCode.FOUND, ("percent signs: 57 % is read as 0.57",)),
+    "thousands.csv": (STEPS, ExitCode.FOUND, ("separators of thousands: 1,000 is read as one thousand",)),
+    "utf16.csv": (STEPS, ExitCode.FOUND, ()),
+    "wandb_export_epoch.csv": (
+        tuple(range(0, 500, 25)), ExitCode.FOUND, ("no column of steps: epochs stand for them, 100 steps an epoch",),
+    ),
     "somenan.csv": (
-        tuple(s for s in STEPS if s not in (150, 200)), FOUND,
+        tuple(s for s in STEPS if s not in (150, 200)), ExitCode.FOUND,
         ("1 of 20 rows have no score and are left out", "scores are not finite at step 150, and finite later: left out as not measured"),
     ),
-    "four.csv": (STEPS[:4], CANNOT_JUDGE, ()),
-    "allnan.csv": (STEPS, CANNOT_JUDGE, ()),
-    "loss.csv": (STEPS, FOUND, ("column loss taken as the fidelity",)),
-    "long.jsonl": (STEPS[:3], CANNOT_JUDGE, ("8 of 16 images lack some checkpoints and are left out",)),
-    "long_filename.csv": (STEPS[:4], CANNOT_JUDGE, ("5 of 16 images lack some checkpoints and are left out",)),
+    "four.csv": (STEPS[:4], ExitCode.NOT_JUDGED, ()),
+    "allnan.csv": (STEPS, ExitCode.NOT_JUDGED, ()),
+    "loss.csv": (STEPS, ExitCode.FOUND, ("column loss taken as the fidelity",)),
+    "long.jsonl": (STEPS[:3], ExitCode.NOT_JUDGED, ("8 of 16 images lack some checkpoints and are left out",)),
+    "long_filename.csv": (STEPS[:4], ExitCode.NOT_JUDGED, ("5 of 16 images lack some checkpoints and are left out",)),
     "long_checkpoint_file.csv": (
-        STEPS[:4], CANNOT_JUDGE,
+        STEPS[:4], ExitCode.NOT_JUDGED,
         ("column checkpoint: 'checkpoint-0' is read as step 0", "5 of 16 images lack some checkpoints and are left out"),
     ),
 }  # fmt: skip
@@ -74,7 +77,7 @@ def test_a_table_that_is_read(name: str, capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("name", [n for n, (_, code, _) in JUDGED.items() if code == FOUND])
+@pytest.mark.parametrize("name", [n for n, (_, code, _) in JUDGED.items() if code == ExitCode.FOUND])
 def test_scores_of_a_table_that_is_read(name: str) -> None:
     (reading,) = read(str(CASES / name), Naming())
     expected = [v for s, v in zip(STEPS, CURVE, strict=True) if name != "somenan.csv" or s in reading.steps]
@@ -94,6 +97,6 @@ def test_images_of_a_long_table_pair_over_checkpoints(name: str, images: int) ->
 @pytest.mark.parametrize("name", ASKED)
 def test_a_table_that_is_asked_about(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     message, remedy = ASKED[name]
-    assert main([str(CASES / name)]) == BAD_INPUT
+    assert main([str(CASES / name)]) == ExitCode.BAD_INPUT
     assert capsys.readouterr().err == f"bayesdiff: {CASES / name}: {message}\n"
-    assert main([str(CASES / name), *remedy, "--json"]) in (0, FOUND)
+    assert main([str(CASES / name), *remedy, "--json"]) in (0, ExitCode.FOUND)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from bayesdiff.errors import UserError
+from bayesdiff.core.errors import UserError
 from bayesdiff.readings.columns import image_labels, step_column, step_numbers
 from bayesdiff.readings.numerals import Numerals
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bayesdiff.errors import UserError
+from bayesdiff.core.errors import UserError
 from bayesdiff.readings.directions import choose, higher_is_better
 from bayesdiff.scoring.metrics import HIGHER_IS_BETTER
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bayesdiff.errors import UserError
+from bayesdiff.core.errors import UserError
 from bayesdiff.readings import Options, Reading, judge
 from tests.corruption.test_detector import CLEAR, TWELVE
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bayesdiff.errors import UserError
+from bayesdiff.core.errors import UserError
 from bayesdiff.readings.records import json_table, parquet_table
 
 ROWS = [{"step": 0, "dino": 0.1}, {"step": 10, "dino": None}, {"step": 20, "dino": float("nan"), "more": "a"}]

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from bayesdiff.errors import UserError
+from bayesdiff.core.errors import UserError
 from bayesdiff.readings import Naming, read, read_all
 
 CSV = b"step,dino\n0,0.1\n10,0.2\n"

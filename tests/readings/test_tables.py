@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bayesdiff.errors import UserError
+from bayesdiff.core.errors import UserError
 from bayesdiff.readings import Naming, Reading, read
 from bayesdiff.recording.record import RunRecord
 from bayesdiff.scoring.curve import per_image, read_scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bayesdiff.errors import UserError
+from bayesdiff.core.errors import UserError
 from bayesdiff.readings.text import csv_table, decoded
 
 TEXT = "step,Ähnlichkeit\n0,0.1\n10,0.2\n"
