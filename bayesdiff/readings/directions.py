@@ -25,7 +25,7 @@ WEAK = ("score", "scores")
 TRAINING = ("loss", "nll", "perplexity", "ppl", "mse", "mae", "rmse", "error", "err", "bpd", "kl")
 """Quantities that a trainer logs anyway: the fidelity only where a table has nothing else."""
 BOOKKEEPING = (
-    "lr", "rate", "epoch", "epochs", "step", "steps", "time", "walltime", "timestamp", "runtime", "seconds", "duration", "elapsed",
+    "lr", "learning", "epoch", "epochs", "step", "steps", "time", "walltime", "timestamp", "runtime", "seconds", "duration", "elapsed",
     "memory", "mem", "gpu", "cpu", "samples", "seed", "flos", "tokens", "fps", "grad", "norm", "se", "std", "sem", "stderr", "count",
     "batch", "size", "index", "idx", "version", "rank",
 )  # fmt: skip

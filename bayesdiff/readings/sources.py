@@ -15,7 +15,7 @@ from bayesdiff.readings.tables import read_table
 from bayesdiff.readings.tensorboard_events import event_folders, event_table, is_event_file
 from bayesdiff.readings.text import csv_table, decoded
 from bayesdiff.readings.thinning import thinned
-from bayesdiff.readings.wandb_runs import CLOUD, SUFFIX, cloud_table, offline_files, offline_table
+from bayesdiff.readings.wandb_runs import CLOUD, SUFFIX, cloud_table, offline_files, offline_table, resumed
 
 STDIN = "-"
 KINDS = f"a run folder, a table (CSV, JSON, JSON lines, Parquet), TensorBoard or offline W&B files, {CLOUD}ENTITY/PROJECT/RUN, or {STDIN}"
@@ -54,7 +54,7 @@ def _read(source: str, naming: Naming) -> list[Reading]:
     if not path.exists():
         raise UserError(f"{source}: not there; give {KINDS}")
     if path.suffix == SUFFIX:
-        return _offline(path, naming)
+        return _offline_runs([path], naming)
     if is_event_file(path):
         return read_table(event_table(path, source), source, naming)
     try:
@@ -68,15 +68,24 @@ def _read_folder(folder: Path, naming: Naming) -> list[Reading]:
     if is_run(folder):
         return [read_run(folder, naming)]
     if files := offline_files(folder):
-        return [reading for file in files for reading in _offline(file, naming)]
+        return _offline_runs(files, naming)
     if folders := event_folders(folder):
         return [reading for one in folders for reading in read_table(event_table(one, str(one)), str(one), naming)]
     raise UserError(f"{folder}: a folder without scores.csv, images.csv, event files or offline W&B runs; give {KINDS}")
 
 
-def _offline(path: Path, naming: Naming) -> list[Reading]:
-    table, name, notes = offline_table(path)
-    return read_table(table, f"{path} [{name}]", naming, notes)
+def _offline_runs(files: list[Path], naming: Naming) -> list[Reading]:
+    """A reading a run; files of one name are of one run, resumed offline."""
+    found = []
+    for run in dict.fromkeys(file.name for file in files):
+        parts = [(file, *offline_table(file)) for file in files if file.name == run]
+        if (whole := resumed([table for _, table, _, _ in parts])) is not None:
+            path, _, name, notes = parts[-1]
+            said = [f"the run was resumed offline: {len(parts)} files joined by their steps"] if len(parts) > 1 else []
+            found += read_table(whole, f"{path} [{name}]", naming, [*said, *notes])
+        else:
+            found += [reading for path, table, name, notes in parts for reading in read_table(table, f"{path} [{name}]", naming, notes)]
+    return found
 
 
 def read_bytes(data: bytes, name: str, naming: Naming) -> list[Reading]:

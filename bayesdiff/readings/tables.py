@@ -172,7 +172,7 @@ def _value_columns(table: _Table, naming: Naming) -> tuple[list[str], str, list[
     if len(numbered) > 1 and len(numbered) == len(numeric) and len({stem(c) for c in numbered}) == 1:
         return numeric, _common(numeric), [f"{len(numeric)} numbered columns taken as images"]
     numeric = [c for c in numeric if int((table.cells[c] != "").sum()) > 1] or numeric  # one score, as of a last test, is no curve
-    chosen = next((c for c in OWN_CHOICE if c in others), None) or (numeric[0] if len(numeric) == 1 else choose(numeric, table.name))
+    chosen = next((c for c in OWN_CHOICE if c in others), None) or choose(numeric, table.name)
     certain = len(numeric) == 1 and chosen in METRICS
     return [chosen], chosen, [] if certain else [f"column {chosen} taken as the fidelity"]
 

@@ -17,6 +17,8 @@ from typing import Any
 import pandas as pd
 
 from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.readings.columns import step_columns
+from bayesdiff.readings.numerals import Numerals, parsed
 from bayesdiff.readings.reading import Naming
 from bayesdiff.readings.records import text_frame
 
@@ -70,6 +72,22 @@ def offline_table(path: Path) -> tuple[pd.DataFrame, str, list[str]]:
             ended = ended or record.HasField("exit")
     notes = [] if ended else [f"the file lacks the run's end: the {len(rows):,} rows so far are read"]
     return _table(rows, str(path), None), name, notes
+
+
+def resumed(parts: list[pd.DataFrame]) -> pd.DataFrame | None:
+    """One table of a run that was resumed offline and so wrote several files, in their order; None where they cannot be joined.
+
+    A later file repeats what came after the checkpoint it went on from: its rows count. Its ``_step`` counts from zero again, so
+    that only a column of training steps tells where it went on.
+    """
+    whole = parts[0]
+    for part in parts[1:]:
+        shared = [c for c in step_columns([c for c in part.columns if c in whole]) if c != "_step"]
+        if not shared:
+            return None
+        start = parsed(part[shared[0]], Numerals()).min()
+        whole = pd.concat([whole[~(parsed(whole[shared[0]], Numerals()) >= start)], part], ignore_index=True).fillna("")
+    return whole.drop(columns="_step", errors="ignore") if len(parts) > 1 else whole
 
 
 def _records(data: bytes) -> Iterator[bytes]:

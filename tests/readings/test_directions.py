@@ -58,6 +58,7 @@ def test_the_one_that_can_be_it(names: list[str], chosen: str) -> None:
         (["train/dino", "eval/dino"], r"one of train/dino \(higher is better\), eval/dino \(higher is better\)"),
         (["train_loss", "val_loss"], r"one of train_loss \(lower is better\), val_loss"),
         (["front", "back", "loss"], "one of front, back$"),
+        (["lr"], "none of lr is one by its name"),
         (["lr", "epoch"], "none of lr, epoch is one by its name"),
         ([], "no column of numbers"),
     ],

@@ -63,6 +63,12 @@ def test_the_fidelity_is_found_among_others_and_said(tmp_path: Path) -> None:
     assert reading.notes == ("column dino taken as the fidelity",)
 
 
+def test_a_column_with_one_score_is_no_candidate(tmp_path: Path) -> None:
+    """peft's benchmark scores its test images once, after the last step."""
+    reading = one(csv(tmp_path, "step,valid dino_similarity,test dino_similarity,train loss\n100,0.1,,1\n200,0.2,,1\n250,,0.6,1\n"))
+    assert (reading.metric, reading.steps) == ("valid dino_similarity", (100, 200))
+
+
 def test_a_long_table_has_a_row_an_image(tmp_path: Path) -> None:
     text = "step,prompt,seed,score\n10,a,0,0.5\n0,a,0,0.1\n0,a,1,0.2\n0,b,0,0.3\n10,a,1,0.6\n10,b,0,0.7\n"
     reading = one(csv(tmp_path, text))
@@ -207,6 +213,7 @@ REFUSED = {
     "fractions": ("step,dino\n0.5,0.1\n1,0.2\n", r"whole numbers"),
     "no step": ("when,dino\n0,0.1\n", r"which column has the training steps\? give --step one of when, dino"),
     "no score": ("step,note\n0,a\n", r"which column has the scores\? the table has no column of numbers"),
+    "a learning rate": ("step,lr\n0,0.1\n", r"none of lr is one by its name; give --metric NAME"),
     "one column": ("step\n0\n", r"a column of steps and one of scores"),
     "no rows": ("step,dino\n", r"0 rows"),
     "empty": ("", r"no CSV table|a column of steps"),

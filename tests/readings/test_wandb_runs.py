@@ -6,11 +6,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bayesdiff.core.errors import UserError
 from bayesdiff.readings import Naming, read
-from bayesdiff.readings.wandb_runs import offline_files, offline_table
+from bayesdiff.readings.wandb_runs import offline_files, offline_table, resumed
 
 ROWS = 1_200
 """Enough for several blocks of 32 KiB, and for records that lie across their borders."""
@@ -58,6 +59,35 @@ def test_a_file_that_is_still_written_is_read_up_to_its_end(offline: Path, tmp_p
     table, _, (note,) = offline_table(part)
     assert 100 < len(table) < ROWS
     assert note == f"the file lacks the run's end: the {len(table):,} rows so far are read"
+
+
+def rows(**cells: str) -> pd.DataFrame:
+    return pd.DataFrame({name: text.split(",") for name, text in cells.items()}, dtype=str)
+
+
+def test_files_of_a_run_that_was_resumed_offline_are_joined_by_their_own_steps() -> None:
+    first = rows(_step="0,1,2,3", step="0,10,,20", dino=".1,.2,,.3", loss=",,5,")
+    second = rows(_step="0,1", step="20,30", dino=".4,.5")
+    whole = resumed([first, second])
+    assert whole is not None
+    assert whole.to_dict("list") == {
+        "step": ["0", "10", "", "20", "30"],
+        "dino": [".1", ".2", "", ".4", ".5"],
+        "loss": ["", "", "5", "", ""],
+    }
+    assert resumed([first.drop(columns="step"), second]) is None
+    assert resumed([first]) is first
+
+
+def test_a_folder_with_two_files_of_one_run_has_one_curve(offline: Path, tmp_path: Path) -> None:
+    (file,) = offline_files(offline)
+    for name in ("offline-run-1", "offline-run-2"):
+        (tmp_path / name).mkdir()
+        shutil.copy(file, tmp_path / name)
+    (reading,) = read(str(tmp_path), Naming())
+    assert reading.notes[0] == "the run was resumed offline: 2 files joined by their steps"
+    assert reading.unthinned is not None
+    assert len(reading.unthinned.steps) == ROWS - 1
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
