@@ -49,7 +49,7 @@ def test_the_recorded_step_learns_what_the_eager_one_learns(make_config: Make, a
     eager, expected = trained_on_gpu(replace(cfg, training=replace(cfg.training, graph=type(cfg.training.graph).off)), 6)
     assert [set(row) for row in told] == [set(row) for row in expected]
     scale = 20 if precision == "bf16" else 1
-    assert [row["loss"] for row in told] == pytest.approx([row["loss"] for row in expected], rel=1e-3 * scale)
+    assert [row["loss"] for row in told] == pytest.approx([row["loss"] for row in expected], rel=1e-3 * scale, abs=2e-4 * scale)
     moved = max(float((a - b).abs().max()) for a, b in zip(graphed.trained, eager.trained, strict=True))
     assert moved < 2e-4, "Adam moves a weight by at most a learning rate a step, whatever the rounding"
     assert max(float((a - b).abs().mean()) for a, b in zip(graphed.trained, eager.trained, strict=True)) < 2e-5 * scale
