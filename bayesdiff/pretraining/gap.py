@@ -81,8 +81,8 @@ def text_gaps(
         without = predict(empty.expand(len(latents), -1, -1))
         for sort, hidden in states.items():
             given = predict(hidden)
-            losses = (float((prediction - noise).square().mean()) for prediction in (given, without))
-            gaps.append(Gap(t, sort, *losses, float((given - without).square().mean())))
+            with_text, alone, between = (float((a - b).square().mean()) for a, b in ((given, noise), (without, noise), (given, without)))
+            gaps.append(Gap(t, sort, with_text, alone, between))
     return gaps
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from bayesdiff.errors import first_line
 from bayesdiff.files import staged
 from bayesdiff.pretraining.recipe import Recipe, has_fast_bfloat16, rate
 from bayesdiff.seeds import derive
@@ -35,6 +36,9 @@ class Training:
     loss: Callable[[], torch.Tensor]
     recipe: Recipe
     device: torch.device
+    betas: tuple[float, float] = (0.9, 0.99)
+    autocast: bool | None = None
+    """bf16; None: where the device multiplies it."""
     step: int = 0
     best: float = float("inf")
     slowdown: float = 1.0
@@ -49,18 +53,19 @@ class Training:
         self.rate, self.moved, self.total, self.skipped = (torch.zeros((), device=self.device) for _ in range(4))
         on_gpu = self.device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=self.rate, weight_decay=self.recipe.weight_decay, betas=(0.9, 0.99), fused=True, capturable=on_gpu
+            self.parameters, lr=self.rate, weight_decay=self.recipe.weight_decay, betas=self.betas, fused=True, capturable=on_gpu
         )
         # the fused optimiser leaves weights and moments alone when this is 1 (as under a gradient scaler)
         self.optimizer.grad_scale = None  # type: ignore[attr-defined]
         self.optimizer.found_inf = torch.zeros((), device=self.device)  # type: ignore[attr-defined]
-        self.fast = on_gpu or has_fast_bfloat16()
+        if self.autocast is None:
+            self.autocast = on_gpu or has_fast_bfloat16()
 
 
 def take_step(t: Training) -> None:
     """Loss, gradients, update, weight average; nothing here waits for the device."""
     t.optimizer.zero_grad(set_to_none=False)
-    with torch.autocast(t.device.type, torch.bfloat16, enabled=t.fast, cache_enabled=False):
+    with torch.autocast(t.device.type, torch.bfloat16, enabled=bool(t.autocast), cache_enabled=False):
         value = t.loss()
     value.backward()
     norm = nn.utils.clip_grad_norm_(t.parameters, t.recipe.clip, foreach=True)
@@ -95,8 +100,13 @@ def captured(t: Training) -> Callable[[], None]:
             t.step += 1
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=side):
-        take_step(t)
+    try:
+        with torch.cuda.graph(graph, stream=side):
+            take_step(t)
+    except RuntimeError as error:  # an operation that cannot be recorded: slow training is better than none
+        print(f"no graph, the steps run eagerly: {first_line(error)}", flush=True)
+        torch.cuda.synchronize()
+        return lambda: take_step(t)
     return graph.replay
 
 
@@ -155,7 +165,8 @@ def log_line(file: Path, step: int, mean: float, seconds: float) -> None:
     line = f"{step},{mean:.5f},{seconds:.4f}"
     with file.open("a") as log:
         log.write(line + "\n")
-    print(f"step,loss,seconds_a_step: {line}", flush=True)
+    if step // WINDOW % SNAPSHOT == 0:
+        print(f"step,loss,seconds_a_step: {line}", flush=True)
 
 
 def fit_on(t: Training, name: str, work: Path, deadline: float = float("inf")) -> Training:
