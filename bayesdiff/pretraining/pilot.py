@@ -240,7 +240,8 @@ def main() -> None:
             break
         columns = one_run(bench, subject, rate, tuple(args.checkpoints), args.output, deadline)
         sheet += [list(row) for row in zip(*columns, strict=True)]
-        contact_sheet(sheet, 1).save(args.output / "pilot.png")
+        if sheet:
+            contact_sheet(sheet, 1).save(args.output / "pilot.png")
 
 
 if __name__ == "__main__":
