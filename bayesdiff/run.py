@@ -12,21 +12,16 @@ import sys
 from typing import NoReturn
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from bayesdiff.config import CONF, Config, resolve
-from bayesdiff.errors import RunDiverged, UserError
-from bayesdiff.processes import process_count
+from bayesdiff.config.compose import CONF, resolve
+from bayesdiff.core.errors import ExitCode, RunDiverged, UserError
+from bayesdiff.core.processes import process_count
 from bayesdiff.recording.tracker import without_echo
-
-EXIT_INPUT, EXIT_DIVERGED, EXIT_STOPPED = 2, 3, 130
-
-ConfigStore.instance().store(name="config_schema", node=Config)
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -43,7 +38,7 @@ def _job(raw: DictConfig) -> None:
 
 def _run(raw: DictConfig) -> None:
     cfg = resolve(raw)
-    from bayesdiff.experiment import run_experiment
+    from bayesdiff.runs.experiment import run_experiment
 
     command = f"python -m bayesdiff.run {shlex.join(HydraConfig.get().overrides.task)}"
     folder, record = run_experiment(cfg, command)
@@ -62,7 +57,7 @@ def main() -> None:
         _end(error)
     except KeyboardInterrupt:
         print("\nStopped. Give the same command again to go on.", file=sys.stderr)
-        sys.exit(EXIT_STOPPED)
+        sys.exit(ExitCode.STOPPED)
 
 
 def _check_group_numbers(arguments: list[str]) -> None:
@@ -77,9 +72,9 @@ def _check_group_numbers(arguments: list[str]) -> None:
 def _end(error: Exception) -> NoReturn:
     """Leave with the error's own exit code; a diverged run has said so where it happened."""
     if isinstance(error, RunDiverged):
-        sys.exit(EXIT_DIVERGED)
+        sys.exit(ExitCode.DIVERGED)
     print(f"bayesdiff: {error if isinstance(error, UserError) else _one_line(error)}", file=sys.stderr)
-    sys.exit(EXIT_INPUT)
+    sys.exit(ExitCode.BAD_INPUT)
 
 
 def _one_line(error: Exception) -> str:

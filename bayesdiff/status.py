@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bayesdiff.errors import bad_input_in_one_line
+from bayesdiff.core.errors import bad_input_in_one_line
 from bayesdiff.studies.plan import STATES, Planned, chosen_studies, failure_file, plan, runs_of
 
 

@@ -2,7 +2,7 @@
 
 Workers share a folder and nothing else: a run is claimed by a lock that dies with its process, so that how
 many there are, when they start and whether one is killed changes only how long the study takes. Each run takes a
-GPU of its own where there are enough (``machine.seat``). The command is in ``conf/worker.yaml``.
+GPU of its own where there are enough (``machine.claim_gpu``). The command is in ``conf/worker.yaml``.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from bayesdiff.config import CONF
-from bayesdiff.errors import UserError, first_line
-from bayesdiff.machine import cores
+from bayesdiff.config.compose import CONF
+from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.machine import cores
+from bayesdiff.studies.engine import run_study
 from bayesdiff.studies.plan import load_study, runs_of
-from bayesdiff.study import run_study
 
 APART = ("basic", "submitit_slurm")
 """Launchers whose jobs do not share this machine's cores: one after the other, or each where Slurm puts it."""

@@ -18,7 +18,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 
-from bayesdiff.config import CONF, Config, resolve
+from bayesdiff.config.compose import CONF, resolve
+from bayesdiff.config.schema import Config
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayesdiff.config import Config, as_dict, run_key, run_name
+from bayesdiff.config.identity import as_dict, run_key, run_name
+from bayesdiff.config.schema import Config
 from bayesdiff.corruption.diagnosis import diagnose
+from bayesdiff.recording.collect import collect
 from bayesdiff.recording.record import RunRecord
 from bayesdiff.scoring.metrics import COLUMNS
 from bayesdiff.studies import plan
-from bayesdiff.studies.collect import collect
 
 STUDY = """
 title: made up

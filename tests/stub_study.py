@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from bayesdiff import study
-from bayesdiff.files import write_text
+from bayesdiff.core.files import write_text
 from bayesdiff.studies import plan
 
 TEXT = "title: t\nexperiment: smoke\ngrid:\n  seed: [0, 1, 2, 3, 4, 5]\n  bnn: ['off', 'on']\nmodels:\n  toybox: {minutes: 1}\n"

@@ -15,8 +15,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from bayesdiff import tables, worker
-from bayesdiff.config import CONF
-from bayesdiff.machine import cores
+from bayesdiff.config.compose import CONF
+from bayesdiff.core.machine import cores
 from bayesdiff.studies import plan as planning
 
 ROOT = Path(__file__).resolve().parents[1]

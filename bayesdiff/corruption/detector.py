@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bayesdiff.core.seeds import derive
 from bayesdiff.corruption.best import possible_best
 from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, Noise, measure_noise
 from bayesdiff.corruption.shape import CLEAR_STEP, Array, fall_strength, flattened, monotone_fit, stage_strength, unimodal_fit
 from bayesdiff.corruption.stage import REFITS, Span, Stage, draws_beside, read_stage, spread_of
-from bayesdiff.seeds import derive
 
 RESAMPLES = 1_000
 MIN_POINTS = 6

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from bayesdiff.core.seeds import derive
 from bayesdiff.corruption.detector import stage_p_value
 from bayesdiff.corruption.noise import correlated, measure_noise
 from bayesdiff.corruption.shape import Array
-from bayesdiff.seeds import derive
 
 SHOULDER = 0.75
 """Fidelity beside a simulated stage."""

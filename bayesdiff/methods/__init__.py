@@ -18,8 +18,8 @@ from typing import Protocol, cast
 
 from torch import nn
 
-from bayesdiff.config import BnnConf, MethodConf
-from bayesdiff.errors import UserError
+from bayesdiff.config.schema import BnnConf, MethodConf
+from bayesdiff.core.errors import UserError
 from bayesdiff.methods import dreambooth, lora, oft
 
 Parts = dict[str, nn.Module]

@@ -7,9 +7,9 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bayesdiff.bayes import load_mean, mean_state, storable
-from bayesdiff.config import BnnConf, MethodConf
-from bayesdiff.layers import select_layers
+from bayesdiff.arms.gaussian import load_mean, mean_state, storable
+from bayesdiff.arms.layers import select_layers
+from bayesdiff.config.schema import BnnConf, MethodConf
 
 SIGMA_SCALE = 1.0
 DEFAULT_LAYERS = "linear_no_cross_attention"

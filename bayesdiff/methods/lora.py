@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from bayesdiff.bayes import copy_tensors, mean_state, storable
-from bayesdiff.config import BnnConf, MethodConf
-from bayesdiff.layers import select_names
-from bayesdiff.seeds import generator
+from bayesdiff.arms.gaussian import copy_tensors, mean_state, storable
+from bayesdiff.arms.layers import select_names
+from bayesdiff.config.schema import BnnConf, MethodConf
+from bayesdiff.core.seeds import generator
 
 if TYPE_CHECKING:
     from peft import LoraConfig

@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from bayesdiff.bayes import copy_tensors, mean_state, storable
-from bayesdiff.config import BnnConf, MethodConf
-from bayesdiff.errors import UserError
-from bayesdiff.layers import select_names
+from bayesdiff.arms.gaussian import copy_tensors, mean_state, storable
+from bayesdiff.arms.layers import select_names
+from bayesdiff.config.schema import BnnConf, MethodConf
+from bayesdiff.core.errors import UserError
 from bayesdiff.methods.lora import TEXT_TARGETS
 
 if TYPE_CHECKING:

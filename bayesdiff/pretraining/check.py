@@ -19,11 +19,11 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from bayesdiff.config import MetricsConf, ModelConf, SamplerConf, Scheduler
-from bayesdiff.pipeline import load_pipeline, use_sampler
+from bayesdiff.config.prompts import Prompt
+from bayesdiff.config.schema import MetricsConf, ModelConf, SamplerConf, Scheduler
+from bayesdiff.diffusion.pipeline import load_pipeline, use_sampler
+from bayesdiff.diffusion.sampling import sample_prompts
 from bayesdiff.pretraining.dataset import HELD_OUT_SEED, to_pixels
-from bayesdiff.prompts import Prompt
-from bayesdiff.sampling import sample_prompts
 from bayesdiff.scoring.encoders import Encoders, ImageEncoder, load_encoders
 from bayesdiff.scoring.scores import high_frequency_energy
 from bayesdiff.toybox.objects import Instance, sample_instance

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from bayesdiff.files import staged
+from bayesdiff.core.files import atomic_write
 from bayesdiff.pretraining.autoencoder import TRAIN_IMAGES
 from bayesdiff.pretraining.dataset import WorldData, render_world
 from bayesdiff.pretraining.dino import GLOBAL, PADDING, crop
@@ -62,7 +62,7 @@ def contrastive_loss(model: nn.Module, pixels: torch.Tensor, tokens: torch.Tenso
 def save(model: nn.Module, folder: Path = CLIP) -> None:
     """Write an open_clip ``local-dir`` folder with its tokenizer, in half precision."""
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
-    with staged(folder) as part:
+    with atomic_write(folder) as part:
         build_tokenizer().save_pretrained(part)
         config = {"model_cfg": model_config(), "preprocess_cfg": preprocess}
         (part / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")

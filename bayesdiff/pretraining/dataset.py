@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bayesdiff.files import staged, write_text
+from bayesdiff.core.files import atomic_write, write_text
 from bayesdiff.toybox.pictures import IMAGE_SIZE
 from bayesdiff.toybox.world import film, sample
 
@@ -47,7 +47,7 @@ def render_films(folder: Path, count: int, seed: int = TRAIN_SEED) -> np.ndarray
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
         jobs = [(seed, start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
-        with ProcessPoolExecutor(os.cpu_count()) as pool, staged(file) as part, part.open("wb") as target:
+        with ProcessPoolExecutor(os.cpu_count()) as pool, atomic_write(file) as part, part.open("wb") as target:
             np.save(target, np.concatenate(list(pool.map(_films, jobs))))
     return np.load(file, mmap_mode="r")
 

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
-from bayesdiff.files import staged
+from bayesdiff.core.files import atomic_write
 from bayesdiff.pretraining.dataset import render_films, to_pixels
 from bayesdiff.pretraining.recipe import WORK, Recipe, fit, work_folder
 from bayesdiff.toybox.weights import DINO
@@ -89,7 +89,7 @@ def save(backbone: nn.Module, folder: Path = DINO) -> None:
             "num_classes": 0, "pool_size": None, "first_conv": "patch_embed.proj", "classifier": "head",
         },
     }  # fmt: skip
-    with staged(folder) as part:
+    with atomic_write(folder) as part:
         part.mkdir()
         (part / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         save_file({k: v.half().contiguous() for k, v in backbone.state_dict().items()}, part / "model.safetensors")

@@ -18,8 +18,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from bayesdiff.files import staged
-from bayesdiff.seeds import generator
+from bayesdiff.core.files import atomic_write
+from bayesdiff.core.seeds import generator
 
 WORK = Path("pretrain")
 """Default folder of rendered images, resume files and logs."""
@@ -115,6 +115,6 @@ def fit(name: str, module: Trained, loss: Callable[[torch.Generator], torch.Tens
             clock, total, count = time.perf_counter(), torch.zeros(()), 0
         if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
             state = {"module": module.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
-            with staged(state_file) as part:
+            with atomic_write(state_file) as part:
                 torch.save(state, part)
     return average.eval()

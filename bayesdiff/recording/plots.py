@@ -10,22 +10,16 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
+from bayesdiff.core.files import atomic_write
+from bayesdiff.core.layout import CURVE_PICTURE, GRID, image_name, images_folder
 from bayesdiff.corruption import CorruptionVerdict
-from bayesdiff.files import staged
-from bayesdiff.recording.checkpoint import step_folder
-from bayesdiff.sampling import image_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-IMAGES = "images"
 GRID_COLUMNS = 12
-
-
-def images_folder(run: Path, step: int) -> Path:
-    return step_folder(run / IMAGES, step)
 
 
 def save_figure(figure: Figure, *targets: Path) -> None:
@@ -36,7 +30,7 @@ def save_figure(figure: Figure, *targets: Path) -> None:
     metadata: dict[str, dict[str, str | None]] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     for target in targets:
         kind = target.suffix.lstrip(".") or "png"
-        with staged(target) as part, matplotlib.rc_context({"svg.hashsalt": "bayesdiff"}):
+        with atomic_write(target) as part, matplotlib.rc_context({"svg.hashsalt": "bayesdiff"}):
             figure.savefig(part, format=kind, dpi=110, metadata=metadata.get(kind))
     plt.close(figure)
 
@@ -112,7 +106,7 @@ def plot_curve(run: Path, curve: pd.DataFrame, verdict: CorruptionVerdict, metri
         cell.set_title(f"{name}: step {step}", fontsize=9)
         cell.axis("off")
     top.suptitle("\n".join(textwrap.wrap(verdict.sentence, 120)), fontsize=8)
-    save_figure(figure, run / "curve.png")
+    save_figure(figure, run / CURVE_PICTURE)
 
 
 def _strip(folder: Path, count: int = 2) -> Image.Image:
@@ -145,5 +139,5 @@ def plot_grid(run: Path, steps: list[int], prompts: list[str], photos: list[Imag
             path = images_folder(run, step) / image_name(row, 0)
             if path.exists():
                 sheet.paste(Image.open(path).resize((side, side), Image.Resampling.NEAREST), (left + column * side, y))
-    with staged(run / "grid.png") as part:
+    with atomic_write(run / GRID) as part:
         sheet.save(part, format="PNG")

@@ -15,15 +15,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bayesdiff.errors import UserError
-from bayesdiff.files import write_json
-from bayesdiff.processes import process_count
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.files import write_json
+from bayesdiff.core.layout import CURVE, PER_IMAGE, RECORD
+from bayesdiff.core.processes import process_count
 
-RECORD = "record.json"
-RECORDS = "records"
-"""In a results folder: the collected records, a folder a run."""
-CURVE, IMAGES = "curve.csv", "images.csv"
-"""What is collected beside a record: a row a checkpoint, and a row a checkpoint and image."""
 PACKAGES = ("bayesdiff", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "timm", "numpy")
 
 
@@ -43,7 +39,11 @@ class RunRecord:
     """How many layers and weights are Gaussian, and their share of the U-Net."""
     real_to_real: dict[str, float] = field(default_factory=dict)
     """Similarity of the training images to other photographs of the subject, by metric: above it, samples are copies."""
+    photographs: dict[str, float] = field(default_factory=dict)
+    """Of the training images: mean ``hf_energy``, which relative high-frequency energy is relative to."""
     verdict: dict[str, Any] | None = None
+    evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By name, of every further evaluation: its settings, and its verdict once there is one."""
     message: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time by phase, summed over the sessions of a resumed run."""
@@ -77,7 +77,7 @@ def whole_record(folder: Path) -> RunRecord | None:
         return None
     if record is None or record.status == "running":
         return None
-    there = record.status == "diverged" or all((folder / name).exists() for name in (CURVE, IMAGES))
+    there = record.status == "diverged" or all((folder / name).exists() for name in (CURVE, PER_IMAGE))
     return record if there else None
 
 

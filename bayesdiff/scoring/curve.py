@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesdiff.core.layout import SCORES
 from bayesdiff.scoring.metrics import SIMILARITIES, in_order
-
-SCORES = "scores.csv"
 
 
 def read_scores(run: Path) -> pd.DataFrame:

@@ -13,8 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bayesdiff.config import MetricsConf
-from bayesdiff.errors import UserError, first_line
+from bayesdiff.config.schema import MetricsConf
+from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.scoring.metrics import COLUMNS, METRICS
 
 if TYPE_CHECKING:

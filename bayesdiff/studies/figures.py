@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bayesdiff.core.layout import CURVE
 from bayesdiff.recording.plots import panels, save_figure
-from bayesdiff.recording.record import CURVE
 from bayesdiff.stats import aggregate_as_paper
 from bayesdiff.studies.plan import Study
 from bayesdiff.studies.rows import NAMES, Row, values

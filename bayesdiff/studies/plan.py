@@ -18,17 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from bayesdiff.config import CONF, HERE, Config, resolve, run_name
-from bayesdiff.errors import UserError, first_line
-from bayesdiff.recording.record import RECORDS, RunRecord, load_record, whole_record
+from bayesdiff.config.compose import PACKAGE, compose
+from bayesdiff.config.identity import run_name
+from bayesdiff.config.schema import Config
+from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.layout import CLAIM_LOCKS, FAILURES, LOCK, RECORDS
+from bayesdiff.recording.record import RunRecord, load_record, whole_record
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
+    pass
 
-_SHIPPED = HERE / "experiments" if (HERE / "experiments").is_dir() else HERE.parent / "experiments"
+_SHIPPED = PACKAGE / "experiments" if (PACKAGE / "experiments").is_dir() else PACKAGE.parent / "experiments"
 EXPERIMENTS = Path(os.environ.get("BAYESDIFF_EXPERIMENTS", _SHIPPED))
 """The studies: your own folder by the environment variable; else inside an installed wheel, or beside the package."""
-FAILURES = "failures"
 ENDS = {"completed": "done", "diverged": "diverged"}
 """Status in the record of a run that has come to its end, and the state it is in then."""
 REQUIRED = {"title", "experiment", "grid", "models"}
@@ -205,25 +207,9 @@ def narrowed(study: Study, chosen: Sequence[str]) -> Study:
     return replace(study, cells=cells)
 
 
-@lru_cache(maxsize=256)
-def _groups(overrides: tuple[str, ...]) -> DictConfig:
-    """Choices of groups composed by Hydra: they are few, where the values of a study are many.
-
-    Hydra's global state is put aside meanwhile: a worker is a Hydra job itself.
-    """
-    from hydra import compose, initialize_config_dir
-    from hydra.core.config_store import ConfigStore
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.singleton import Singleton
-
-    ConfigStore.instance().store(name="config_schema", node=Config)
-    outer = Singleton.get_state()
-    try:
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose("config", list(overrides))
-    finally:
-        Singleton.set_state(outer)
+@lru_cache(maxsize=8192)
+def _composed(overrides: tuple[str, ...]) -> Config:
+    return compose(overrides)
 
 
 def compose_cell(cell: Cell, extra: tuple[str, ...] = ()) -> Config:
@@ -232,21 +218,13 @@ def compose_cell(cell: Cell, extra: tuple[str, ...] = ()) -> Config:
     Raises:
         UserError: overrides that do not compose.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    overrides = [*cell.overrides, *extra]
-    groups = tuple(o for o in overrides if (CONF / o.lstrip("+").partition("=")[0]).is_dir())
-    values = [o for o in overrides if o not in groups]
     try:
-        raw = _groups(groups).copy()
-        for override in OverridesParser.create().parse_overrides(values):
-            OmegaConf.update(raw, override.key_or_group, override.value())
-        return resolve(raw)
+        return _composed((*cell.overrides, *extra))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"{cell.name}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{cell.name}: {first_line(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -273,7 +251,7 @@ def is_held(lock: Path) -> bool:
 
 
 def claim_file(root: Path, folder: Path) -> Path:
-    return root / ".claims" / f"{folder.name}.lock"
+    return root / CLAIM_LOCKS / f"{folder.name}.lock"
 
 
 def failure_file(root: Path, folder: Path) -> Path:
@@ -290,7 +268,7 @@ def end_of(folder: Path, results: Path | None = None) -> RunRecord | None:
 
 def state_of(root: Path, folder: Path) -> str:
     """Where a run that has not come to its end stands, from its locks and its failure note."""
-    if is_held(folder / ".lock") or is_held(claim_file(root, folder)):
+    if is_held(folder / LOCK) or is_held(claim_file(root, folder)):
         return "running"
     if failure_file(root, folder).exists():
         return "failed"

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayesdiff.config import run_name
+from bayesdiff.config.identity import run_name
+from bayesdiff.core.layout import PER_IMAGE, RECORDS
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.detector import stage_depth
 from bayesdiff.corruption.shape import Array
-from bayesdiff.recording.record import IMAGES, RECORDS, RunRecord, whole_record
-from bayesdiff.studies.collect import image_scores, judged
+from bayesdiff.recording.collect import image_scores, judged
+from bayesdiff.recording.record import RunRecord, whole_record
 from bayesdiff.studies.plan import Cell, Study, compose_cell
 
 METRICS = ("dino", "clip_i", "clip_t", "lpips", "clip_iqa", "diversity", "hf_energy")
@@ -172,7 +173,7 @@ def scores_of_run(found: Found, metric: str) -> Array | None:
         judged_metric = found.record.config["detector"]["metric"]
         return np.array([max(stage_depth(image_scores(found.folder, judged_metric)[1].mean(1)), 0.0)])
     column = "dino" if metric == "dino over steps" else metric
-    if column not in pd.read_csv(found.folder / IMAGES, nrows=0).columns:
+    if column not in pd.read_csv(found.folder / PER_IMAGE, nrows=0).columns:
         return None
     steps, scores = image_scores(found.folder, column)
     if column == metric:

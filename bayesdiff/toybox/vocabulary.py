@@ -6,7 +6,7 @@ prompts), so that every evaluation prompt of the paper has a meaning in this wor
 
 from __future__ import annotations
 
-from bayesdiff.prompts import LIVE_ENDINGS, OBJECT_ENDINGS, SHARED_ENDINGS
+from bayesdiff.config.prompts import LIVE_ENDINGS, OBJECT_ENDINGS, SHARED_ENDINGS
 
 OBJECT_CLASSES: tuple[str, ...] = (
     "backpack", "ball", "boot", "can", "candle", "car", "clock", "lamp", "mug", "robot", "teapot", "vase",

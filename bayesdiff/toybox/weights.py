@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from bayesdiff.files import staged
+from bayesdiff.core.files import atomic_write
 
 WEIGHTS = Path(__file__).parent / "weights"
 """A ``StableDiffusionPipeline`` folder (``pipeline``) beside an open_clip and a timm ``local-dir``."""
@@ -21,6 +21,6 @@ def save_component(name: str, module: Any, root: Path = PIPELINE) -> Path:
 
     module = copy.deepcopy(module).half() if hasattr(module, "half") else module
     target = root / name
-    with staged(target) as part:
+    with atomic_write(target) as part:
         module.save_pretrained(part)
     return target

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bayesdiff.calibration import slow_stage_curve
 from bayesdiff.corruption.detector import detect_corruption
 from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, Noise, measure_noise
+from bayesdiff.corruption.simulation import slow_stage_curve
 from bayesdiff.corruption.stage import REFITS, draws_beside, read_stage, spread_of
 
 FLAT = np.array([0.3, 0.75, 0.75, 0.75, 0.75, 0.45, 0.45, 0.45, 0.45, 0.45, 0.75, 0.75, 0.75, 0.75, 0.75])

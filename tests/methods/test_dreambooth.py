@@ -11,13 +11,13 @@ from diffusers import UNet2DConditionModel
 from tiny import differing, tiny_text_encoder, tiny_unet
 from transformers import CLIPTextModel
 
-from bayesdiff.bayes import draw_weights, make_bayesian
-from bayesdiff.config import Arm, BnnConf, MethodConf
-from bayesdiff.layers import select_layers
+from bayesdiff.arms.gaussian import draw_weights, make_bayesian
+from bayesdiff.arms.layers import select_layers
+from bayesdiff.config.schema import BnnConf, MethodConf
 from bayesdiff.methods import dreambooth
 
 CONF = MethodConf("dreambooth", 1e-4)
-BNN = BnnConf(Arm.gaussian)
+BNN = BnnConf("gaussian")
 
 
 def test_all_weights_of_all_parts_are_trained() -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from tiny import differing, tiny_text_encoder, tiny_unet
 
-from bayesdiff.bayes import mean_state
-from bayesdiff.config import METHODS, MethodConf
-from bayesdiff.errors import UserError
+from bayesdiff.arms.gaussian import mean_state
+from bayesdiff.config.schema import METHODS, MethodConf
+from bayesdiff.core.errors import UserError
 from bayesdiff.methods import BUILT_IN, OFFERED, method_of
 
 

@@ -16,23 +16,12 @@ from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError
 from tiny import ARMS, BNN_ON, CONTROLS, METHOD_ARMS, Make, differing, silent, tiny_training, tiny_unet, trained, weights
 
-from bayesdiff.bayes import draw_weights, mean_state
-from bayesdiff.config import Config, Keep
-from bayesdiff.errors import UserError
+from bayesdiff.arms.gaussian import draw_weights, mean_state
+from bayesdiff.config.schema import Config, Keep
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.layout import CHECKPOINTS, MANIFEST, RESUME, step_folder, steps_in
 from bayesdiff.methods import dreambooth, method_of
-from bayesdiff.recording.checkpoint import (
-    CHECKPOINTS,
-    MANIFEST,
-    RESUME,
-    finish,
-    restore,
-    resumable_step,
-    retain,
-    save_checkpoint,
-    step_folder,
-    steps_in,
-    verify,
-)
+from bayesdiff.recording.checkpoint import finish, restore, resumable_step, retain, save_checkpoint, verify
 from bayesdiff.training.loop import Training, train
 
 KEPT = ("step", "exp_avg", "exp_avg_sq")
@@ -44,8 +33,7 @@ def smoke_config(make_config: Make, *overrides: str) -> Config:
 
 
 def save(run: Path, cfg: Config, state: Training, step: int) -> None:
-    with state.shown():
-        save_checkpoint(run, step, method_of(cfg.method.name), state)
+    save_checkpoint(run, step, method_of(cfg.method.name), state)
 
 
 def put_back(run: Path, state: Training, step: int, cfg: Config | None = None) -> None:

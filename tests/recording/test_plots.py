@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from bayesdiff.core.layout import images_folder
 from bayesdiff.corruption import detect_corruption
-from bayesdiff.recording.plots import GRID_COLUMNS, images_folder, plot_curve, plot_grid
+from bayesdiff.recording.plots import GRID_COLUMNS, plot_curve, plot_grid
 from bayesdiff.scoring.curve import curve_table, image_matrix, per_image
 from bayesdiff.scoring.metrics import COLUMNS, METRICS
 

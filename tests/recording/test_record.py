@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bayesdiff.recording.record import PACKAGES, RECORD, RunRecord, environment, load_record, phase
+from bayesdiff.core.layout import RECORD
+from bayesdiff.recording.record import PACKAGES, RunRecord, environment, load_record, phase
 
 
 def record() -> RunRecord:

@@ -14,9 +14,11 @@ import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
-from bayesdiff.config import Config, as_dict, run_key
+from bayesdiff.config.identity import as_dict, run_key
+from bayesdiff.config.schema import Config
+from bayesdiff.core.layout import TRAIN_LOG
 from bayesdiff.recording import tracker as module
-from bayesdiff.recording.tracker import TRAIN_LOG, Jsonl, Tracker
+from bayesdiff.recording.tracker import Jsonl, Tracker
 
 SCORES = pd.DataFrame({"step": [0], "prompt": [0], "image": [0], "metric": ["dino"], "reference": ["a.png"], "value": [0.5]})
 KEY = "0123456789abcdef" * 2 + "01234567"
@@ -27,7 +29,7 @@ from pathlib import Path
 import pandas as pd
 from omegaconf import OmegaConf
 from PIL import Image
-from bayesdiff.config import resolve
+from bayesdiff.config.compose import resolve
 from bayesdiff.recording.tracker import Tracker
 
 folder = Path(sys.argv[1])

@@ -15,8 +15,8 @@ import timm
 import torch
 from PIL import Image
 
-from bayesdiff.config import MetricsConf
-from bayesdiff.errors import UserError
+from bayesdiff.config.schema import MetricsConf
+from bayesdiff.core.errors import UserError
 from bayesdiff.scoring.encoders import QUALITY_WORDS, Encoders, load_clip, load_clip_iqa, load_dino, load_encoders, load_lpips
 
 CPU = torch.device("cpu")

@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from bayesdiff.config import MetricsConf
-from bayesdiff.prompts import Prompt
-from bayesdiff.sampling import Sample
+from bayesdiff.config.prompts import Prompt
+from bayesdiff.config.schema import MetricsConf
+from bayesdiff.diffusion.sampling import Sample
+from bayesdiff.diffusion.subject import Photo, Subject
 from bayesdiff.scoring.encoders import Encoders, load_encoders
 from bayesdiff.scoring.metrics import COLUMNS, HIGHER_IS_BETTER, METRICS
 from bayesdiff.scoring.scores import (
@@ -23,7 +24,6 @@ from bayesdiff.scoring.scores import (
     real_to_real,
     score_samples,
 )
-from bayesdiff.subject import Photo, Subject
 
 PROMPTS = [Prompt(text, text.replace("qwe ", ""), text.replace("qwe ", "")) for text in ("a photo of qwe dog", "a qwe dog in the snow")]
 ALWAYS = ("dino", "clip_i", "clip_t", "clip_t_with_token", "clip_t_without_token", "hf_energy", "failed", "diversity")

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from bayesdiff.config import CONF, resolve
-from bayesdiff.errors import UserError
-from bayesdiff.recording.record import RECORDS, RunRecord
+from bayesdiff.config.compose import CONF, resolve
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.layout import RECORDS
+from bayesdiff.recording.record import RunRecord
 from bayesdiff.studies import plan as planning
 from bayesdiff.studies.plan import (
     ENDS,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bayesdiff.config.prompts import PROMPT_SETS, fill
 from bayesdiff.pretraining.tokenizer import build_tokenizer
-from bayesdiff.prompts import PROMPT_SETS, fill
 from bayesdiff.toybox.vocabulary import (
     BOS,
     CLASSES,

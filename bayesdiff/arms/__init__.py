@@ -1,0 +1,1 @@
+"""What a run does against the corruption stage: Gaussian weights, simpler controls, or an arm of your own."""

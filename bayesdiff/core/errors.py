@@ -1,0 +1,60 @@
+"""The exceptions that reach the command line, and the exit codes of every command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import IntEnum
+from functools import wraps
+from typing import ParamSpec
+
+P = ParamSpec("P")
+
+
+class ExitCode(IntEnum):
+    """How every command ends; docs/guarantees.md has the same table."""
+
+    DONE = 0
+    """What was asked for is there; ``verdict``: nothing was found."""
+    FAILED = 1
+    """Runs of a study failed; ``python -m bayesdiff.status`` names them."""
+    BAD_INPUT = 2
+    """The command can do nothing with what it was given; one line names the remedy."""
+    DIVERGED = 3
+    """Training ended without finite weights; record and curve up to there are kept."""
+    FOUND = 10
+    """``verdict``: a corruption stage was found."""
+    NOT_JUDGED = 11
+    """``verdict``: no file could be judged."""
+    STOPPED = 130
+    """Ctrl-C; the same command resumes."""
+    TERMINATED = 143
+    """SIGTERM or SIGHUP; the step was finished and saved, and the same command resumes."""
+
+
+class UserError(Exception):
+    """Bad input. The message is one line that names the file or key and the remedy; exit code 2."""
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says first, at most 160 characters; its kind where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0][:160] if text else type(error).__name__
+
+
+class RunDiverged(Exception):
+    """A run ended without finite weights; its record and its curve up to there are kept."""
+
+
+def bad_input_in_one_line(main: Callable[P, int]) -> Callable[P, int]:
+    """A command that says a ``UserError`` in one line on stderr and ends with ``ExitCode.BAD_INPUT``, without a traceback."""
+
+    @wraps(main)
+    def command(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            return main(*args, **kwargs)
+        except UserError as error:
+            print(f"bayesdiff: {error}", file=sys.stderr)
+            return ExitCode.BAD_INPUT
+
+    return command

@@ -1,0 +1,114 @@
+"""Files that are either whole or absent: staged beside the target, flushed, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bayesdiff.core.errors import UserError
+
+STAGING = ".partial"
+"""Suffix of a file or folder that is still being written; never read back."""
+LOCK_SECONDS = 1.0
+"""How long a claim waits for its lock: someone who only looks whether it is held (``plan.is_held``) has it for a moment."""
+
+
+@contextmanager
+def atomic_write(target: Path) -> Iterator[Path]:
+    """Yield a path beside ``target``; on success it replaces ``target``, on failure it is removed.
+
+    Works for files and for folders. Raises ``UserError`` when the disk is full.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{target.name}.{os.getpid()}{STAGING}")
+    try:
+        yield part
+        _flush(part)
+        _replace(part, target)
+    except Exception as error:
+        # safetensors reports a full disk with an exception of its own
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+            raise UserError(f"no disk space left for {target}: free some, then give the same command again") from error
+        raise
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
+def _replace(part: Path, target: Path) -> None:
+    """Rename onto ``target``; a folder in the way is moved aside first and removed last."""
+    if not (part.is_dir() and target.exists()):
+        part.replace(target)
+        return
+    aside = target.with_name(f"{target.name}.{os.getpid()}.old{STAGING}")
+    target.replace(aside)
+    try:
+        part.replace(target)
+    except OSError:
+        aside.replace(target)
+        raise
+    shutil.rmtree(aside)
+
+
+def _flush(part: Path) -> None:
+    for path in [p for p in part.rglob("*") if p.is_file()] if part.is_dir() else [part]:
+        with path.open("r+b" if os.name == "nt" else "rb") as handle:  # Windows flushes no file that is open for reading
+            os.fsync(handle.fileno())
+
+
+def check_writable(folder: Path, option: str) -> None:
+    """Raises ``UserError``, naming the option it came by, where a folder could not be made or written to; makes nothing."""
+    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise UserError(f"{option}={folder.parent}: {there} is not a folder one can write to; choose another {option}")
+
+
+def write_text(target: Path, text: str) -> None:
+    with atomic_write(target) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, content: Any) -> None:
+    write_text(target, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fingerprint(folder: Path) -> str:
+    """A digest of the weights and configurations below a folder; empty where there is no such folder.
+
+    Of each file it takes the name, the size and the first and last megabyte: gigabytes in a moment, and
+    retrained weights differ everywhere.
+    """
+    if not folder.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".bin", ".json")):
+        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as handle:
+            digest.update(handle.read(1 << 20))
+            handle.seek(max(path.stat().st_size - (1 << 20), 0))
+            digest.update(handle.read())
+    return digest.hexdigest()
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what an interrupted write left in ``folder``."""
+    for part in folder.rglob(f"*{STAGING}"):
+        shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)

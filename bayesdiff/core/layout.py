@@ -1,0 +1,47 @@
+"""Every name of a file or folder in a run folder, a folder of runs, and a result set.
+
+RUN/config.yaml record.json train.jsonl probes.csv scores.csv curve.csv curve.png grid.png images/step-000100/ checkpoints/step-000100/
+    resume/step-000100/ draws.csv draws/step-000100/ evaluations/NAME/{scores.csv,curve.csv,curve.png,grid.png,images/}
+RUNS/RUN … .claims/ failures/ logs/ cache/
+results/SET/records/RUN/{record.json,curve.csv,images.csv,grid.png} tables/ figures/ claims.md
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+RECORD, CONFIG, LOCK = "record.json", "config.yaml", ".lock"
+TRAIN_LOG, PROBES = "train.jsonl", "probes.csv"
+SCORES, CURVE = "scores.csv", "curve.csv"
+CURVE_PICTURE, GRID = "curve.png", "grid.png"
+SAMPLES, EVALUATIONS = "images", "evaluations"
+DRAWS, DRAWN = "draws.csv", "draws"
+CHECKPOINTS, RESUME, MANIFEST, RHO = "checkpoints", "resume", "manifest.json", "rho.safetensors"
+
+CLAIM_LOCKS, FAILURES, LOGS = ".claims", "failures", "logs"
+"""In a folder of runs: who works on which, what failed and how, and the words of every run."""
+
+RECORDS, PER_IMAGE = "records", "images.csv"
+"""In a result set: the collected records, a folder a run; and in each the scores, a row a checkpoint and image."""
+TABLES, FIGURES, CLAIMS = "tables", "figures", "claims.md"
+
+
+def step_folder(root: Path, step: int) -> Path:
+    """The folder of one training step below ``root``."""
+    return root / f"step-{step:06d}"
+
+
+def steps_in(root: Path) -> list[int]:
+    """Steps of the complete folders below ``root``, increasing: those that have their manifest."""
+    found = root.glob("step-*") if root.is_dir() else []
+    return sorted(int(p.name.removeprefix("step-")) for p in found if p.name[5:].isdigit() and (p / MANIFEST).exists())
+
+
+def images_folder(run: Path, step: int) -> Path:
+    """Where a run, or one of its evaluations, keeps the samples of a step."""
+    return step_folder(run / SAMPLES, step)
+
+
+def image_name(prompt: int, index: int) -> str:
+    """The file of one sample: numbers of its prompt and of its initial noise."""
+    return f"prompt-{prompt:02d}-image-{index:02d}.png"

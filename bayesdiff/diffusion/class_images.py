@@ -1,0 +1,51 @@
+"""Class images for prior preservation: made once by the base model, cached, shared by runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+from PIL import Image
+
+from bayesdiff.config.identity import key_content
+from bayesdiff.config.prompts import Prompt, fill
+from bayesdiff.config.schema import Config, SamplerConf
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.files import fingerprint
+from bayesdiff.diffusion.pipeline import model_location
+from bayesdiff.diffusion.sampling import sample_prompts, save_samples
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+
+def class_images(pipe: StableDiffusionPipeline, cfg: Config, class_noun: str) -> list[Image.Image]:
+    """The class's images for (model, prompt, count, sampler), from the cache or sampled now.
+
+    Two runs that want the same set at once wait for one of them to make it.
+
+    Raises:
+        UserError: the model's images are not finite.
+    """
+    text = fill(cfg.data.class_prompt, "", class_noun)
+    conf = SamplerConf(**{**cfg.sampler.__dict__, "images_per_prompt": cfg.method.class_images})
+    settings = key_content(cfg)
+    content = {
+        "model": settings["model"],
+        "weights": fingerprint(Path(model_location(cfg.model))),
+        "text": text,
+        "sampler": {**settings["sampler"], "prompts": [text], "images_per_prompt": conf.images_per_prompt, "sample_weights": 0},
+    }
+    key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    folder = Path(cfg.paths.cache) / f"class-{key}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            samples = sample_prompts(pipe, [Prompt(text, text, text)], conf, cfg.model.resolution)
+            if failed := sum(sample.failed for sample in samples):
+                raise UserError(f"class images: {failed} of {len(samples)} are not finite; look at the model and its precision first")
+            save_samples(samples, folder)
+    return [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))]

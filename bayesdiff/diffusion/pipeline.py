@@ -1,0 +1,155 @@
+"""Load a text-to-image pipeline: the toybox, a local folder or a hub model, all the same way."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bayesdiff.config.schema import ModelConf, Precision, SamplerConf, Scheduler
+from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.processes import process_count
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+
+PREDICTIONS = ("epsilon", "v_prediction")
+"""What the U-Net of a model may predict (``objective.prediction_target``)."""
+KINDS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto`` is the first GPU where there is one, or the process's own where several share a run.
+
+    Raises ``UserError`` for one that is not there.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if process_count() > 1 and name.startswith("cuda"):
+        if name != "cuda":
+            raise UserError(f"device={name}: several processes share this run, each on a GPU of its own; use device=auto")
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise UserError(f"device={name}: choose auto, cpu, cuda or cuda:N")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA device(s); use device=auto or device=cpu")
+    return device
+
+
+def model_location(conf: ModelConf) -> str:
+    """Folder or hub id behind ``model.path``."""
+    if conf.path == "toybox":
+        from bayesdiff.toybox.weights import PIPELINE
+
+        return str(PIPELINE)
+    return conf.path
+
+
+def fetch_command(location: str, revision: str | None) -> str:
+    """The shell command that puts just the files of a hub model that are loaded here into the cache."""
+    pinned = f", revision='{revision}'" if revision else ""
+    return f"""python -c "from diffusers import DiffusionPipeline as P; P.download('{location}'{pinned}, safety_checker=None)\""""
+
+
+def _remedy(conf: ModelConf, location: str) -> str:
+    if conf.path == "toybox":
+        from bayesdiff.toybox.weights import RESTORE
+
+        return RESTORE
+    if Path(location).exists():
+        return "download it again or correct model.path"
+    size = f" ({conf.size})" if conf.size else ""
+    gate = f"; accept its licence on huggingface.co/{location} and log in with 'hf auth login' first" if conf.gated else ""
+    return f"fetch it{size} with {fetch_command(location, conf.revision)}{gate}, or set model.path to a local folder"
+
+
+def load_pipeline(conf: ModelConf, device: torch.device) -> StableDiffusionPipeline:
+    """Load all parts of a Stable Diffusion or SDXL pipeline in float32, frozen and in evaluation mode.
+
+    Raises:
+        UserError: weights missing, truncated or of another layout; the message names the remedy.
+    """
+    import torch
+    from diffusers import DiffusionPipeline
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    location = model_location(conf)
+    try:
+        pipe = DiffusionPipeline.from_pretrained(
+            location, revision=conf.revision, variant=conf.variant, dtype=torch.float32, safety_checker=None,
+            local_files_only=Path(location).exists() or conf.path == "toybox",
+        )  # fmt: skip
+        if type(pipe).__name__ not in KINDS:
+            raise ValueError(f"it holds a {type(pipe).__name__}; this suite fine-tunes {' and '.join(KINDS)}")
+    except Exception as error:  # the loaders raise OSError, ValueError, SafetensorError, KeyError … for a bad folder
+        raise UserError(f"model {location}: cannot be loaded ({first_line(error)}); {_remedy(conf, location)}") from error
+    for part in (pipe.unet, pipe.vae, pipe.text_encoder, getattr(pipe, "text_encoder_2", None)):
+        if part is not None:
+            part.requires_grad_(False).eval()
+    if hasattr(pipe, "watermark"):
+        pipe.watermark = None  # SDXL draws one where an unrelated package is installed
+    if device.type == "cuda":
+        pipe.vae.enable_slicing()  # decoding a whole batch at once needs more memory than training
+    pipe.set_progress_bar_config(disable=True)
+    return pipe.to(device)
+
+
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Raises ``UserError`` where the device cannot train in the asked precision."""
+    import torch
+
+    if precision is Precision.fp16 and device.type == "cpu":
+        raise UserError("training.mixed_precision=fp16: needs a CUDA device; choose bf16 or no")
+    if precision is Precision.bf16 and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise UserError("training.mixed_precision=bf16: this GPU has no bf16; choose fp16 or no")
+
+
+def check_limits(pipe: StableDiffusionPipeline, conf: ModelConf, sampler: SamplerConf) -> None:
+    """Settings that only the loaded model can judge; raises ``UserError``."""
+    halvings = len(pipe.unet.config.block_out_channels) - 1
+    multiple = max(8, pipe.vae_scale_factor * 2**halvings)
+    if conf.resolution < multiple or conf.resolution % multiple:
+        raise UserError(f"model.resolution={conf.resolution}: must be a multiple of {multiple} for this model")
+    if (kind := pipe.scheduler.config.get("prediction_type", "epsilon")) not in PREDICTIONS:
+        raise UserError(f"model {model_location(conf)}: predicts {kind}; this suite trains {' and '.join(PREDICTIONS)}")
+    if sampler.steps > pipe.scheduler.config.num_train_timesteps:
+        raise UserError(f"sampler.steps={sampler.steps}: this model has {pipe.scheduler.config.num_train_timesteps} timesteps")
+
+
+def unknown_words(pipe: StableDiffusionPipeline, texts: Iterable[str]) -> list[str]:
+    """Words that the model's tokenizer has no token for, in order: all of them look the same to the model.
+
+    Tokenizers of Stable Diffusion spell out what they do not know; the toybox's has whole words alone.
+    """
+    tokenizer = pipe.tokenizer
+    if tokenizer.unk_token_id in (None, tokenizer.eos_token_id):
+        return []
+    words = dict.fromkeys(re.findall(r"\w+", " ".join(texts)))
+    return [word for word in words if tokenizer.unk_token_id in tokenizer(word, add_special_tokens=False).input_ids]
+
+
+def use_sampler(pipe: StableDiffusionPipeline, conf: SamplerConf) -> None:
+    """Put the sampler's scheduler on the pipeline, built from the model's own noise schedule.
+
+    Raises:
+        UserError: the scheduler cannot follow that schedule (PNDM knows no zero terminal SNR).
+    """
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, PNDMScheduler
+
+    kinds = {Scheduler.ddim: DDIMScheduler, Scheduler.pndm: PNDMScheduler, Scheduler.dpm: DPMSolverMultistepScheduler}
+    if conf.scheduler is Scheduler.model:
+        return
+    scheduler = kinds[conf.scheduler].from_config(pipe.scheduler.config)
+    if not scheduler.alphas_cumprod.allclose(pipe.scheduler.alphas_cumprod, rtol=0, atol=1e-6):
+        raise UserError(f"sampler.scheduler={conf.scheduler.value}: cannot follow this model's noise schedule; use ddim, dpm or model")
+    pipe.scheduler = scheduler

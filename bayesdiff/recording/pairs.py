@@ -1,0 +1,105 @@
+"""Runs beside each other: paired differences at every checkpoint, as a table and a picture.
+
+The first run is the reference. A difference at a checkpoint is the mean over images that both runs
+sampled (same prompt, same noise), with its 95 % interval over prompts and images; it says nothing about
+other seeds or subjects.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from bayesdiff.config.identity import arm_name
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.layout import SCORES
+from bayesdiff.recording.record import RunRecord, load_record
+from bayesdiff.scoring.curve import curve_table, per_image, read_scores
+from bayesdiff.stats import paired_difference
+
+
+def read_run(folder: Path) -> tuple[RunRecord, pd.DataFrame]:
+    """Record and scores of a run folder; raises ``UserError`` for anything else."""
+    record = load_record(folder)
+    if record is None or not (folder / SCORES).exists():
+        raise UserError(f"{folder}: not a run folder with scores (needs record.json and scores.csv)")
+    return record, read_scores(folder)
+
+
+def differences(reference: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Columns step, difference (other minus reference), half (of its 95 % interval over prompts and images; nan for one image), images.
+
+    Raises ``UserError`` when the runs share no checkpoint with the same images.
+    """
+    from scipy.stats import t
+
+    both = (
+        per_image(reference)[[metric]].merge(per_image(other)[[metric]], left_index=True, right_index=True, suffixes=("_a", "_b")).dropna()
+    )
+    if both.empty:
+        raise UserError(f"the runs share no checkpoint with the same prompts and images (metric {metric})")
+    rows = []
+    for step, images in both.groupby(level="step"):  # each by itself: a metric of one's own may lack images here and there
+        arms = [images[name].to_numpy()[None, None, None] for name in (f"{metric}_b", f"{metric}_a")]
+        found = paired_difference(*arms, prompts=images.index.get_level_values("prompt"))
+        half = t.ppf(0.975, found.freedom[0]) * found.std_error[0]
+        rows.append({"step": step, "difference": found.mean[0], "half": half, "images": len(images)})
+    return pd.DataFrame(rows)
+
+
+def _check_sampling(folders: list[Path], records: list[RunRecord]) -> None:
+    """Images are paired by prompt and number, so all runs have to have sampled the same words from the same noise."""
+    asked = [_sampling(record) for record in records]
+    for folder, own in zip(folders, asked, strict=True):
+        if other := [key for key in own if own[key] != asked[0][key]]:
+            raise UserError(f"{folder}: sampled otherwise than {folders[0]} ({', '.join(other)}); compare runs where these are equal")
+
+
+def _sampling(record: RunRecord) -> dict[str, object]:
+    sampler, data = record.config["sampler"], record.config["data"]
+    return {"sampler.prompts": sampler["prompts"], "sampler.seed": sampler["seed"], "data.identifier": data["identifier"],
+            "class noun": record.subject.get("class_noun", data["class_noun"])}  # fmt: skip
+
+
+def _label(folder: Path, record: RunRecord) -> str:
+    arm = arm_name(record.config["bnn"])
+    return f"{record.config['data']['subject']} {record.config['method']['name']} {arm} seed {record.config['seed']} ({folder.name[-6:]})"
+
+
+def print_comparison(folders: list[Path], metric: str) -> None:
+    """One line a run with its verdict, then a table of paired differences to the first."""
+    console, runs = Console(width=None if Console().is_terminal else 110), [read_run(folder) for folder in folders]
+    _check_sampling(folders, [record for record, _ in runs])
+    for folder, (record, _) in zip(folders, runs, strict=True):
+        sentence = record.verdict["sentence"] if record.verdict else f"no verdict ({record.status})"
+        console.print(f"{_label(folder, record)}: {sentence}", highlight=False, soft_wrap=True)
+    for folder, (record, scores) in list(zip(folders, runs, strict=True))[1:]:
+        table = Table(title=f"{metric}: {_label(folder, record)} minus {_label(folders[0], runs[0][0])}")
+        for name in ("step", "first run", "this run", "difference", "95 % interval"):
+            table.add_column(name, justify="right")
+        first, this = (curve_table(s).set_index("step")[metric] for s in (runs[0][1], scores))
+        for row in differences(runs[0][1], scores, metric).itertuples(index=False):
+            bounds = "-" if np.isnan(row.half) else f"{row.difference - row.half:+.3f} to {row.difference + row.half:+.3f}"
+            table.add_row(str(row.step), f"{first[row.step]:.3f}", f"{this[row.step]:.3f}", f"{row.difference:+.3f}", bounds)
+        console.print(table)
+
+
+def plot_comparison(folders: list[Path], metric: str, target: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from bayesdiff.recording.plots import draw_band, save_figure
+
+    figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    for index, folder in enumerate(folders):
+        record, scores = read_run(folder)
+        draw_band(axes, curve_table(scores), metric, _label(folder, record), f"C{index}")
+    axes.set(xlabel="training step", ylabel=metric)
+    axes.legend(fontsize=8)
+    save_figure(figure, target)

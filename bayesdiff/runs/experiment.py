@@ -1,0 +1,203 @@
+"""One run from configuration to record: the rooms of the house, walked through once.
+
+subject and prompts → pipeline → method and arm → loop → checkpoint images → scores → curve → verdict → record.
+The same command again resumes a run that was stopped.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from bayesdiff.config.identity import arm_name, as_dict, run_key, run_name
+from bayesdiff.config.prompts import evaluation_prompts
+from bayesdiff.config.schema import Config, StopAfter
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.files import LOCK_SECONDS, check_writable, remove_partial, write_text
+from bayesdiff.core.layout import CONFIG, CURVE, LOCK
+from bayesdiff.core.processes import broadcast, check_shares, gather, is_main_process
+from bayesdiff.corruption.monitor import may_stop
+from bayesdiff.diffusion.subject import load_subject
+from bayesdiff.methods import method_of
+from bayesdiff.recording.checkpoint import finish, restore, resumable_step
+from bayesdiff.recording.progress import Display, display, print_curve
+from bayesdiff.recording.record import RunRecord, load_record, phase
+from bayesdiff.recording.tracker import Tracker
+from bayesdiff.runs.bench import Bench, load_bench, weight_fingerprints
+from bayesdiff.runs.checkpoints import checkpoint, curves, judge, sampled_draws
+from bayesdiff.runs.evaluations import MAIN, read_back, sample, write_csv
+from bayesdiff.runs.guards import check_same_photos, check_same_weights
+
+
+def run_experiment(cfg: Config, command: str = "") -> tuple[Path, RunRecord]:
+    """Run, resume, or find done; returns the run folder and its record, which keeps ``command``.
+
+    Raises:
+        UserError: bad input, found before anything is written, or a run in use by another process.
+    """
+    folder = Path(cfg.paths.runs) / run_name(cfg)
+    check_writable(folder, "paths.runs")
+    check_shares(cfg.training.gradient_accumulation_steps)
+    seed = cfg.seed if cfg.shots.seed is None else cfg.shots.seed
+    subject = load_subject(cfg.data, cfg.shots.count, seed, cfg.model.resolution)
+    done = load_record(folder)
+    weights = weight_fingerprints(cfg)
+    if done is not None:
+        check_same_photos(folder, done, subject)
+        check_same_weights(folder, done, weights)
+    if done is not None and done.status != "running":
+        _say_done(cfg, folder, done)
+        return folder, done
+    prompts = evaluation_prompts(list(cfg.sampler.prompts), subject.identifier, subject.class_noun, cfg.metrics.identifier_in_clip_text)
+    record = done or RunRecord(run_key(cfg), "running", as_dict(cfg), command, weights=weights)
+    record.config["evaluations"] = as_dict(cfg)["evaluations"]  # they do not name the run, and may have grown
+    with phase(record, "load"):
+        bench = load_bench(cfg, folder, record, subject, prompts)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, timeout=LOCK_SECONDS) if is_main_process() else nullcontext():
+            finished = load_record(folder)
+            if broadcast(finished is not None and finished.status != "running"):  # by another run, while this one loaded
+                return folder, finished or record
+            if is_main_process():
+                _execute(bench)
+            else:
+                _assist(bench)
+    except Timeout as error:
+        raise UserError(f"{folder}: another process works on this run; wait for it or stop it") from error
+    return folder, record
+
+
+def _say_done(cfg: Config, folder: Path, done: RunRecord) -> None:
+    if not is_main_process():
+        return
+    print(f"Already {done.status}: {folder} (remove the folder to run it again)")
+    if lacking := [name for name in cfg.evaluations if name not in done.evaluations]:
+        print(f"It has no evaluation {', '.join(lacking)}: a finished run keeps too few checkpoints for a new one")
+
+
+def _execute(bench: Bench) -> None:
+    """Resume where the run stands, walk the checkpoints, and close with the verdict."""
+    cfg, folder, record = bench.cfg, bench.folder, bench.record
+    remove_partial(folder)
+    record.save(folder)
+    write_text(folder / CONFIG, _yaml(record.config))
+    start = broadcast(resumable_step(folder) or 0)
+    if start:
+        restore(folder, start, method_of(cfg.method.name), bench.training)
+        gather([])  # nothing is written before every process has read
+        print(f"Resuming from step {start} of {folder}")
+    for one in bench.evaluations:
+        read_back(one, start)
+    tracker = Tracker(cfg, folder, start)
+    if record.bayesian["layers"]:
+        b = record.bayesian
+        print(f"Bayesian: {b['layers']} layers, {b['weights']:,} of {b['unet_weights']:,} weights ({b['share']:.1%})")
+    with display(cfg.schedule.steps, start) as show:
+        _walk(bench, start, tracker, show)
+    broadcast(None)  # no step is left
+    _conclude(bench, tracker)
+
+
+def _walk(bench: Bench, start: int, tracker: Tracker, show: Display) -> None:
+    """Train to each checkpoint step, save, sample and score; stops early when training diverges."""
+    from bayesdiff.training.loop import Diverged, train
+
+    cfg, record, main = bench.cfg, bench.record, bench.evaluations[0]
+
+    def report(step: int, parts: dict[str, float]) -> None:
+        show.step(step, parts["loss"])
+        if step % cfg.schedule.log_every == 0:
+            tracker.train(step, parts)
+
+    at = start
+    for step in cfg.schedule.checkpoints:
+        if step < start or all(one.done(step) for one in bench.evaluations):
+            continue
+        if cfg.detector.stop_after is StopAfter.recovered and len(main.scores) and may_stop(judge(bench, main.scores)):
+            record.message = f"stopped at step {at}: recovered (detector.stop_after)"
+            return
+        broadcast(step)
+        if step > at:
+            try:
+                with phase(record, "train"):
+                    train(bench.training, cfg, at, step, report)
+            except Diverged as error:
+                record.status, record.message = "diverged", str(error)
+                return
+            at = step
+        checkpoint(bench, step, tracker, show)
+
+
+def _assist(bench: Bench) -> None:
+    """Another process of a shared run: train and sample a share of every step that the main one goes to, and write nothing."""
+    from bayesdiff.training.loop import Diverged, train
+
+    cfg, training = bench.cfg, bench.training
+    at = broadcast()
+    if at:
+        restore(bench.folder, at, method_of(cfg.method.name), training)
+        gather([])
+    while (step := broadcast()) is not None:
+        try:
+            train(training, cfg, at, step, lambda *_: None)
+        except Diverged:
+            continue
+        at = step
+        for one in broadcast():
+            sample(training, bench.evaluations[one], cfg.model.resolution)
+        for _ in sampled_draws(bench):
+            pass
+
+
+def _conclude(bench: Bench, tracker: Tracker) -> None:
+    """Verdicts and status first; then pictures, what is kept, and the closing words."""
+    cfg, folder, record = bench.cfg, bench.folder, bench.record
+    for one, curve in curves(bench):
+        write_csv(one.folder / CURVE, curve)  # again: a run killed between the two tables would lack the last row
+        verdict = judge(bench, one.scores)
+        if one.name == MAIN:
+            record.verdict = verdict.to_dict()
+        else:
+            record.evaluations[one.name] = {**as_dict(cfg)["evaluations"][one.name], "verdict": verdict.to_dict()}
+    if record.status != "diverged":
+        record.status = "completed"
+    record.save(folder)  # before what only an unfinished run needs is removed, and before anything cosmetic can fail
+    _picture(bench)
+    if record.status == "diverged":
+        print(f"Diverged: {record.message}; the curve up to there is kept in {folder}")
+    record.save(folder)
+    if record.verdict is not None:
+        finish(folder, cfg.schedule.keep, record.verdict["best_step"])
+    tracker.finish(bench.evaluations[0].scores, {"status": record.status, **(record.verdict or {})})
+
+
+def _picture(bench: Bench) -> None:
+    """Curve and grid of every evaluation, and the run's own table on the terminal."""
+    from bayesdiff.corruption import CorruptionVerdict
+    from bayesdiff.recording.plots import plot_curve, plot_grid
+
+    cfg, record = bench.cfg, bench.record
+    title = f"{bench.subject.name}, {len(bench.subject.photos)} image(s), {cfg.method.name}, {arm_name(vars(cfg.bnn))}"
+    for one, curve in curves(bench):
+        kept = record.verdict if one.name == MAIN else record.evaluations[one.name]["verdict"]
+        assert kept is not None, "every evaluation with scores was judged"
+        verdict = CorruptionVerdict.from_dict(kept)
+        named = title if one.name == MAIN else f"{title}, {one.name}"
+        with phase(record, "plot"):
+            plot_curve(one.folder, curve, verdict, cfg.detector.metric.value, named)
+            photos = [photo.image for photo in bench.subject.photos]
+            plot_grid(one.folder, [int(s) for s in curve["step"]], [p.text for p in one.prompts], photos)
+        if one.name == MAIN:
+            print_curve(curve, verdict.labels, verdict.sentence, str(bench.folder))
+        else:
+            print(f"{one.name}: {verdict.sentence}")
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(content))

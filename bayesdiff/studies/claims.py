@@ -1,0 +1,261 @@
+"""Claim by claim: what the paper says, and what the records of a set of results show.
+
+``results/claims.yaml`` lists the claims; each is judged by the study that speaks to it, and the page goes
+to ``results/<set>/claims.md`` and between the marks of that set in ``results/README.md``. A claim about a
+difference *holds* when the paired difference has the claimed sign and its p-value, corrected over the page
+(Holm), is at most 0.05; it is *contradicted* when the sign is the other one; everything else is *not
+decided*, and the page says how large a difference these runs would have found in spite of the correction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.files import write_text
+from bayesdiff.core.layout import CLAIMS, CURVE
+from bayesdiff.corruption import detect_corruption
+from bayesdiff.corruption.power import detectable_depth
+from bayesdiff.corruption.shape import Array
+from bayesdiff.recording.collect import image_scores
+from bayesdiff.stats import Difference, detectable, holm, paired_difference, power
+from bayesdiff.studies.rows import NAMES, OF_COST, UNJUDGED, Found, Row, pair_of, prompts_of, scores_of_run
+from bayesdiff.studies.tables import curve_shape
+
+LEVEL, POWER = 0.05, 0.8
+HOLDS, AGAINST, OPEN = "holds", "contradicted", "not decided"
+MISSING, DIVERGED, UNMEASURED = "runs missing", "runs diverged", "not measured"
+LACKING = {MISSING, DIVERGED, UNMEASURED}
+STAGE, AT_STEP = "stage", "step of the deepest fall"
+COSINES = 2.0
+"""Farther apart than this no two values of a measure are that is made of cosines (or of shares)."""
+NO_FALL = 0.03
+"""Less than this is no fall, in the metric's units (the detector's smallest depth)."""
+DIRECTIONS = ("higher", "lower", "same")
+
+
+@dataclass
+class Claim:
+    """One claim, and the numbers that decide it."""
+
+    claim: str
+    paper: str = ""
+    """The paper's own words or number; empty for a question of ours."""
+    study: str = "???"
+    measure: str = "???"
+    """One of a table's (``NAMES``), or one of ``MEASURES``, or ``stage``: do the runs of a row show one together?"""
+    row: dict[str, str] = field(default_factory=dict)
+    against: dict[str, str] = field(default_factory=dict)
+    """Labels in which the reference row differs from ``row``."""
+    expected: str = "higher"
+    within: float = 0.05
+    """How large a difference still is none, for ``expected: same``."""
+    effect: float | None = None
+    """The paper's own difference in units of the measure, where it has one."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the records show of one claim."""
+
+    claim: Claim
+    runs: str
+    effect: str = ""
+    p_value: float = float("nan")
+    std_error: float = float("nan")
+    freedom: float = float("nan")
+    sign: int = 0
+    """1 as claimed, -1 against it, 0 neither."""
+    largest: float = COSINES
+    """How far apart two runs can be."""
+    curves: Array | None = None
+    """(runs, checkpoints) of a stage that was looked for."""
+    lacking: str = ""
+    """Why nothing can be said."""
+
+
+def _fall_at(found: Found) -> Array:
+    """Step at which the mean curve is farthest below what it had reached; the last one where it never falls."""
+    curve = pd.read_csv(found.folder / CURVE)
+    shape = curve_shape(curve)
+    return np.array([shape["at_step"] if shape["fall"] >= NO_FALL else float(curve["step"].iloc[-1])])
+
+
+def _seconds(phase: str) -> Callable[[Found], Array]:
+    """Logarithm of a phase's wall time: differences are relative."""
+    return lambda found: np.log([found.record.seconds[phase]])
+
+
+MEASURES: dict[str, Callable[[Found], Array | None]] = {
+    AT_STEP: _fall_at,
+    "seconds of sampling (log)": _seconds("sample"), "seconds of training (log)": _seconds("train"),
+}  # fmt: skip
+KNOWN = (STAGE, *MEASURES, *NAMES)
+
+
+def load_claims(path: Path) -> list[Claim]:
+    """Read the list; raises ``UserError`` for an unknown key, direction or measure, or for nothing to compare with."""
+    from omegaconf import DictConfig, ListConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        entries = OmegaConf.load(path)
+        if not isinstance(entries, ListConfig) or not all(isinstance(entry, DictConfig) for entry in entries):
+            raise UserError(f"{path}: is no list of claims; results/claims.yaml has one")
+        loaded = [OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Claim), entry)) for entry in entries]
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path}: {first_line(error)}") from error
+    claims = [claim for claim in loaded if isinstance(claim, Claim)]
+    for claim in claims:
+        for key, value, known in (("expected", claim.expected, DIRECTIONS), ("measure", claim.measure, KNOWN)):
+            if value not in known:
+                raise UserError(f"{path}: {key}: {value} of {claim.claim!r}; choose one of {', '.join(known)}")
+        if not claim.against and claim.measure != STAGE:
+            raise UserError(f"{path}: {claim.claim!r} names no row that it is against; give against: {{axis: label}}")
+    return claims
+
+
+def _row(rows: list[Row], labels: dict[str, str], claim: Claim) -> Row:
+    found = [row for row in rows if row.labels.items() >= labels.items()]
+    if len(found) != 1:
+        raise UserError(f"claim {claim.claim!r}: {len(found)} rows of {claim.study} are {labels}; name one")
+    return found[0]
+
+
+def judge(claim: Claim, rows: list[Row]) -> Finding:
+    """What the complete rows of the claim's study show; raises ``UserError`` for a row the study does not have."""
+    row = _row(rows, claim.row, claim)
+    if claim.measure == STAGE:
+        return _stage(claim, row)
+    reference = _row(rows, {**claim.row, **claim.against}, claim)
+    count = f"{len(row.found)} + {len(reference.found)} of {len(row.cells)} + {len(reference.cells)}"
+    of_run = MEASURES.get(claim.measure, lambda found: scores_of_run(found, claim.measure))
+    pair = pair_of(row, reference, of_run) if row.complete and reference.complete else None
+    if pair is None:
+        return Finding(claim, count, lacking=_lacking(row, reference))
+    found = _difference(claim, count, paired_difference(*pair, prompts=prompts_of(row, pair[0].shape[3])))
+    return replace(found, largest=_largest(claim.measure, row))
+
+
+def _largest(measure: str, row: Row) -> float:
+    """Beyond this no difference can be."""
+    if measure == AT_STEP:
+        return float(max(found.record.config["schedule"]["steps"] for found in row.found))
+    return float("inf") if measure in (*MEASURES, *OF_COST) else COSINES
+
+
+def _lacking(*rows: Row) -> str:
+    if any(row.diverged for row in rows):
+        return DIVERGED
+    return UNMEASURED if all(row.complete for row in rows) else MISSING
+
+
+def _stage(claim: Claim, row: Row) -> Finding:
+    """The runs of a row judged together, by the test of one run; their scatter is the noise."""
+    count = f"{len(row.found)} of {len(row.cells)}"
+    if not row.complete:
+        return Finding(claim, count, lacking=_lacking(row))
+    steps, scores = scores_together(row)
+    verdict = detect_corruption(steps, scores)
+    alone = sum(found.verdict.flagged for found in row.found)
+    low, high = verdict.depth_interval
+    effect = f"depth {verdict.depth:.3f} [{low:.3f}, {high:.3f}]; {alone} of {len(row.found)} runs flagged alone"
+    several = scores.mean(2) if len(scores) > 1 and verdict.kind not in UNJUDGED else None
+    return Finding(claim, count, effect, verdict.p_value, sign=int(verdict.flagged), curves=several)
+
+
+def scores_together(row: Row) -> tuple[list[int], Array]:
+    """Steps that all runs of a row share, and their scores (runs, steps, images)."""
+    curves = [image_scores(found.folder, "dino") for found in row.found]
+    shared = sorted(set.intersection(*(set(steps) for steps, _ in curves)))
+    return shared, np.stack([scores[np.isin(steps, shared)] for steps, scores in curves])
+
+
+def _difference(claim: Claim, runs: str, found: Difference) -> Finding:
+    mean, low, high = float(found.mean[0]), float(found.low[0]), float(found.high[0])
+    digits = 0 if claim.measure == AT_STEP else 3
+    effect = f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+    if not found.of_runs:
+        return Finding(claim, runs, f"{effect} (these runs)")
+    error, freedom = float(found.std_error[0]), float(found.freedom[0])
+    if claim.expected == "same":
+        sign = 1 if -claim.within < low and high < claim.within else -1 if high < -claim.within or low > claim.within else 0
+        return Finding(claim, runs, effect, float("nan"), error, freedom, sign)
+    sign = int(np.sign(mean)) * (1 if claim.expected == "higher" else -1)
+    return Finding(claim, runs, effect, float(found.p_value[0]), error, freedom, sign)
+
+
+def conclusion(finding: Finding, corrected: float) -> str:
+    """``holds``, ``contradicted``, ``not decided``, or why nothing can be said."""
+    if finding.lacking:
+        return finding.lacking
+    if finding.claim.expected != "same" and not corrected <= LEVEL:
+        return OPEN
+    return {1: HOLDS, -1: AGAINST, 0: OPEN}[finding.sign]
+
+
+def claims_table(findings: list[Finding], options: str = "") -> pd.DataFrame:
+    """The page as a table, one line a claim; ``options`` go behind a study's command."""
+    p_values = np.array([finding.p_value for finding in findings])
+    corrected, tested = holm(p_values), max(int(np.isfinite(p_values).sum()), 1)
+    lines = []
+    for finding, p in zip(findings, corrected, strict=True):
+        claim = finding.claim
+        lines.append({
+            "claim": claim.claim, "the paper": claim.paper or "(a question of ours)", "measure": claim.measure, "expected": claim.expected,
+            "here": finding.effect or "-", "p (Holm)": "-" if np.isnan(p) else f"{p:.3f}", "verdict": conclusion(finding, p),
+            "detectable": _detectable(finding, LEVEL / tested), "power at the paper's": _power(finding, LEVEL / tested),
+            "runs": finding.runs, "command": f"`python -m bayesdiff.study {claim.study}{options}`",
+        })  # fmt: skip
+    return pd.DataFrame(lines)
+
+
+def _detectable(finding: Finding, alpha: float) -> str:
+    """Empty where nothing was tested; "none" where even the largest difference there can be would not be found."""
+    if finding.curves is not None:
+        found = detectable_depth(finding.curves, alpha, POWER)
+    else:
+        found = detectable(finding.std_error, finding.freedom, power=POWER, alpha=alpha)
+    return "-" if np.isnan(found) else f"{found:.3f}" if found <= finding.largest else "none"
+
+
+def _power(finding: Finding, alpha: float) -> str:
+    if finding.claim.effect is None or np.isnan(finding.p_value):
+        return "-"
+    found = power(finding.claim.effect, finding.std_error, finding.freedom, alpha=alpha)
+    return "-" if np.isnan(found) else f"{found:.1%}"
+
+
+EXPLAINED = (
+    f"Made by `make paper-tables` from `results/claims.yaml` and the records beside it. *holds*: the paired difference (last checkpoint "
+    f"unless the measure says otherwise) has the claimed sign, and its p-value, corrected over this page (Holm), is at most {LEVEL}; "
+    f"*same* holds when the whole interval lies within 0.05 of none. *detectable*: the difference that runs like these find in "
+    f"{POWER:.0%} of tries at the page's strictest level (of a stage its depth, by simulation with these runs' scatter), *none* "
+    "where it would be larger than two runs can differ. *Power at the paper's*: how often runs like these find a difference as "
+    "large as the paper's, at that level. "
+    "*These runs*: one run on each side, nothing to test. "
+    "The paper's numbers are its own, for Stable Diffusion 1.5."
+)
+
+
+def page(findings: list[Finding], options: str = "") -> str:
+    """The claims and what became of them, in Markdown."""
+    table = claims_table(findings, options)
+    numbers = table["verdict"].value_counts()
+    counts = ", ".join(f"{numbers.get(verdict, 0)} {verdict}" for verdict in (HOLDS, AGAINST, OPEN, *sorted(set(numbers.index) & LACKING)))
+    return f"{EXPLAINED}\n\n{len(findings)} claims: {counts}.\n\n{table.to_markdown(index=False)}\n"
+
+
+def write_page(text: str, results: Path) -> None:
+    """``claims.md``, and the same between the marks of this set in the README beside it, where there are some."""
+    write_text(results / CLAIMS, f"# Claim by claim\n\n{text}")
+    readme, begin, end = results.parent / "README.md", f"<!-- claims of {results.name} -->\n", "<!-- end of claims -->\n"
+    if readme.exists() and begin in (before := readme.read_text(encoding="utf-8")):
+        head, _, rest = before.partition(begin)
+        write_text(readme, head + begin + text + end + rest.partition(end)[2])

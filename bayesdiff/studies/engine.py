@@ -1,0 +1,163 @@
+"""The engine of a study: claim a run that no one does, start its command of record, note how it ended.
+
+Any number of engines may work on one study at once, on one machine or on several that share a folder: a
+run is claimed before it starts, by a lock that dies with its process, and done once. A run that fails is noted with its error
+and does not stop the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.table import Table
+
+from bayesdiff.core.errors import ExitCode
+from bayesdiff.core.files import LOCK_SECONDS, write_text
+from bayesdiff.core.layout import LOCK, LOGS
+from bayesdiff.core.machine import claim_gpu, cores
+from bayesdiff.recording.collect import collect
+from bayesdiff.studies.plan import (
+    ENDS,
+    Planned,
+    Study,
+    claim_file,
+    end_of,
+    failure_file,
+    is_held,
+    plan,
+)
+
+FINISHED = (ExitCode.DONE, ExitCode.DIVERGED)
+"""Exit codes of a run that has an end."""
+
+
+def estimate_minutes(study: Study, planned: list[Planned]) -> float:
+    """Minutes of one run: the median of the study's own finished runs, else what the study says."""
+    spent = [sum(run.ended.seconds.values()) / 60 for run in planned if run.ended is not None and run.ended.seconds]
+    return statistics.median(spent) if spent else study.minutes
+
+
+def print_plan(study: Study, planned: list[Planned], workers: int, console: Console) -> None:
+    """What a study consists of, what is done, and what the rest will take."""
+    fed = f", for {', '.join(study.feeds)}" if study.feeds else ""
+    table = Table("run", "state", "folder", title=f"{study.name}: {study.title}{fed}")
+    for run in planned:
+        table.add_row(run.cell.name, run.state, run.folder.name)
+    console.print(table)
+    left = [run for run in planned if run.ended is None]
+    minutes = estimate_minutes(study, planned)
+    console.print(
+        f"{len(planned)} runs, {len(planned) - len(left)} done, {len(left)} left; about {minutes:.0f} minutes a run, "
+        f"{len(left) * minutes / workers / 60:.1f} hours with {workers} worker(s)", highlight=False,
+    )  # fmt: skip
+
+
+def devices() -> list[str]:
+    """CUDA devices that runs are spread over; empty on a machine without one."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name.strip() not in ("", "-1")]
+    import torch
+
+    return [str(i) for i in range(torch.cuda.device_count())]
+
+
+def worker_environment(workers: int, gpu: str | None) -> dict[str, str]:
+    """The environment of a run: its GPU, if there are any, and an equal share of the cores."""
+    threads = max(cores() // workers, 1)
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+    return environment if gpu is None else {**environment, "CUDA_VISIBLE_DEVICES": gpu}
+
+
+def _noted(failure: Path) -> int | None:
+    """When a failure was noted, in the file system's own time; None where there is none."""
+    try:
+        return failure.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+
+
+def run_one(
+    run: Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str], results: Path | None = None, noted: int | None = None
+) -> str:
+    """Claim a run and do it; returns its state afterwards, ``running`` where another process has it.
+
+    ``noted`` is when its failure had been noted as this work began: a later note is another worker's try, and enough.
+    """
+    claim = claim_file(root, run.folder)
+    claim.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(claim, timeout=LOCK_SECONDS):
+            if (end := end_of(run.folder, results)) is not None:
+                return ENDS[end.status]
+            if _noted(failure_file(root, run.folder)) not in (None, noted):
+                return "failed"
+            return "running" if is_held(run.folder / LOCK) else _execute(run, root, extra, environment)
+    except Timeout:
+        return "running"
+
+
+def run_command(run: Planned, root: Path, extra: tuple[str, ...]) -> list[str]:
+    """The command of record for one run of a study."""
+    return [sys.executable, "-m", "bayesdiff.run", *run.cell.overrides, *extra, f"paths.runs={root}"]
+
+
+def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str]) -> str:
+    """The command of record, its words in ``logs/``, its failure (if it is one) in ``failures/``."""
+    command = run_command(run, root, extra)
+    log = root / LOGS / f"{run.folder.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as words:
+        code = subprocess.run(command, stdout=words, stderr=subprocess.STDOUT, env=environment, check=False).returncode
+    failure = failure_file(root, run.folder)
+    if code in FINISHED:
+        failure.unlink(missing_ok=True)
+        return "done" if code == 0 else "diverged"
+    if code in (ExitCode.STOPPED, -2):
+        return "stopped"
+    failure.parent.mkdir(parents=True, exist_ok=True)
+    tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-20:]
+    said = {"run": run.cell.name, "command": shlex.join(command), "exit_code": code, "error": tail[-1] if tail else "", "log": tail}
+    write_text(failure, json.dumps({**said, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}, indent=1) + "\n")
+    return "failed"
+
+
+def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (), results: Path | None = None) -> dict[str, int]:
+    """Do every run that is not done and that no one else does; counts by state afterwards.
+
+    ``results`` gets the small files of every run as it finishes (``collect``); a run it has already is not done again.
+    """
+    planned = plan(study, root, extra, results)
+    noted = {run.folder: _noted(failure_file(root, run.folder)) for run in planned}
+    gpus, stopped, console = devices(), Event(), Console()
+
+    def work(run: Planned) -> str:
+        if stopped.is_set() or run.ended is not None:
+            state = run.state
+        else:
+            with claim_gpu(gpus) as gpu:
+                state = run_one(run, root, extra, worker_environment(workers, gpu), results, noted[run.folder])
+            console.print(f"{state:9} {run.cell.name}", highlight=False, soft_wrap=True)
+        if results is not None and end_of(run.folder) is not None:
+            collect(run.folder, results)
+        return state
+
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(work, run) for run in planned]
+        try:
+            states = [future.result() for future in futures]
+        except KeyboardInterrupt:
+            stopped.set()
+            raise
+    return {state: states.count(state) for state in dict.fromkeys(states)}

@@ -1,0 +1,34 @@
+"""What a person reads when something is wrong."""
+
+import pytest
+
+from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line, first_line
+
+
+def test_bad_input_is_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:
+    @bad_input_in_one_line
+    def command(shots: int) -> int:
+        if shots > 6:
+            raise UserError(f"shots.count={shots}: there are 6 photographs")
+        return 0
+
+    assert command(4) == 0
+    assert command(7) == ExitCode.BAD_INPUT == 2
+    assert capsys.readouterr().err == "bayesdiff: shots.count=7: there are 6 photographs\n"
+
+
+def test_a_defect_of_ours_keeps_its_traceback() -> None:
+    @bad_input_in_one_line
+    def command() -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        command()
+
+
+SAID = [(ValueError("first\nsecond"), "first"), (KeyError(), "KeyError"), (ValueError("x" * 999), "x" * 160)]
+
+
+@pytest.mark.parametrize(("error", "said"), SAID)
+def test_the_first_line_of_an_exception(error: Exception, said: str) -> None:
+    assert first_line(error) == said

@@ -1,0 +1,111 @@
+"""Class images are made once and shared by every run that wants the same ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import Make
+
+from bayesdiff.core.errors import UserError
+from bayesdiff.diffusion.class_images import class_images
+
+
+class CountingPipeline:
+    """Returns pictures of its own noise and counts them."""
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+
+    def __call__(self, prompt: list[str], generator: list[Any], **_: Any) -> SimpleNamespace:
+        self.prompts += prompt
+        pixels = [np.random.default_rng(g.initial_seed()).random((8, 8, 3)) for g in generator]
+        return SimpleNamespace(images=np.stack(pixels))
+
+
+@pytest.fixture
+def pipe() -> CountingPipeline:
+    return CountingPipeline()
+
+
+def made(pipe: Any, make_config: Make, cache: Path, *overrides: str) -> list[Image.Image]:
+    cfg = make_config("+experiment=smoke", "method.prior_preservation=true", "method.class_images=3", f"paths.cache={cache}", *overrides)
+    return class_images(pipe, cfg, "backpack")
+
+
+def same(a: list[Image.Image], b: list[Image.Image]) -> bool:
+    return len(a) == len(b) and all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True))
+
+
+def test_images_are_made_once(pipe: CountingPipeline, make_config: Make, tmp_path: Path) -> None:
+    first = made(pipe, make_config, tmp_path)
+    assert pipe.prompts == ["a photo of backpack"] * 3
+    second = made(pipe, make_config, tmp_path)
+    assert len(pipe.prompts) == 3
+    assert len(first) == 3
+    assert same(first, second)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["data.identifier=xyz"],
+        ["data.subject=toy_dog"],
+        ["seed=5"],
+        ["shots.count=4"],
+        ["bnn=on"],
+        ["method.learning_rate=1"],
+        ["tracker=none"],
+    ],
+)
+def test_what_the_set_does_not_depend_on_shares_it(pipe: CountingPipeline, make_config: Make, tmp_path: Path, overrides: list[str]) -> None:
+    first = made(pipe, make_config, tmp_path)
+    assert same(first, made(pipe, make_config, tmp_path, *overrides))
+    assert len(pipe.prompts) == 3
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["method.class_images=4", "model.path=other", "model.revision=v2", "data.class_prompt='one {class_noun}'", "sampler.steps=3"],
+)
+def test_another_count_model_prompt_or_sampler_makes_another_set(
+    pipe: CountingPipeline, make_config: Make, tmp_path: Path, override: str
+) -> None:
+    made(pipe, make_config, tmp_path)
+    made(pipe, make_config, tmp_path, override)
+    assert len(pipe.prompts) == 3 + (4 if "class_images" in override else 3)
+    assert len(list(tmp_path.glob("class-*[0-9a-f]"))) == 2
+
+
+def test_images_of_a_set_differ(pipe: CountingPipeline, make_config: Make, tmp_path: Path) -> None:
+    assert len({image.tobytes() for image in made(pipe, make_config, tmp_path)}) == 3
+
+
+def test_a_set_that_was_not_finished_is_made_again(make_config: Make, tmp_path: Path) -> None:
+    class Interrupted(CountingPipeline):
+        def __call__(self, prompt: list[str], generator: list[Any], **_: Any) -> SimpleNamespace:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made(Interrupted(), make_config, tmp_path)
+    pipe = CountingPipeline()
+    assert len(made(pipe, make_config, tmp_path)) == 3
+    assert len(pipe.prompts) == 3
+
+
+def test_class_images_that_are_not_finite_are_refused_and_not_kept(
+    pipe: CountingPipeline, make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_nothing(self: CountingPipeline, prompt: list[str], **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(images=np.full((len(prompt), 8, 8, 3), np.nan))
+
+    broken = CountingPipeline()
+    monkeypatch.setattr(CountingPipeline, "__call__", of_nothing)
+    with pytest.raises(UserError, match="3 of 3 are not finite"):
+        made(broken, make_config, tmp_path)
+    monkeypatch.undo()
+    assert len(made(pipe, make_config, tmp_path)) == len(pipe.prompts) == 3
