@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bayesdiff.files import write_text
+from bayesdiff.core.files import write_text
 from bayesdiff.pretraining.dataset import HELD_OUT_SEED, to_pixels
 from bayesdiff.toybox.world import describe, sample
 
@@ -99,8 +99,8 @@ def pipeline_gaps(pipe: Any, count: int = 64) -> list[Gap]:
 
 
 def main() -> None:
-    from bayesdiff.config import ModelConf
-    from bayesdiff.pipeline import load_pipeline
+    from bayesdiff.config.schema import ModelConf
+    from bayesdiff.diffusion.pipeline import load_pipeline
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["toybox"], help="pipeline folders; 'toybox' is the shipped one")

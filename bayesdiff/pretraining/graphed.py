@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from bayesdiff.errors import first_line
-from bayesdiff.files import staged
+from bayesdiff.core.errors import first_line
+from bayesdiff.core.files import atomic_write
+from bayesdiff.core.seeds import derive
 from bayesdiff.pretraining.recipe import Recipe, has_fast_bfloat16, rate
-from bayesdiff.seeds import derive
 
 WARM_UP, WINDOW = 3, 50
 """Eager steps before the capture; steps whose loss is averaged, logged and judged together."""
@@ -145,7 +145,7 @@ def save_state(t: Training, file: Path) -> None:
         "module": t.module.state_dict(), "average": t.average, "optimizer": t.optimizer.state_dict(), "step": t.step,
         "best": t.best, "slowdown": t.slowdown, "restored": t.restored, "steps": t.recipe.steps,
     }  # fmt: skip
-    with staged(file) as part:
+    with atomic_write(file) as part:
         torch.save(state, part)
 
 

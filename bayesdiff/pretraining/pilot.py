@@ -25,15 +25,15 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from bayesdiff.config import MetricsConf, ModelConf
-from bayesdiff.pipeline import load_pipeline
+from bayesdiff.config.schema import MetricsConf, ModelConf
+from bayesdiff.core.seeds import generator
+from bayesdiff.diffusion.pipeline import load_pipeline
 from bayesdiff.pretraining.dataset import to_pixels
 from bayesdiff.pretraining.gap import noise_of
 from bayesdiff.pretraining.graphed import Training, advance, captured, copies
 from bayesdiff.pretraining.recipe import Recipe
 from bayesdiff.scoring.encoders import Encoders, load_encoders
 from bayesdiff.scoring.scores import high_frequency_energy
-from bayesdiff.seeds import generator
 from bayesdiff.toybox.subjects import SUBJECTS, render_subject
 from bayesdiff.toybox.world import contact_sheet
 

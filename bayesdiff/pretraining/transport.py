@@ -20,7 +20,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from bayesdiff.errors import UserError
+from bayesdiff.core.errors import UserError
 
 BLOCK = 128
 PART_BYTES = 15 * 2**20

@@ -34,7 +34,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from bayesdiff.files import write_text
+from bayesdiff.core.files import write_text
 from bayesdiff.pretraining.dataset import TRAIN_SEED, render_world, to_pixels
 from bayesdiff.pretraining.denoiser import Denoiser, build_scheduler, cached_latents, denoising_loss, save
 from bayesdiff.pretraining.gap import Gap, held_out, text_gaps
@@ -146,10 +146,10 @@ def write_pipeline(model: Denoiser, root: Path) -> None:
 
 def sample_sheet(root: Path, file: Path, device: torch.device, columns: int = 6) -> None:
     """One row of samples for every sort of prompt, as the paper samples: PNDM, 50 steps, guidance 7.5."""
-    from bayesdiff.config import ModelConf, SamplerConf, Scheduler
-    from bayesdiff.pipeline import load_pipeline, use_sampler
-    from bayesdiff.prompts import Prompt
-    from bayesdiff.sampling import sample_prompts
+    from bayesdiff.config.prompts import Prompt
+    from bayesdiff.config.schema import ModelConf, SamplerConf, Scheduler
+    from bayesdiff.diffusion.pipeline import load_pipeline, use_sampler
+    from bayesdiff.diffusion.sampling import sample_prompts
 
     conf = SamplerConf(scheduler=Scheduler.pndm, steps=50, prompts=list(SHEET), images_per_prompt=columns, batch_size=columns * len(SHEET))
     pipe = load_pipeline(ModelConf(name="wide", path=str(root), resolution=64), device)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bayesdiff.config import ModelConf
-from bayesdiff.pipeline import load_pipeline
+from bayesdiff.config.schema import ModelConf
+from bayesdiff.diffusion.pipeline import load_pipeline
 from bayesdiff.pretraining import wide
 from bayesdiff.pretraining.denoiser import Denoiser
 from bayesdiff.pretraining.wide import TINY, Size, build, build_unet, drawn_loss
