@@ -22,7 +22,7 @@ from bayesdiff.pretraining.autoencoder import TRAIN_IMAGES
 from bayesdiff.pretraining.dataset import WorldData, render_world
 from bayesdiff.pretraining.dino import GLOBAL, PADDING, crop
 from bayesdiff.pretraining.recipe import WORK, Recipe, fit, work_folder
-from bayesdiff.pretraining.tokenizer import build_tokenizer
+from bayesdiff.pretraining.tokenizer import build_tokenizer, tokenize
 from bayesdiff.toybox.vocabulary import EOS, MAX_TOKENS, PAD, vocabulary
 from bayesdiff.toybox.weights import CLIP
 
@@ -48,12 +48,6 @@ def build() -> nn.Module:
     config = model_config()
     text = {k: v for k, v in config["text_cfg"].items() if k not in ("hf_tokenizer_name", "tokenizer_kwargs")}
     return open_clip.CLIP(embed_dim=config["embed_dim"], vision_cfg=config["vision_cfg"], text_cfg=text)
-
-
-def tokenize(captions: list[str]) -> torch.Tensor:
-    """Token ids (B, MAX_TOKENS)."""
-    encoded = build_tokenizer()(captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
-    return encoded["input_ids"]
 
 
 def contrastive_loss(model: nn.Module, pixels: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
