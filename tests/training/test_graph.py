@@ -56,6 +56,25 @@ def test_the_recorded_step_learns_what_the_eager_one_learns(make_config: Make, a
 
 
 @pytest.mark.gpu
+def test_every_group_of_a_recorded_step_has_a_rate_of_its_own(make_config: Make) -> None:
+    cfg = make_config("+experiment=smoke", "bnn=on", "bnn.sigma_learning_rate_factor=100")
+    state, _ = trained_on_gpu(cfg, 2)
+    assert [float(group["lr"]) for group in state.optimizer.param_groups] == pytest.approx([5e-4, 5e-2])
+
+
+@pytest.mark.gpu
+def test_memory_that_others_take_does_not_reach_a_recorded_step(make_config: Make) -> None:
+    """A step counts exactly one, whatever small tensors come and go between the steps."""
+    cfg = make_config("+experiment=smoke")
+    state, crowd = toybox(cfg), []
+    for step in range(12):
+        train(state, cfg, step, step + 1, silent)
+        crowd = [torch.full((), 7.0, device="cuda") for _ in range(200 + len(crowd) % 7)]
+    counts = {float(entry["step"]) for entry in state.optimizer.state.values()}
+    assert counts == {12.0}
+
+
+@pytest.mark.gpu
 def test_a_step_that_is_not_finite_moves_no_weight(make_config: Make) -> None:
     cfg = make_config("+experiment=smoke")
     state = toybox(cfg)
