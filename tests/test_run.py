@@ -161,7 +161,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bayesdiff.experiment.run_experiment", interrupted)
+    monkeypatch.setattr("bayesdiff.runs.experiment.run_experiment", interrupted)
     done = here(cwd=tmp_path)
     assert done.returncode == 130
     assert done.stderr == "\nStopped. Give the same command again to go on.\n"
@@ -171,7 +171,7 @@ def test_an_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None
     def wrong(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("bayesdiff.experiment.run_experiment", wrong)
+    monkeypatch.setattr("bayesdiff.runs.experiment.run_experiment", wrong)
     monkeypatch.setattr(sys, "argv", ["bayesdiff"])
     with pytest.raises(ZeroDivisionError, match="a bug"):
         run.main()

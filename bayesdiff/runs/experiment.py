@@ -6,6 +6,8 @@ The same command again resumes a run that was stopped.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from filelock import FileLock, Timeout
 from bayesdiff.config.identity import arm_name, as_dict, run_key, run_name
 from bayesdiff.config.prompts import evaluation_prompts
 from bayesdiff.config.schema import Config, StopAfter
-from bayesdiff.core.errors import UserError
+from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import LOCK_SECONDS, check_writable, remove_partial, write_text
 from bayesdiff.core.layout import CONFIG, CURVE, LOCK
 from bayesdiff.core.processes import broadcast, check_shares, gather, is_main_process
@@ -166,17 +168,27 @@ def _conclude(bench: Bench, tracker: Tracker) -> None:
     if record.status != "diverged":
         record.status = "completed"
     record.save(folder)  # before what only an unfinished run needs is removed, and before anything cosmetic can fail
-    _picture(bench)
-    if record.status == "diverged":
-        print(f"Diverged: {record.message}; the curve up to there is kept in {folder}")
-    record.save(folder)
     if record.verdict is not None:
         finish(folder, cfg.schedule.keep, record.verdict["best_step"])
+    if record.status == "diverged":
+        print(f"Diverged: {record.message}; the curve up to there is kept in {folder}")
+    _unless_it_fails(record, "pictures", lambda: _picture(bench))
+    _unless_it_fails(record, "closing words", lambda: _closing_words(bench))
+    record.save(folder)
     tracker.finish(bench.evaluations[0].scores, {"status": record.status, **(record.verdict or {})})
 
 
+def _unless_it_fails(record: RunRecord, name: str, action: Callable[[], None]) -> None:
+    """Do something cosmetic; whatever it raises becomes a line in the record of a run that is finished already."""
+    try:
+        action()
+    except Exception as error:  # fonts, terminals, full disks: none of them may undo a finished run
+        record.message = "; ".join(filter(None, [record.message, f"{name} failed: {first_line(error)}"]))
+        warnings.warn(f"{name} of the run failed and are left out: {first_line(error)}", stacklevel=2)
+
+
 def _picture(bench: Bench) -> None:
-    """Curve and grid of every evaluation, and the run's own table on the terminal."""
+    """Curve and grid of every evaluation."""
     from bayesdiff.corruption import CorruptionVerdict
     from bayesdiff.recording.plots import plot_curve, plot_grid
 
@@ -191,10 +203,15 @@ def _picture(bench: Bench) -> None:
             plot_curve(one.folder, curve, verdict, cfg.detector.metric.value, named)
             photos = [photo.image for photo in bench.subject.photos]
             plot_grid(one.folder, [int(s) for s in curve["step"]], [p.text for p in one.prompts], photos)
+
+
+def _closing_words(bench: Bench) -> None:
+    """The run's own table and verdict on the terminal, then a line for each further evaluation."""
+    for one, curve in curves(bench):
         if one.name == MAIN:
-            print_curve(curve, verdict.labels, verdict.sentence, str(bench.folder))
-        else:
-            print(f"{one.name}: {verdict.sentence}")
+            verdict = judge(bench, one.scores)
+            others = {name: kept["verdict"]["sentence"] for name, kept in bench.record.evaluations.items()}
+            print_curve(curve, verdict.labels, verdict.sentence, str(bench.folder), others)
 
 
 def _yaml(content: dict[str, Any]) -> str:

@@ -26,7 +26,18 @@ from bayesdiff.scoring.scores import (
 )
 
 PROMPTS = [Prompt(text, text.replace("qwe ", ""), text.replace("qwe ", "")) for text in ("a photo of qwe dog", "a qwe dog in the snow")]
-ALWAYS = ("dino", "clip_i", "clip_t", "clip_t_with_token", "clip_t_without_token", "hf_energy", "failed", "diversity")
+ALWAYS = (
+    "dino",
+    "clip_i",
+    "clip_t",
+    "clip_t_with_token",
+    "clip_t_without_token",
+    "hf_energy",
+    "hf_relative",
+    "colour_distance",
+    "failed",
+    "diversity",
+)
 KEY = ["prompt", "image", "metric", "reference"]
 
 
