@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 
 def refused_autoencoder(pipe: Any) -> str:
@@ -41,6 +42,8 @@ def encode_latents(pipe: Any, posterior: Any) -> tuple[torch.Tensor, torch.Tenso
     Returns:
         Two tensors (N, C, h, w).
     """
+    import torch
+
     config = pipe.vae.config
     if config.get("latents_mean") is None:
         return posterior.mean * config.scaling_factor, posterior.std * config.scaling_factor

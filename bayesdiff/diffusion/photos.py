@@ -173,8 +173,9 @@ def _skip_reason(path: Path, is_photo: bool) -> str:
     kind = kind_of(path)
     if is_photo:
         readable = kind != "HEIC" or (heif_is_read() and _opens(path))
-        remedy = "convert it to JPEG" if heif_is_read() else "pip install 'bayesdiff[heif]', or convert it to JPEG"
-        return "" if readable else f"{kind}{' in truth' if path.suffix.lower() not in HEIF_ENDINGS else ''}: {remedy}"
+        way = "pillow-heif cannot read it," if heif_is_read() else "pip install 'bayesdiff[heif]', or"
+        truth = "" if path.suffix.lower() in HEIF_ENDINGS else " in truth"
+        return "" if readable else f"{kind}{truth}: {way} convert it to JPEG"
     return f"{kind} without its ending: rename it" if kind else ""
 
 

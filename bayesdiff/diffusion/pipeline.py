@@ -58,7 +58,8 @@ def fetch_command(location: str, revision: str | None) -> str:
     return f"""python -c "from diffusers import DiffusionPipeline as P; P.download('{location}'{pinned}, safety_checker=None)\""""
 
 
-def _remedy(conf: ModelConf, location: str) -> str:
+def remedy(conf: ModelConf, location: str) -> str:
+    """How to get, or mend, a model that cannot be loaded."""
     if conf.path == "toybox":
         from bayesdiff.toybox.weights import RESTORE
 
@@ -93,7 +94,7 @@ def load_pipeline(conf: ModelConf, device: torch.device) -> StableDiffusionPipel
         if type(pipe).__name__ not in KINDS:
             raise ValueError(f"it holds a {type(pipe).__name__}; this suite fine-tunes {' and '.join(KINDS)}")
     except Exception as error:  # the loaders raise OSError, ValueError, SafetensorError, KeyError … for a bad folder
-        raise UserError(f"model {location}: cannot be loaded ({first_line(error)}); {_remedy(conf, location)}") from error
+        raise UserError(f"model {location}: cannot be loaded ({first_line(error)}); {remedy(conf, location)}") from error
     check_supported(pipe, location)
     for part in (pipe.unet, pipe.vae, pipe.text_encoder, getattr(pipe, "text_encoder_2", None)):
         if part is not None:
@@ -151,15 +152,10 @@ def check_limits(pipe: StableDiffusionPipeline, conf: ModelConf, sampler: Sample
 
 
 def unknown_words(pipe: StableDiffusionPipeline, texts: Iterable[str]) -> list[str]:
-    """Words that the model's tokenizer has no token for, in order: all of them look the same to the model.
+    """Words that the model's tokenizer has no token for, in order (``words.unknown_to``)."""
+    from bayesdiff.diffusion.words import unknown_to
 
-    Tokenizers of Stable Diffusion spell out what they do not know; the toybox's has whole words alone.
-    """
-    tokenizer = pipe.tokenizer
-    if tokenizer.unk_token_id in (None, tokenizer.eos_token_id):
-        return []
-    words = dict.fromkeys(re.findall(r"\w+", " ".join(texts)))
-    return [word for word in words if tokenizer.unk_token_id in tokenizer(word, add_special_tokens=False).input_ids]
+    return unknown_to(pipe.tokenizer, " ".join(texts))
 
 
 def use_sampler(pipe: StableDiffusionPipeline, conf: SamplerConf) -> None:

@@ -222,7 +222,7 @@ def test_a_folder_of_heic_alone_is_refused_with_the_remedy(tmp_path: Path, no_he
 def test_heic_that_its_reader_cannot_read_is_named_too(photos: Path) -> None:
     pytest.importorskip("pillow_heif")
     (photos / "IMG_0001.HEIC").write_bytes(HEIC)
-    assert "IMG_0001.HEIC (HEIC: convert it to JPEG)" in said(photos)
+    assert "IMG_0001.HEIC (HEIC: pillow-heif cannot read it, convert it to JPEG)" in said(photos)
 
 
 @pytest.mark.parametrize("name", ["a.dng", "b.CR2", "c.jxl", "d.svg"])
