@@ -164,13 +164,16 @@ def test_a_fingerprint_sees_weights_and_configurations_and_nothing_else(tmp_path
     first = fingerprint(tmp_path)
     (tmp_path / "notes.txt").write_text("x")
     assert fingerprint(tmp_path) == first
-    for content in (bytes((3 << 20) - 1) + b"x", b"x" + bytes((3 << 20) - 1), bytes((3 << 20) + 1)):
+    middle = bytes(3 << 19) + b"x" + bytes((3 << 19) - 1)
+    for content in (bytes((3 << 20) - 1) + b"x", b"x" + bytes((3 << 20) - 1), middle, bytes((3 << 20) + 1)):
         weights.write_bytes(content)
         assert fingerprint(tmp_path) != first
     weights.write_bytes(bytes(3 << 20))
     assert fingerprint(tmp_path) == first
-    (tmp_path / "config.json").write_text("{}")
-    assert fingerprint(tmp_path) != first
+    for name in ("config.json", "merges.txt", "vocab.txt", "old.ckpt", "spiece.model"):
+        before = fingerprint(tmp_path)
+        (tmp_path / name).write_text("{}")
+        assert fingerprint(tmp_path) != before, name
 
 
 def test_what_is_not_there_has_no_fingerprint(tmp_path: Path) -> None:
