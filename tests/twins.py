@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def _sdxl(folder: Path) -> None:
 SD1 = {"attention_head_dim": 2}
 SD2 = {"attention_head_dim": (1, 2, 2, 2), "use_linear_projection": True}
 VELOCITY = {**SCHEDULE, "prediction_type": "v_prediction"}
-TWINS = {
+TWINS: dict[str, Callable[[Path], None]] = {
     "sd14": partial(_stable_diffusion, activation="quick_gelu", scheduler=PNDM(**SCHEDULE), unet=SD1),
     "sd15": partial(_stable_diffusion, activation="quick_gelu", scheduler=PNDM(**SCHEDULE), unet=SD1),
     "sd20": partial(_stable_diffusion, activation="gelu", scheduler=PNDM(**SCHEDULE), unet=SD2),

@@ -188,9 +188,10 @@ def grid_steps(steps: Sequence[int], kept: int | None = None) -> list[int]:
     if len(steps) <= GRID_COLUMNS:
         return list(steps)
     chosen = sorted({steps[round(i * (len(steps) - 1) / (GRID_COLUMNS - 1))] for i in range(GRID_COLUMNS)})
-    if kept in steps and kept not in chosen:
-        nearest = min(chosen[1:-1], key=lambda step: abs(step - kept))  # type: ignore[operator]
-        chosen[chosen.index(nearest)] = kept  # type: ignore[call-overload]
+    if kept is not None and kept in steps and kept not in chosen:
+        there = kept
+        nearest = min(chosen[1:-1], key=lambda step: abs(step - there))
+        chosen[chosen.index(nearest)] = kept
     return sorted(chosen)
 
 

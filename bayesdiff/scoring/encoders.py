@@ -29,6 +29,8 @@ TextEncoder = Callable[["list[str]"], "torch.Tensor"]
 
 
 QUALITY_WORDS = ("Good photo.", "Bad photo.")
+TRIED = 256
+"""Side in pixels of the picture that a metric of a user's own is tried on before any model is loaded."""
 
 
 @dataclass(frozen=True)
@@ -248,12 +250,24 @@ def _own_metrics(names: list[str]) -> dict[str, Callable[[Image.Image], float]]:
 
 
 def _own_metric(name: str) -> Callable[[Image.Image], float]:
-    """A function of one image by its dotted name; raises ``UserError``."""
+    """A function of one image by its dotted name, tried on a grey picture; raises ``UserError``."""
+    from PIL import Image
+
     module, _, function = name.rpartition(".")
     try:
-        return getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"metrics.extra={name}: cannot be imported ({error}); give module.function, its folder on PYTHONPATH") from error
+        found: Callable[[Image.Image], float] = getattr(import_module(module), function)
+    except Exception as error:  # the module is a user's own and may raise anything
+        raise UserError(
+            f"metrics.extra={name}: cannot be imported ({first_line(error)}); give module.function, its folder on PYTHONPATH"
+        ) from error
+    try:
+        float(found(Image.new("RGB", (TRIED, TRIED), "grey")))
+    except Exception as error:
+        raise UserError(
+            f"metrics.extra={name}: gives no number for a picture of {TRIED} × {TRIED} pixels ({first_line(error)}); "
+            "give a function from a PIL image to a number"
+        ) from error
+    return found
 
 
 def _remedy(name: str) -> str:

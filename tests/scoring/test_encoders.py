@@ -141,7 +141,7 @@ def test_an_architecture_alone_is_no_clip() -> None:
         load_clip("ViT-S-32-alt", CPU)
 
 
-@pytest.mark.parametrize("names_of_own", [["os.path.dino"], ["os.path.images"], ["os.path.exists", "pathlib.exists"]])
+@pytest.mark.parametrize("names_of_own", [["os.path.dino"], ["os.path.images"], ["builtins.id", "builtins.id"]])
 def test_a_metric_of_ones_own_takes_no_other_column(random_encoders: dict[str, str], names_of_own: list[str]) -> None:
     clip, dino = names(random_encoders)
     column = names_of_own[-1].rpartition(".")[2]
@@ -272,3 +272,27 @@ def test_every_timm_clip_keeps_the_activation_of_its_weights() -> None:
         built = timm_name(name)
         assert (built == name) == (not needed or "quickgelu" in name), name
         assert not needed or built in timm.list_pretrained()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("json.dumps", "gives no number for a picture of 256 × 256 pixels"),
+        ("math.pi", "gives no number"),
+        ("json.nothing", "cannot be imported"),
+        ("no_such_module.f", "cannot be imported"),
+        ("nothing", "cannot be imported"),
+        (".f", "cannot be imported"),
+        ("broken_metrics.f", r"cannot be imported \(division by zero\)"),
+        ("broken_metrics_2.f", r"cannot be imported \(.*invalid syntax"),
+    ],
+)
+def test_a_metric_that_is_no_function_of_an_image_is_refused_before_models_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, why: str
+) -> None:
+    (tmp_path / "broken_metrics.py").write_text("f = 1 / 0")
+    (tmp_path / "broken_metrics_2.py").write_text("def f(:")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=rf"metrics\.extra={name}: {why}") as caught:
+        load_encoders(MetricsConf("local-dir:none", "local-dir:none", extra=[name]), CPU)
+    assert "\n" not in str(caught.value)
