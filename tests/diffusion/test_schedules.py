@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, PNDMScheduler
-from tiny import load
+from tiny import Make, load
 from twins import SCHEDULE, TWINS, build_twin, change_scheduler
 
 from bayesdiff.config.prompts import Prompt
@@ -20,6 +20,7 @@ from bayesdiff.core.errors import UserError
 from bayesdiff.diffusion.pipeline import load_pipeline, use_sampler
 from bayesdiff.diffusion.sampling import sample_prompts
 from bayesdiff.diffusion.schedules import build_sampler, noise_schedule, refused_schedule, training_scheduler
+from bayesdiff.runs.experiment import run_experiment
 from bayesdiff.toybox.weights import PIPELINE
 
 CPU = torch.device("cpu")
@@ -196,3 +197,20 @@ def test_more_steps_than_there_are_timesteps_are_refused_before_sampling(kind: S
     use_sampler(pipe, conf(kind, most))
     with pytest.raises(UserError, match=rf"sampler\.steps={most + 1}: {kind.value} .*give at most 998"):
         use_sampler(pipe, conf(kind, most + 1))
+
+
+@pytest.mark.slow
+def test_a_run_on_copies_that_differ_in_what_they_were_saved_with_is_the_same(make_config: Make, smoke: list[str], tmp_path: Path) -> None:
+    """Training follows the schedule as sampling does: weights, images and scores bit for bit, on the default path."""
+    kept = [word for word in smoke if not word.startswith(("model.path=", "paths.runs="))]
+    found = []
+    for name in ["", *SAVED]:
+        folder = Path(shutil.copytree(PIPELINE, tmp_path / (name or "shipped") / "model"))
+        if name:
+            change_scheduler(folder, saved(name))
+        steps = ["schedule.steps=2", "schedule.checkpoints=[0,2]", f"model.path={folder}", f"paths.runs={folder.parent}"]
+        run, _ = run_experiment(make_config(*kept, *steps))
+        files = [*sorted(run.glob("images/*/*.png")), run / "scores.csv", *sorted(run.glob("checkpoints/*/unet/*.safetensors"))]
+        found.append({str(path.relative_to(run)): path.read_bytes() for path in files})
+    assert len(found[0]) >= 6
+    assert all(other == found[0] for other in found[1:])

@@ -156,6 +156,11 @@ def test_a_prompt_that_names_no_subject_is_only_said(check: Check) -> None:
     ]  # fmt: skip
 
 
+def test_an_instance_prompt_without_the_identifier_is_said(check: Check) -> None:
+    lines = check("a {identifier} {class_noun}", instance_prompt="a photo of {class_noun}")
+    assert lines == ["data.instance_prompt has no {identifier}: 'a photo of dog' is what is trained"]
+
+
 def test_a_word_inside_another_is_not_the_word() -> None:
     reader = TextReader("it", 4, lambda text: len(text.split()) + 2)
     assert reader.loses("a b dog", "dog")
