@@ -79,9 +79,9 @@ def check_texts(cfg: Config, subject: Subject, prompts: list[Prompt], models: li
     class_texts = [fill(cfg.data.class_prompt, "", subject.class_noun)] if cfg.method.prior_preservation else []
     trained = [fill(cfg.data.instance_prompt, subject.identifier, subject.class_noun), *class_texts, *(p.text for p in prompts)]
     compared = [text for prompt in prompts for text in (prompt.clip_text, prompt.text, prompt.plain_text)]
-    lines = (
-        [] if _has(trained[0], subject.identifier) else [f"data.instance_prompt has no {{identifier}}: {trained[0]!r} is what is trained"]
-    )
+    lines = []
+    if not _has(trained[0], subject.identifier):
+        lines.append(f"data.instance_prompt has no {{identifier}}: {trained[0]!r} is what is trained")
     for readers, texts in ((models, trained), (clips, compared)):
         for reader in readers:
             lines += _said(reader, list(dict.fromkeys(texts)), subject)
