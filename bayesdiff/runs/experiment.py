@@ -18,7 +18,7 @@ from bayesdiff.config.identity import arm_name, as_dict, run_key, run_name
 from bayesdiff.config.prompts import evaluation_prompts
 from bayesdiff.config.schema import Config, StopAfter
 from bayesdiff.core.errors import UserError, first_line
-from bayesdiff.core.files import LOCK_SECONDS, check_writable, remove_partial, write_text
+from bayesdiff.core.files import LOCK_SECONDS, check_writable, fingerprint, remove_partial, write_text
 from bayesdiff.core.layout import CONFIG, CURVE, LOCK
 from bayesdiff.core.processes import broadcast, check_shares, gather, is_main_process
 from bayesdiff.corruption.monitor import may_stop
@@ -28,7 +28,7 @@ from bayesdiff.recording.checkpoint import finish, restore, resumable_step
 from bayesdiff.recording.progress import Display, display, print_curve
 from bayesdiff.recording.record import RunRecord, load_record, phase
 from bayesdiff.recording.tracker import Tracker
-from bayesdiff.runs.bench import Bench, load_bench, weight_fingerprints
+from bayesdiff.runs.bench import Bench, load_bench, local_places
 from bayesdiff.runs.checkpoints import checkpoint, curves, judge, sampled_draws
 from bayesdiff.runs.evaluations import MAIN, read_back, sample, write_csv
 from bayesdiff.runs.guards import check_same_photos, check_same_weights
@@ -46,10 +46,11 @@ def run_experiment(cfg: Config, command: str = "") -> tuple[Path, RunRecord]:
     seed = cfg.seed if cfg.shots.seed is None else cfg.shots.seed
     subject = load_subject(cfg.data, cfg.shots.count, seed, cfg.model.resolution)
     done = load_record(folder)
-    weights = weight_fingerprints(cfg)
+    places = local_places(cfg)
+    weights = {name: fingerprint(place) for name, place in places.items()}
     if done is not None:
         check_same_photos(folder, done, subject)
-        check_same_weights(folder, done, weights)
+        check_same_weights(folder, done, weights, places)
     if done is not None and done.status != "running":
         _say_done(cfg, folder, done)
         return folder, done
@@ -200,9 +201,9 @@ def _picture(bench: Bench) -> None:
         verdict = CorruptionVerdict.from_dict(kept)
         named = title if one.name == MAIN else f"{title}, {one.name}"
         with phase(record, "plot"):
-            plot_curve(one.folder, curve, verdict, cfg.detector.metric.value, named)
             photos = [photo.image for photo in bench.subject.photos]
-            plot_grid(one.folder, [int(s) for s in curve["step"]], [p.text for p in one.prompts], photos)
+            plot_curve(one.folder, curve, verdict, cfg.detector.metric.value, named, photos)
+            plot_grid(one.folder, [int(s) for s in curve["step"]], [p.text for p in one.prompts], photos, kept=verdict.best_step)
 
 
 def _closing_words(bench: Bench) -> None:
