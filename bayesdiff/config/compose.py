@@ -37,16 +37,24 @@ def resolve(raw: DictConfig) -> Config:
     return cfg
 
 
-def compose(overrides: Sequence[str]) -> Config:
-    """The validated configuration of a command line's words, composed by Hydra as the command of record does.
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """What Hydra makes of a command line's words, typed but not validated: values may be missing.
 
-    Hydra's global state is put aside meanwhile: the caller may be a Hydra job itself. Raises ``UserError`` for values
-    that cannot be run, and Hydra's own exceptions for words that do not compose.
+    Hydra's global state is put aside meanwhile: the caller may be a Hydra job itself. Raises Hydra's exceptions for
+    words that do not compose.
     """
     outer = Singleton.get_state()
     try:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return resolve(hydra_compose("config", list(overrides)))
+            return hydra_compose("config", list(overrides))
     finally:
         Singleton.set_state(outer)
+
+
+def compose(overrides: Sequence[str]) -> Config:
+    """The validated configuration of a command line's words, composed by Hydra as the command of record does.
+
+    Raises ``UserError`` for values that cannot be run, and Hydra's own exceptions for words that do not compose.
+    """
+    return resolve(composed(overrides))

@@ -8,23 +8,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bayesdiff.core.layout import CURVE
 from bayesdiff.recording.plots import panels, save_figure
 from bayesdiff.stats import aggregate_as_paper
+from bayesdiff.studies.measures import LAST, MEASURES, of
 from bayesdiff.studies.plan import Study
-from bayesdiff.studies.rows import NAMES, Row, values
+from bayesdiff.studies.rows import Row, values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LAST_METRICS = ("dino", "clip_i", "clip_t", "lpips", "clip_iqa")
+LAST_METRICS = [measure.name for measure in of(LAST) if measure.paper is not None]
+"""What is drawn over an axis: the paper's metrics, in the order of a table."""
 
 
 def curves_of(row: Row, metric: str = "dino") -> pd.DataFrame | None:
     """A column a run (its seed and subject), a row a step that all have; None while runs of the row are missing, as in its table."""
     if row.missing or not row.found:
         return None
-    curves = [pd.read_csv(run.folder / CURVE).set_index("step")[metric].rename(run.place) for run in row.found]
+    curves = [pd.Series(run.scores.curve[metric], index=run.scores.curve["step"].astype(int), name=run.place) for run in row.found]
     return pd.concat(curves, axis=1, join="inner").sort_index()
 
 
@@ -82,7 +83,7 @@ def draw_last(study: Study, rows: list[Row], *targets: Path) -> bool:
         for i, (name, points) in enumerate(lines.items()):
             at, means, spreads = zip(*[(labels.index(label), mean, spread) for label, mean, spread in points], strict=True)
             place.errorbar(at, means, np.nan_to_num(spreads), marker="o", capsize=2, color=f"C{i}", label=name or None)
-        place.set(xlabel=study.x, ylabel=f"{NAMES[metric]} at the last checkpoint", xticks=range(len(labels)), xticklabels=labels)
+        place.set(xlabel=study.x, ylabel=f"{MEASURES[metric].label} at the last checkpoint", xticks=range(len(labels)), xticklabels=labels)
         if any(lines):
             place.legend(fontsize=7)
     save_figure(figure, *targets)
