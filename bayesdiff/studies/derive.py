@@ -63,7 +63,7 @@ def _leaves() -> frozenset[tuple[str, str]]:
     """(group, key) of every setting; the settings of no group have an empty one."""
     found = set()
     for part in fields(Config):
-        kind = get_type_hints(Config)[part.name]
+        kind = _kinds()[part.name]
         found |= {(part.name, leaf.name) for leaf in fields(kind)} if is_dataclass(kind) else {("", part.name)}
     return frozenset(found)
 
@@ -114,12 +114,24 @@ def _typed(group: str, key: str, word: str) -> Any:
     """A value as the typed node of its setting holds it; raises OmegaConf's exceptions for one of another type."""
     from omegaconf import OmegaConf
 
-    value = parsed(word).value()
-    node = OmegaConf.structured(get_type_hints(Config)[group] if group else Config)
-    OmegaConf.update(node, key, value, merge=True)
-    content = OmegaConf.to_container(node)
-    assert isinstance(content, dict)
-    return content[key]
+    node = _node(group)
+    OmegaConf.update(node, key, parsed(word).value(), merge=True)
+    value = node._get_node(key)
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else node[key]
+
+
+@lru_cache(maxsize=64)
+def _node(group: str) -> Any:
+    """The typed node of a group, in which one value after the other is put to be converted."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.structured(_kinds()[group] if group else Config)
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> dict[str, Any]:
+    """The dataclass of every group."""
+    return get_type_hints(Config)
 
 
 def _put(content: Values, group: str, key: str, word: str) -> bool:
@@ -141,7 +153,7 @@ def _has_missing(content: Mapping[str, Any]) -> bool:
 
 def _config(content: Values) -> Config:
     """The dataclasses of a configuration, lists of their own."""
-    kinds = get_type_hints(Config)
+    kinds = _kinds()
     parts = {name: kinds[name](**_own(part)) if isinstance(part, dict) else part for name, part in content.items()}
     return Config(**parts)
 

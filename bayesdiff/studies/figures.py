@@ -17,6 +17,8 @@ from bayesdiff.studies.rows import Row, values
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+MANY = 100
+"""From so many runs on, their lines are pixels in the SVG file too."""
 LAST_METRICS = [measure.name for measure in of(LAST) if measure.paper is not None]
 """What is drawn over an axis: the paper's metrics, in the order of a table."""
 
@@ -56,9 +58,21 @@ def _draw_arm(place: Axes, name: str, row: Row, color: str) -> None:
     if (curves := curves_of(row)) is None:
         place.plot([], [], color=color, label=f"{name}: {'missing' if row.missing else 'none'} ({row.count} runs)")
         return
-    place.plot(curves.index, curves, color=color, linewidth=0.6, alpha=0.4)
+    _draw_runs(place, curves, color)
     of_runs = f"mean of {curves.shape[1]} runs" if curves.shape[1] > 1 else "1 run"
     place.plot(curves.index, curves.mean(axis=1), color=color, linewidth=1.8, label=f"{name} ({of_runs})")
+
+
+def _draw_runs(place: Axes, curves: pd.DataFrame, color: str) -> None:
+    """A thin line a run; of very many runs one collection, which takes a tenth of the time."""
+    if curves.shape[1] < MANY:
+        place.plot(curves.index, curves, color=color, linewidth=0.6, alpha=0.4)
+        return
+    from matplotlib.collections import LineCollection
+
+    steps = np.broadcast_to(curves.index.to_numpy(), curves.shape[::-1])
+    lines = np.stack([steps, curves.to_numpy().T], axis=-1)
+    place.add_collection(LineCollection(list(lines), colors=color, linewidths=0.6, alpha=0.4, rasterized=True), autolim=True)
 
 
 def last_points(rows: list[Row], axis: str, metric: str) -> dict[str, list[tuple[str, float, float]]]:
