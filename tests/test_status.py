@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bayesdiff import study as engine
 from bayesdiff.status import main
+from bayesdiff.studies import engine
 from tests import stub_study
 
 pytestmark = pytest.mark.usefixtures("restored_studies")
@@ -20,7 +20,7 @@ def test_the_table_counts_states_and_failures_are_told(tmp_path: Path, capsys: p
     assert main(["stub", "--runs", str(tmp_path / "runs")]) == 0
     out = capsys.readouterr().out
     (row,) = [line for line in out.splitlines() if "stub" in line and "│" in line]
-    assert [cell.strip() for cell in row.strip("│").split("│")] == ["stub", "12", "10", "0", "0", "0", "2", "0"]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == ["stub", "12", "10", "0", "0", "0", "2", "0", "0"]
     assert out.count("failed  seed=3") == 2
     assert "bayesdiff: this one fails (exit code 7" in out
 

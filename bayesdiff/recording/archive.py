@@ -250,7 +250,7 @@ def open_archive(results: Path, workers: int = 1) -> Archive:
         UserError: no such folder.
     """
     archive = Archive(results, {}, {})
-    known, used = cache.load(results), {}
+    known, used = cache.load(results), dict[str, Scores]()
     with ExitStack() as stack:
         pool: ProcessPoolExecutor | None = None
         waiting = _all_jobs(record_folders(results), archive)
@@ -288,4 +288,3 @@ def _take(archive: Archive, job: _Job, scores: Scores | str, used: dict[str, Sco
     elif job.name in archive.runs:
         archive.runs[job.name].scores[job.evaluation] = scores
         used[job.key] = scores
-

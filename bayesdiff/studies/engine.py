@@ -25,8 +25,8 @@ from bayesdiff.core.errors import ExitCode
 from bayesdiff.core.files import LOCK_SECONDS, write_text
 from bayesdiff.core.layout import LOCK, LOGS
 from bayesdiff.core.machine import claim_gpu, cores
-from bayesdiff.recording.archive import Damaged
 from bayesdiff.recording.collect import collect
+from bayesdiff.recording.columns import Damaged
 from bayesdiff.studies.plan import Study
 from bayesdiff.studies.state import DAMAGED, ENDS, Planned, claim_file, end_of, failure_file, is_held, plan
 

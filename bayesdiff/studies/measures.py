@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayesdiff.recording.archive import MAIN, UNJUDGED, Run
+from bayesdiff.recording.archive import UNJUDGED, Run
 from bayesdiff.recording.cache import Scores
 from bayesdiff.recording.columns import Array
 from bayesdiff.scoring.metrics import METRIC_TABLE
@@ -128,6 +128,17 @@ _DIRECTIONS = {True: "higher", False: "lower", None: "neither"}
 _KNOWN = {metric.name: metric for metric in METRIC_TABLE}
 AT_STEP = "step of the deepest fall"
 _INF = float("inf")
+RECORD = "the record"
+
+
+def _cost(name: str, label: str, unit: str, read: Reader, paper: int | None = None) -> Measure:
+    return Measure(name, label, unit, "lower", RECORD, COST, read, paper, _INF)
+
+
+def _log_seconds(name: str, phase: str) -> Measure:
+    """Of a phase's wall time, so that differences are relative."""
+    return Measure(name, name, "log of seconds", "lower", RECORD, CLAIM, _seconds(phase, log=True), None, _INF)
+
 
 MEASURES = {
     measure.name: measure for measure in (
@@ -138,13 +149,12 @@ MEASURES = {
         Measure("dino over steps", "DINO over steps", "cosine, -1 to 1", "higher", "mean over training time", CURVE, _over_steps("dino")),
         Measure("dip", "deepest dip", "of the judged metric, 0 or more", "lower", "the detector's fit", CURVE, _dip),
         Measure("flagged", "flagged", "share of runs, 0 to 1", "lower", "the detector's verdict", CURVE, _flagged),
-        Measure("train_seconds", "training, s", "seconds", "lower", "the record", COST, _seconds("train"), 0, _INF),
-        Measure("train_memory", "GPU memory of training, GB", "10^9 bytes", "lower", "the record", COST, _gpu_memory, 1, _INF),
-        Measure("process_memory", "process memory to the end of training, GB", "10^9 bytes", "lower", "the record", COST, _process_memory, None, _INF),
-        Measure("bayesian_share", "Bayesian share of weights", "share, 0 to 1", "neither", "the record", COST, _bayesian_share, None, _INF, False),
+        _cost("train_seconds", "training, s", "seconds", _seconds("train"), 0),
+        _cost("train_memory", "GPU memory of training, GB", "10^9 bytes", _gpu_memory, 1),
+        _cost("process_memory", "process memory to the end of training, GB", "10^9 bytes", _process_memory),
+        Measure("bayesian_share", "Bayesian share of weights", "share", "neither", RECORD, COST, _bayesian_share, None, _INF, False),
         Measure(AT_STEP, AT_STEP, "training steps", "higher", "the mean curve", CLAIM, _fall_at),
-        Measure("seconds of sampling (log)", "seconds of sampling (log)", "log of seconds", "lower", "the record", CLAIM, _seconds("sample", True), None, _INF),
-        Measure("seconds of training (log)", "seconds of training (log)", "log of seconds", "lower", "the record", CLAIM, _seconds("train", True), None, _INF),
+        *(_log_seconds(f"seconds of {word} (log)", phase) for word, phase in (("sampling", "sample"), ("training", "train"))),
     )
 }  # fmt: skip
 """Name -> measure, in the order of a table."""

@@ -11,7 +11,8 @@ from filelock import FileLock, Timeout
 from bayesdiff.config.identity import run_name
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import CLAIM_LOCKS, FAILURES, LOCK, RECORD, RECORDS
-from bayesdiff.recording.archive import Damaged, read_record, whole_record
+from bayesdiff.recording.archive import read_record, whole_record
+from bayesdiff.recording.columns import Damaged
 from bayesdiff.recording.record import RunRecord
 from bayesdiff.studies.plan import Cell, Study, compose_cell
 

@@ -57,7 +57,7 @@ class Source:
         return UserError(f"{self.path}:{line}: {'.'.join(where)}{': ' if where else ''}{message}")
 
     def _value(self, node: yaml.Node, where: Where) -> Any:
-        self.lines[where] = node.start_mark.line + 1
+        self.lines.setdefault(where, node.start_mark.line + 1)  # of a key's line, where it has one
         if isinstance(node, yaml.SequenceNode):
             return [self._value(one, (*where, str(i))) for i, one in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
@@ -146,7 +146,7 @@ def _check_model(source: Source, model: str, part: Any) -> None:
         raise source.error((*where, "minutes"), f"{part['minutes']}: must be greater than 0 and finite")
     _check_experiment(source, where, part.get("experiment", source.content["experiment"]))
     _check_words(source, (*where, "overrides"), part.get("overrides", []))
-    _check_grid(source, (*where, "grid"), part.get("grid", {"": []}) if part.get("grid") != {} else {})
+    _check_grid(source, (*where, "grid"), part.get("grid", {}))
 
 
 def _check_kinds(source: Source, where: Where, kinds: dict[str, type]) -> None:
@@ -203,8 +203,7 @@ def _check_word(source: Source, where: Where, word: str) -> None:
 
 def _check_grid(source: Source, where: Where, grid: dict[str, Any]) -> None:
     for axis, values in grid.items():
-        if axis:
-            _check_axis(source, (*where, axis), axis, values)
+        _check_axis(source, (*where, axis), axis, values)
 
 
 def _check_axis(source: Source, where: Where, axis: str, values: Any) -> None:

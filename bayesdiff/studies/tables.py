@@ -85,8 +85,8 @@ def printed_table(study: Study, rows: list[Row], table: pd.DataFrame) -> pd.Data
     measured = set(table["metric"]) if len(table) else set()
     columns = [measure for measure in measures_of(study) if measure.label in measured]
     mine: dict[tuple[object, ...], dict[str, str]] = {}
-    for line in table.to_dict("records"):
-        mine.setdefault(tuple(line[axis] for axis in axes), {})[line["metric"]] = _cell(line)
+    for entry in table.to_dict("records"):
+        mine.setdefault(tuple(entry[axis] for axis in axes), {})[str(entry["metric"])] = _cell(entry)
     lines = []
     for row, paper in zip(rows, papers, strict=True):
         cells = mine.get(tuple(row.labels.values()), {})
@@ -104,7 +104,7 @@ def _mean(mean: float, spread: float, digits: int = 3) -> str:
     return shown if np.isnan(spread) else f"{shown} ({spread:.{digits if abs(mean) < LARGE else 0}f})"
 
 
-def _cell(line: dict[str, Any]) -> str:
+def _cell(line: dict[Any, Any]) -> str:
     text = _mean(line["mean"], line["sd_over_seeds"])
     if "difference" in line and not pd.isna(line["difference"]):
         runs = {"subjects", "seeds"} & set(line["over"].split())
