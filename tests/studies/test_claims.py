@@ -260,10 +260,10 @@ def test_a_curve_that_never_falls_falls_last(study: Study, tmp_path: Path) -> No
     assert fall_at(found, [0.5, 0.1, 0.6]) == 10.0
 
 
-@pytest.mark.parametrize(
-    "page",
-    ["before\n<!-- claims of results -->\nmine\n", "<!-- claims of results -->\nmine\n<!-- claims of other -->\n<!-- end of claims -->\n"],
-)
+OPENED = "before\n<!-- claims of results -->\nmine\n"
+
+
+@pytest.mark.parametrize("page", [OPENED, f"{OPENED}<!-- claims of other -->\n<!-- end of claims -->\n"])
 def test_text_behind_a_missing_end_mark_is_never_deleted(
     study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str], page: str
 ) -> None:
