@@ -21,14 +21,15 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from bayesdiff.config.words import override
-from bayesdiff.core.errors import ExitCode
+from bayesdiff.core.errors import ExitCode, UserError, first_line
 from bayesdiff.core.files import LOCK_SECONDS, write_text
-from bayesdiff.core.layout import LOCK, LOGS
+from bayesdiff.core.layout import LOCK, LOGS, RECORDS
 from bayesdiff.core.machine import claim_gpu, cores
+from bayesdiff.recording.archive import whole_record
 from bayesdiff.recording.collect import collect
 from bayesdiff.recording.columns import Damaged
 from bayesdiff.studies.plan import Study
-from bayesdiff.studies.state import DAMAGED, ENDS, Planned, claim_file, end_of, failure_file, is_held, plan
+from bayesdiff.studies.state import DAMAGED, ENDS, Planned, claim_file, end_of, failure_file, is_held, plan, record_of
 
 FINISHED = (ExitCode.DONE, ExitCode.DIVERGED)
 """Exit codes of a run that has an end."""
@@ -104,13 +105,21 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
     return "failed"
 
 
-def _collect(run: Planned, results: Path) -> None:
-    """Copy the small files of a run that has ended here; one that ended elsewhere has its record already."""
+def _not_collected(run: Planned, results: Path) -> str:
+    """Copy the small files of a run that has ended here; what is wrong where that cannot be done, else nothing.
+
+    A run that ended elsewhere has its record among the results already.
+    """
     try:
-        if end_of(run.folder) is not None:
+        if record_of(run.folder) is not None:
             collect(run.folder, results)
-    except Damaged:
-        return
+    except Damaged as damaged:
+        return "" if whole_record(results / RECORDS / run.folder.name) is not None else str(damaged)
+    except UserError as error:
+        return str(error)
+    except (OSError, ValueError, KeyError) as error:
+        return f"{run.folder}: cannot be collected ({first_line(error)}); remove the folder and give the same command again"
+    return ""
 
 
 def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (), results: Path | None = None) -> dict[str, int]:
@@ -131,8 +140,9 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
             with claim_gpu(gpus) as gpu:
                 state = run_one(run, root, extra, worker_environment(workers, gpu), results, noted[run.folder])
             console.print(f"{state:9} {run.cell.name}", markup=False, highlight=False, soft_wrap=True)
-        if results is not None and state in ENDS.values():
-            _collect(run, results)
+        if results is not None and state in ENDS.values() and (wrong := _not_collected(run, results)):
+            console.print(f"{DAMAGED:9} {run.cell.name}: {wrong}", markup=False, highlight=False, soft_wrap=True)
+            return DAMAGED
         return state
 
     with ThreadPoolExecutor(workers) as pool:

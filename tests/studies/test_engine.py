@@ -198,3 +198,19 @@ def test_a_look_at_a_claim_makes_no_worker_pass_the_run_over(tmp_path: Path) -> 
     look.acquire()
     Timer(0.2, look.release, kwargs={"force": True}).start()
     assert engine.run_one(run, tmp_path / "runs", (), {}) == "done"
+
+
+def test_a_damaged_run_folder_does_not_stop_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stub_study.prepare(tmp_path)
+    runs, words = tmp_path / "runs", ["stub", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    first, second, *_ = plan(planning.load_study("stub"), runs)
+    for run in (first, second):
+        run.folder.mkdir(parents=True)
+    (first.folder / "record.json").write_text("{")
+    RunRecord(second.folder.name, "completed", {}).save(second.folder)
+    (second.folder / "scores.csv").write_text("step,what\n")
+    assert main(words) == 1
+    out = capsys.readouterr().out
+    assert "2 damaged, 10 done" in out
+    assert f"{first.folder}" in out and f"{second.folder}: cannot be collected" in out
+    assert len(started(tmp_path)) == 10

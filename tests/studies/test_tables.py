@@ -381,6 +381,25 @@ def test_a_curve_too_short_for_a_verdict_has_no_dip(study: planning.Study, tmp_p
     assert "dip" not in set(study_table(study, rows)["metric"])
 
 
+def test_dollars_and_brackets_of_a_title_are_text(study: planning.Study, tmp_path: Path) -> None:
+    results = made_records.fill(study, tmp_path)
+    odd = replace(study, title="Ca$$h [x] 100 %", x="method")
+    assert write_study(odd, rows_of(odd, results), results)
+    assert (results / "figures" / "table_1.png").exists()
+
+
+def test_very_many_runs_are_drawn_as_one_collection(study: planning.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bayesdiff.studies import figures
+
+    results = made_records.fill(study, tmp_path)
+    write_study(study, rows_of(study, results), results)
+    before = (results / "figures" / "table_1.png").read_bytes()
+    monkeypatch.setattr(figures, "MANY", 2)
+    write_study(study, rows_of(study, results), results)
+    assert (results / "figures" / "table_1.svg").read_text().count("<image") == 4
+    assert (results / "figures" / "table_1.png").read_bytes() != before
+
+
 @pytest.mark.slow
 def test_the_committed_tables_are_what_the_committed_records_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``make paper-tables`` on a clone changes nothing, under the tested set of packages."""
