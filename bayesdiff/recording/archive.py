@@ -76,7 +76,7 @@ class Archive:
     runs: dict[str, Run]
     """Whole records by folder name, in the order of names."""
     damaged: dict[str, str]
-    """Folder name -> what is wrong with it and the remedy."""
+    """Folder name, or ``<name>/<evaluation>`` -> what is wrong with it and the remedy."""
 
 
 def scores_folder(folder: Path, evaluation: str) -> Path:
@@ -219,17 +219,14 @@ def evaluations_in(folder: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
 
 
-def _jobs(name: str, folder: Path, record: RunRecord, content: bytes) -> Iterator[_Job]:
-    """Every evaluation of a record; raises ``Damaged`` where a file is missing."""
-    for evaluation in (MAIN, *evaluations_in(folder)):
-        place = scores_folder(folder, evaluation)
-        try:
-            curve, images = (place / CURVE).read_bytes(), (place / PER_IMAGE).read_bytes()
-        except OSError as error:
-            if record.status == "diverged" and evaluation == MAIN:
-                continue
-            raise Damaged(f"{error.filename}: missing; copy it again, or collect its run again") from error
-        yield _Job(name, evaluation, _key(content, curve, images), record, place, curve, images)
+def _job(name: str, evaluation: str, folder: Path, record: RunRecord, content: bytes) -> _Job:
+    """The files of one evaluation of the record in ``folder``; raises ``Damaged`` where one is missing."""
+    place = scores_folder(folder, evaluation)
+    try:
+        curve, images = (place / CURVE).read_bytes(), (place / PER_IMAGE).read_bytes()
+    except OSError as error:
+        raise Damaged(f"{error.filename}: missing; copy it again, or collect its run again") from error
+    return _Job(name, evaluation, _key(content, curve, images), record, place, curve, images)
 
 
 def record_folders(results: Path) -> list[Path]:
@@ -272,19 +269,26 @@ def _all_jobs(folders: Iterable[Path], archive: Archive) -> Iterator[_Job]:
     for folder in folders:
         try:
             record, content = read_record(folder)
-            jobs = list(_jobs(folder.name, folder, _checked(record, folder), content))
+            scored = _checked(record, folder).status != "diverged" or (folder / PER_IMAGE).exists()
+            own = [_job(folder.name, MAIN, folder, record, content)] if scored else []
         except Damaged as damaged:
             archive.damaged[folder.name] = str(damaged)
             continue
         archive.runs[folder.name] = Run(folder, record)
-        yield from jobs
+        yield from own
+        for evaluation in evaluations_in(folder):
+            try:
+                yield _job(folder.name, evaluation, folder, record, content)
+            except Damaged as damaged:
+                archive.damaged[f"{folder.name}/{evaluation}"] = str(damaged)
 
 
 def _take(archive: Archive, job: _Job, scores: Scores | str, used: dict[str, Scores]) -> None:
-    """Put what a job gave into the archive; a damaged evaluation costs its record."""
+    """Put what a job gave into the archive; damaged scores of a run cost its record, those of an evaluation themselves."""
     if isinstance(scores, str):
-        archive.damaged[job.name] = scores
-        archive.runs.pop(job.name, None)
+        archive.damaged[job.name if job.evaluation == MAIN else f"{job.name}/{job.evaluation}"] = scores
+        if job.evaluation == MAIN:
+            archive.runs.pop(job.name, None)
     elif job.name in archive.runs:
         archive.runs[job.name].scores[job.evaluation] = scores
         used[job.key] = scores

@@ -167,7 +167,13 @@ def test_an_evaluation_is_judged_and_kept_beside_the_run_s_own(tmp_path: Path) -
         assert list(found.scores) == ["main", "guided"]
         assert found.scores["guided"].last["dino"] - found.scores["main"].last["dino"] == pytest.approx(0.2, abs=2e-5)
     (scores_folder(found.folder, "guided") / "images.csv").unlink()
-    assert "guided/images.csv: missing" in open_archive(tmp_path / "results").damaged[found.folder.name]
+    left = open_archive(tmp_path / "results")
+    assert "guided/images.csv: missing" in left.damaged[f"{found.folder.name}/guided"]
+    assert list(left.runs[found.folder.name].scores) == ["main"], "a damaged evaluation costs itself"
+    (scores_folder(found.folder, "guided") / "images.csv").write_text("step,prompt\n")
+    left = open_archive(tmp_path / "results")
+    assert list(left.damaged) == [f"{found.folder.name}/guided"]
+    assert list(left.runs[found.folder.name].scores) == ["main"]
 
 
 def edit(**changes: Any) -> Callable[[Path], None]:
