@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayesdiff.config.compose import compose
+from bayesdiff.config.compose import CONF, compose
 from bayesdiff.config.identity import run_name
 from bayesdiff.config.words import override
 from bayesdiff.core.errors import UserError
@@ -85,3 +87,14 @@ def test_configurations_share_no_lists() -> None:
     first.sampler.prompts.append("x")
     first.method.targets.append("x")
     assert "x" not in (*second.sampler.prompts, *second.method.targets)
+
+
+def test_a_hydra_job_keeps_its_own_state_while_others_are_composed() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        job = GlobalHydra.instance().hydra
+        assert compose(("+experiment=smoke", "seed=4")).seed == 4
+        assert GlobalHydra.instance().hydra is not None
+        assert type(GlobalHydra.instance().hydra) is type(job)
+    assert not GlobalHydra.instance().is_initialized()
+    assert compose(("+experiment=smoke", "seed=5")).seed == 5
+    assert not GlobalHydra.instance().is_initialized()
