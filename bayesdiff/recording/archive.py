@@ -121,11 +121,29 @@ def whole_record(folder: Path) -> RunRecord | None:
     A folder that another machine sends may come file by file, in any order.
     """
     try:
-        record, _ = read_record(folder)
+        return _whole(folder)
     except Damaged:
         return None
-    there = record.status == "diverged" or all((folder / name).is_file() for name in (CURVE, PER_IMAGE))
-    return record if record.status in ENDED and there else None
+
+
+def _whole(folder: Path) -> RunRecord:
+    record, _ = read_record(folder)
+    if record.status not in ENDED:
+        raise Damaged(f"{folder / RECORD}: its run has not ended (status {record.status}); end it, then collect it again")
+    for name in (CURVE, PER_IMAGE):
+        if record.status != "diverged" and not (folder / name).is_file():
+            raise Damaged(f"{folder / name}: missing; copy it again, or collect its run again")
+    return record
+
+
+def whats_wrong(folder: Path) -> str:
+    """What keeps a collected record from being whole, and the remedy; empty for one that is, or where there is no folder."""
+    try:
+        if folder.is_dir():
+            _whole(folder)
+    except Damaged as damaged:
+        return str(damaged)
+    return ""
 
 
 def _checked(record: RunRecord, folder: Path) -> RunRecord:

@@ -131,11 +131,13 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
     noted = {run.folder: _noted(failure_file(root, run.folder)) for run in planned}
     gpus, stopped, console = devices(), Event(), Console()
 
+    for run in planned:
+        if run.note:
+            console.print(f"{DAMAGED:9} {run.cell.name}: {run.note}", markup=False, highlight=False, soft_wrap=True)
+
     def work(run: Planned) -> str:
         if stopped.is_set() or run.ended is not None or run.state == DAMAGED:
             state = run.state
-            if state == DAMAGED:
-                console.print(f"{state:9} {run.cell.name}: {run.note}", markup=False, highlight=False, soft_wrap=True)
         else:
             with claim_gpu(gpus) as gpu:
                 state = run_one(run, root, extra, worker_environment(workers, gpu), results, noted[run.folder])

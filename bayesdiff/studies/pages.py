@@ -183,8 +183,8 @@ def write_all(archive: Archive, model: str | None, share: float) -> None:
     """Tables and figures of every study, saying which, and what of the records is in none."""
     for line in damaged_lines(archive):
         print(line)
-    write_runs(archive)
     written = [(study, rows_of(study, archive)) for study in studies_in(archive, model)]
+    write_runs(archive)
     for study, rows in written:
         if said := write_study(study, rows, archive.results, share):
             print(said)

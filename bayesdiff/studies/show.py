@@ -13,10 +13,10 @@ from rich.text import Text
 
 from bayesdiff.core.layout import LOGS
 from bayesdiff.studies.plan import Study
-from bayesdiff.studies.state import DAMAGED, STATES, Planned, failure_file, summary
+from bayesdiff.studies.state import STATES, Planned, failure_file, summary
 
-MOST = 30
-"""Runs that a plan lists, unless all are asked for."""
+MOST, FEW = 30, 3
+"""Runs, and damaged records, that a plan lists, unless all are asked for."""
 
 
 def estimate_minutes(study: Study, planned: Sequence[Planned]) -> float:
@@ -39,6 +39,9 @@ def print_plan(study: Study, planned: Sequence[Planned], workers: int, console: 
     for run in shown:
         table.add_row(Text(run.cell.name, overflow="ellipsis", no_wrap=True), run.state, Text(run.folder.name, no_wrap=True))
     console.print(table)
+    noted = [run for run in planned if run.note]
+    for run in noted if every else noted[:FEW]:
+        console.print(f"damaged  {run.cell.name}: {run.note}", markup=False, highlight=False, soft_wrap=True)
     if len(shown) < len(planned):
         console.print(f"… and {len(planned) - len(shown)} more: --all lists every run", highlight=False)
 
@@ -50,14 +53,19 @@ def print_states(studies: Mapping[str, Sequence[Planned]], root: Path, console: 
         table.add_row(name, str(len(planned)), *[str(number) for number in summary(planned).values()])
     console.print(table)
     for planned in studies.values():
-        for run in planned:
-            if (said := trouble(run, root)) is not None:
-                console.print(said, markup=False, highlight=False)
+        print_trouble(planned, root, console)
+
+
+def print_trouble(planned: Sequence[Planned], root: Path, console: Console) -> None:
+    """What failed or is damaged, a line each."""
+    for run in planned:
+        if (said := trouble(run, root)) is not None:
+            console.print(said, markup=False, highlight=False)
 
 
 def trouble(run: Planned, root: Path) -> str | None:
     """One line for a run that failed or whose record is damaged: what it was, and what it said last."""
-    if run.state == DAMAGED:
+    if run.note:
         return f"damaged  {run.cell.name}: {run.note}"
     if run.state != "failed":
         return None

@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 from bayesdiff.config.identity import run_name
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import CLAIM_LOCKS, FAILURES, LOCK, RECORD, RECORDS
-from bayesdiff.recording.archive import read_record, whole_record
+from bayesdiff.recording.archive import read_record, whats_wrong, whole_record
 from bayesdiff.recording.columns import Damaged
 from bayesdiff.recording.record import RunRecord
 from bayesdiff.studies.plan import Cell, Study, compose_cell
@@ -34,7 +34,7 @@ class Planned:
     ended: RunRecord | None = field(default=None, repr=False)
     """Its record, once it has come to its end."""
     note: str = ""
-    """Of a damaged one: what is wrong, and the remedy."""
+    """What is wrong with its folder, or with its record among the results, and the remedy."""
 
 
 def is_held(lock: Path) -> bool:
@@ -91,7 +91,8 @@ def _planned(cell: Cell, root: Path, folder: Path, results: Path | None) -> Plan
         record = end_of(folder, results)
     except Damaged as damaged:
         return Planned(cell, folder, DAMAGED, note=str(damaged))
-    return Planned(cell, folder, ENDS[record.status] if record else state_of(root, folder), record)
+    note = "" if record or results is None else whats_wrong(results / RECORDS / folder.name)
+    return Planned(cell, folder, ENDS[record.status] if record else state_of(root, folder), record, note)
 
 
 def plan(study: Study, root: Path, extra: tuple[str, ...] = (), results: Path | None = None) -> list[Planned]:

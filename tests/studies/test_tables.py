@@ -276,6 +276,12 @@ def test_every_number_names_its_runs(study: planning.Study, tmp_path: Path, caps
     assert "rows: dreambooth, bnn off;" in capsys.readouterr().err
 
 
+def test_nothing_is_written_for_a_model_that_no_study_has(study: planning.Study, tmp_path: Path) -> None:
+    results = made_records.fill(study, tmp_path)
+    assert main([str(results), "--model", "sd9"]) == 2
+    assert not (results / "tables").exists()
+
+
 def test_a_folder_without_records_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert "--results" in capsys.readouterr().err
