@@ -5,9 +5,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 RUNS   ?= runs/demo
+RECORDS ?= 10000 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint paper-tables calibration pretrain pretrain-check clean
+.PHONY: help demo test test-all lint paper-tables bench-tables calibration pretrain pretrain-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -38,6 +39,9 @@ lint: $(READY) ## ruff and mypy
 paper-tables: $(READY) ## tables, figures and the page of claims, from the records in results/
 	$(BIN)/python -m bayesdiff.tables results/toybox
 	$(BIN)/python -m bayesdiff.claims results/toybox
+
+bench-tables: $(READY) ## how tables grow with records: time and memory of 10,000 and 20,000 made ones (RECORDS="10000 20000")
+	$(BIN)/python -m tests.bench_tables $(RECORDS)
 
 calibration: $(READY) ## error rates and power of the verdict, by simulation
 	$(BIN)/python -m bayesdiff.calibration experiments/detector_calibration.yaml

@@ -104,19 +104,10 @@ def prepare(pipe: StableDiffusionPipeline, cfg: Config, instance: Encoded, class
     scaler = torch.amp.GradScaler(trained[0].device.type, enabled=cfg.training.mixed_precision is Precision.fp16)
     decays = {one.ema_decay for one in cfg.evaluations.values() if one.weights is Weights.ema}
     averages = {decay: WeightAverage(trained, decay) for decay in sorted(decays)}
+    schedule = training_scheduler(pipe.scheduler)
     state = Training(
-        pipe,
-        parts,
-        trained,
-        arm,
-        optimizer,
-        instance,
-        classes,
-        training_scheduler(pipe.scheduler),
-        scaler,
-        pipe.scheduler,
-        averages=averages,
-    )
+        pipe, parts, trained, arm, optimizer, instance, classes, schedule, scaler, model_scheduler=pipe.scheduler, averages=averages
+    )  # fmt: skip
     if cfg.training.gradient_checkpointing:
         for name, part in parts.items():
             (part.enable_gradient_checkpointing if name == "unet" else part.gradient_checkpointing_enable)()  # type: ignore[operator]
