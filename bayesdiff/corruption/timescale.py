@@ -29,6 +29,8 @@ SLOW = 3.0
 """Factor by which the evidence has to favour times above the spacing over those below it, to say that they are longer."""
 KNOTS = (4, 8)
 """Fewest and most knots of the slow course; between them, half as many as checkpoints."""
+SHORT = 24
+"""On so few checkpoints the size of the swings is read off the roughness alone: the likelihood has too few contrasts."""
 _SIZES = np.geomspace(0.03, 12.0, 36)
 """Sizes of the swings that are weighed, in units of what the curve shows beside its slow course."""
 
@@ -112,12 +114,17 @@ def _likelihoods(seen: Array, images: Array, unit: Array, sizes: Array) -> Array
     return np.asarray(-0.5 * (log_unit + np.log(variance).sum(1) + ((vectors.T @ seen) ** 2 / variance).sum(1)))
 
 
-def noise_at(noise: Noise, steps: NDArray[np.int64], scale: Timescale, index: int) -> Noise:
-    """The noise of a curve if its swings had the correlation time of this index: with sizes as plausible as they are then."""
-    root = np.linalg.cholesky(correlation(steps, float(scale.times[index])) + 1e-9 * np.eye(len(steps)))
-    if noise.checkpoint is not None:
-        return replace(noise, root=root)
-    return replace(noise, root=root, sizes=scale.sizes, weights=scale.weights[index])
+def noises_at(noise: Noise, steps: NDArray[np.int64], scale: Timescale, index: int) -> tuple[Noise, ...]:
+    """The noise of a curve if its swings had the correlation time of this index, with their size read off in one way or two.
+
+    First off the roughness, which corners of the curve move little; on longer curves also by the likelihood, which uses what
+    far-apart checkpoints show and takes corners for swings.
+    """
+    root: Array = np.asarray(np.linalg.cholesky(correlation(steps, float(scale.times[index])) + 1e-9 * np.eye(len(steps))))
+    rough = replace(noise, root=root)
+    if noise.checkpoint is not None or len(steps) <= SHORT:
+        return (rough,)
+    return rough, replace(rough, sizes=scale.sizes, weights=scale.weights[index])
 
 
 def extra_steps(steps: NDArray[np.int64], start: int, stop: int, scale: Timescale, most: int = 12) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ def test_fidelity_alone_gives_the_verdict_of_the_test() -> None:
 def test_copies_that_lose_the_prompt_or_their_variety_are_overfit(column: str) -> None:
     verdict = diagnose(STEPS, {"dino": images(RISE, 0), column: images(LOST, 1, 0.01)}, ceiling=0.7)
     assert (verdict.flagged, verdict.kind) == (False, "overfit")
-    assert verdict.sentence.startswith("Overfit: ")
+    assert verdict.sentence.startswith(f"Keep step {verdict.best_step}. Overfit: ")
     assert verdict.labels[-1] == "overfit"
     assert verdict.labels[:3] == ("rising", "rising", "rising")
 
@@ -91,7 +91,7 @@ def test_the_best_checkpoint_weighs_prompts_against_fidelity() -> None:
     verdict = diagnose(STEPS, scores)
     assert verdict.best_step == 200
     assert "trade-off" in verdict.best_reason
-    assert verdict.sentence.endswith("Keep step 200.")
+    assert verdict.sentence.startswith("Keep step 200. Avoid steps ")
     assert 200 in verdict.best_steps
     assert not {300, 400, 500} & set(verdict.best_steps)
 
@@ -162,7 +162,8 @@ def test_other_columns_say_what_a_fall_was() -> None:
     verdict = diagnose(STEPS, columns)
     assert verdict.flagged
     assert "From peak to trough CLIP-I falls by 0." in verdict.sentence and "high-frequency energy rises by 0.3" in verdict.sentence
-    assert verdict.sentence.endswith(f"Keep step {verdict.best_step}.")
+    assert verdict.sentence.startswith(f"Keep step {verdict.best_step}. Avoid steps 300 to 1000 (noise pattern: high-frequency energy")
+    assert verdict.avoid_kinds == ("noise_pattern",)
     assert "From peak" not in diagnose(STEPS, {**columns, "clip_i": images(STEADY, 2), "hf_energy": images(STEADY, 3)}).sentence
 
 
