@@ -30,7 +30,7 @@ from bayesdiff.corruption.timescale import Timescale, extra_steps, measure_times
 from bayesdiff.corruption.words import sentence_of
 from bayesdiff.seeds import derive
 
-__all__ = ["IN_STAGE", "KINDS", "CorruptionVerdict", "detect_corruption", "outside_stage", "stage_depth", "stage_p_value"]
+__all__ = ["IN_STAGE", "KINDS", "CorruptionVerdict", "detect_corruption", "is_stage", "outside_stage", "stage_depth", "stage_p_value"]
 
 RESAMPLES = 1_000
 SCREENED = 300
@@ -135,8 +135,7 @@ def _judged(reading: _Reading, options: _Options, rng: np.random.Generator) -> C
     p, least = _over_noises(reading, rng)
     deep = stage.depth >= options.min_depth
     told = reading.told
-    seen = told is None or bool(told.runs)  # a stage that these images do not show is none
-    if p <= _needed(reading, options) and deep and seen:
+    if _is_stage(reading, p, deep, options):
         verdict = _corrupted(reading, stage, p, options, rng)
     else:
         verdict = _not_flagged(reading, stage, p, options, rng)
@@ -150,6 +149,27 @@ def _judged(reading: _Reading, options: _Options, rng: np.random.Generator) -> C
         image_noise=float(reading.noise.images.mean()), noise_source=reading.source,
     )  # fmt: skip
     return replace(verdict, sentence=sentence_of(verdict))
+
+
+def is_stage(
+    steps: ArrayLike, scores: ArrayLike, *, alpha: float = 0.05, min_depth: float = 0.03, seed: int = 0,
+    checkpoint_noise: float | None = None, correlation_time: float | None = None,
+) -> tuple[bool, bool]:  # fmt: skip
+    """Whether one run has a stage, and whether it has checkpoints to avoid: what ``detect_corruption`` decides, and nothing beside.
+
+    For simulations of many curves; arguments and errors as there, and scores have to be finite, for 6 checkpoints or more.
+    """
+    at, values, runs = _clean(steps, scores, None)
+    options, rng = _Options(alpha, min_depth), np.random.default_rng(derive(seed, "verdict"))
+    told = None if runs else told_apart(at, values, alpha, min_depth, np.random.default_rng(derive(seed, "images")))
+    reading = replace(_read(at, values, runs, checkpoint_noise, correlation_time), told=told)
+    p, _ = _over_noises(reading, rng)
+    return _is_stage(reading, p, stage_depth(reading.curve) >= min_depth, options), bool(told and told.runs)
+
+
+def _is_stage(reading: _Reading, p: float, deep: bool, options: _Options) -> bool:
+    seen = reading.told is None or bool(reading.told.runs)  # a stage that these images do not show is none
+    return deep and seen and p <= _needed(reading, options)
 
 
 def _needed(reading: _Reading, options: _Options) -> float:

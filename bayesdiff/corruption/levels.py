@@ -68,8 +68,10 @@ def told_apart(steps: NDArray[np.int64], scores: Array, alpha: float, min_depth:
     standard = _standard_errors(error, windows, sides)
     limit = _limit(error, windows, sides, standard, alpha, rng)
     single = _standard_errors(error, np.eye(count), np.eye(count))
-    worse = (curve - curve[:, None]) > np.maximum(limit * single.T, min_depth)
-    runs = _runs(curve, windows, sides, limit * standard, worse, min_depth)
+    rounding = 1e-12 * max(float(np.abs(curve).max()), 1e-100)
+    margin, single = (limit * np.where(np.isfinite(e), e, 0.0) + np.where(np.isfinite(e), rounding, np.inf) for e in (standard, single))
+    worse = (curve - curve[:, None]) > np.maximum(single, min_depth)
+    runs = _runs(curve, windows, sides, margin, worse, min_depth)
     return Told(limit, runs, worse)
 
 

@@ -86,7 +86,7 @@ def measure_timescale(
     """
     basis = _beside_slow_course(len(curve))
     seen, images = basis.T @ curve, basis.T @ error.covariance @ basis
-    scale = max(float(np.sqrt((seen**2).mean())), 1e-12 * float(np.abs(curve).max()), 1e-300)
+    scale = max(float(np.sqrt((seen**2).mean())), 1e-12 * float(np.abs(curve).max()), 1e-100)
     sizes = scale * _SIZES if size is None else np.array([max(size, 1e-9 * scale)])
     prior = sizes**2 / (sizes**2 + float(np.trace(images)) / len(seen))  # flat in log s above the noise of images
     times = candidate_times(steps) if time is None else [time]
@@ -109,7 +109,7 @@ def _beside_slow_course(count: int) -> Array:
 def _likelihoods(seen: Array, images: Array, unit: Array, sizes: Array) -> Array:
     """(S,) restricted log likelihoods: ``seen`` is normal with covariance ``images`` + s² ``unit``."""
     ratios, vectors = eigh(images, unit)
-    variance = np.maximum(ratios, 0.0) + sizes[:, None] ** 2
+    variance = np.maximum(ratios, 0.0) + np.maximum(sizes[:, None] ** 2, 1e-200)
     log_unit = np.linalg.slogdet(unit)[1]
     return np.asarray(-0.5 * (log_unit + np.log(variance).sum(1) + ((vectors.T @ seen) ** 2 / variance).sum(1)))
 
