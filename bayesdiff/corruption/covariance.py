@@ -1,9 +1,9 @@
 """How uncertain the means of a run's checkpoints are, all together, because another set of images would have given others.
 
 An image's deviation at one checkpoint resembles that at the next, the more so the fewer steps lie between. The
-covariance of the checkpoints' means is therefore shrunk (as a variance is in Smyth 2004) from what these few images
-show towards a stationary one whose correlation falls off over steps: with four images the second carries most of the
-weight, with a hundred the first.
+covariance of the checkpoints' means is therefore shrunk from what these few images show towards one whose correlation
+falls off over steps and whose variances differ by checkpoint no more than they clearly do (Smyth 2004): with four images
+the second carries most of the weight, with a hundred the first.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 SHRINKAGE = 10.0
 """Images that the stationary covariance counts as."""
+
+
+MOST_PRIOR = 200.0
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,26 @@ def image_error(steps: NDArray[np.int64], scores: Array) -> ImageError:
     deviations = deviations - deviations.mean(0)
     seen = deviations @ deviations.T / (images - 1)
     time = _likeliest_time(steps, seen)
-    model = correlation(steps, time)
+    sizes, prior = _moderated(np.diag(seen) * count / (count - 1), images - 1)
+    model = correlation(steps, time) * np.sqrt(np.outer(sizes, sizes))
     center = np.eye(count) - 1 / count
-    model *= np.trace(seen) / max(float(np.trace(center @ model @ center)), 1e-12)
+    model = center @ model @ center
+    model *= np.trace(seen) / max(float(np.trace(model)), 1e-300)
     share = (images - 1) / (images - 1 + SHRINKAGE)
-    freedom = (images - 1) / (share**2 + (1 - share) ** 2 / (count - 1))  # of a sum of two variances (Satterthwaite 1946)
-    return ImageError((share * seen + (1 - share) * center @ model @ center) / images, freedom, time)
+    pooled = min(prior + images - 1, (count - 1.0) * (images - 1))
+    freedom = 1 / (share**2 / (images - 1) + (1 - share) ** 2 / pooled)  # of a sum of two variances (Satterthwaite 1946)
+    return ImageError((share * seen + (1 - share) * model) / images, freedom, time)
+
+
+def _moderated(variances: Array, freedom: int) -> tuple[Array, float]:
+    """Checkpoints' variances drawn towards their common one, and the degrees of freedom that this one counts as (Smyth 2004).
+
+    As many as the logarithms of the variances scatter by no more than ``freedom`` explains; up to ``MOST_PRIOR`` of them.
+    """
+    from scipy.special import polygamma
+
+    logs = np.log(np.maximum(variances, 1e-12 * max(float(variances.mean()), 1e-280)))
+    excess = float(logs.var(ddof=1)) - float(polygamma(1, freedom / 2))
+    tried = np.geomspace(0.5, MOST_PRIOR, 60)
+    prior = float(tried[np.abs(polygamma(1, tried / 2) - excess).argmin()])
+    return (prior * variances.mean() + freedom * variances) / (prior + freedom), prior
