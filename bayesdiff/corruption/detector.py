@@ -371,7 +371,7 @@ def _better_than_base(reading: _Reading) -> bool:
     top = 1 + int(reading.curve[1:].argmax())
     contrast = np.zeros(len(reading.curve))
     contrast[0], contrast[top] = -1.0, 1.0
-    error = float(np.sqrt(max(contrast @ reading.error.covariance @ contrast, 0.0)))
+    error = max(float(contrast @ reading.error.covariance @ contrast), 0.0) ** 0.5
     return bool(contrast @ reading.curve > 1.645 * error)
 
 
@@ -405,11 +405,12 @@ def _not_flagged(reading: _Reading, stage: Stage, p: float, options: _Options, r
         labels = ["corrupted" if i > peak else label for i, label in enumerate(labels)]
     labels = by_level(labels, curve, reading.told)
     best, equals = _best(reading, labels, rng)
-    low = [i for run in reading.told.runs for i in range(run.start, run.stop)] if kind == "unstable" and reading.told else []
+    in_runs = [i for run in reading.told.runs for i in range(run.start, run.stop)] if kind == "unstable" and reading.told else []
+    low = np.array(in_runs, dtype=np.intp)
     reason = "highest fidelity; later checkpoints are lower" if kind == "in_progress" else "highest fidelity; no stage found"
     return CorruptionVerdict(
         False, kind if better else "nothing_better_than_base", p, max(stage.depth, 0.0), interval, int(at[peak]), None,
-        int(at[low[int(curve[low].argmin())]]) if low else None, None, int(at[best]), _reason(reading, reason), tuple(labels),
+        int(at[low[int(curve[low].argmin())]]) if in_runs else None, None, int(at[best]), _reason(reading, reason), tuple(labels),
         reading.noise.between(), "", best_steps=equals, better_than_base=better,
     )  # fmt: skip
 

@@ -22,7 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesdiff.corruption.best import possible_best, trade_off
 from bayesdiff.corruption.detector import RESAMPLES, detect_corruption, keepable
-from bayesdiff.corruption.kinds import kind_of
+from bayesdiff.corruption.kinds import NOISE, SPECKLE, grain, kind_of
+from bayesdiff.corruption.levels import told_apart
 from bayesdiff.corruption.outcome import CorruptionVerdict, outside_stage
 from bayesdiff.corruption.shape import Array
 from bayesdiff.corruption.words import sentence_of
@@ -65,6 +66,7 @@ def diagnose(
         return replace(verdict, flagged=False, kind="broken_sampling", sentence=broken)
     if verdict.kind == "diverged":
         return verdict
+    verdict = _with_grain(verdict, at, columns, fidelity, photo_hf, seed)
     over = _overfit(columns, fidelity, ceiling, verdict, alpha)
     verdict = _labelled(_with_others(_with_kinds(verdict, at, columns, fidelity, ceiling, photo_hf), at, columns, fidelity), over)
     return _with_best(verdict, at, columns, fidelity, reference, groups, seed)
@@ -176,6 +178,32 @@ def _with_kinds(
     full = {name: values for name, values in columns.items() if np.isfinite(values).all()}
     found = [kind_of(full, *span, beside, fidelity=fidelity, ceiling=ceiling, photo_hf=photo_hf) for span in spans]
     return replace(verdict, avoid_kinds=tuple(bad.kind for bad in found), avoid_evidence=tuple(bad.reason for bad in found))
+
+
+def _with_grain(
+    verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Mapping[str, Array], fidelity: str, photo_hf: float | None, seed: int
+) -> CorruptionVerdict:
+    """The first level once more, on high-frequency energy: dense speckle that the fidelity does not see is not to be kept either."""
+    share = grain(columns, photo_hf)
+    if share is None or not np.isfinite(share).all() or verdict.kind == "diverged":
+        return verdict
+    told = told_apart(at, -share, verdict.alpha, NOISE, np.random.default_rng((seed, 18)))
+    labels, found = list(verdict.labels), []
+    for run in told.runs if told else ():
+        inside = float(share[run.start : run.stop].mean())
+        known = any(first <= at[i] <= last for i in range(run.start, run.stop) for first, last in verdict.avoid)
+        if inside > SPECKLE and not known:
+            labels[run.start : run.stop] = ["corrupted"] * (run.stop - run.start)
+            found.append(((int(at[run.start]), int(at[run.stop - 1])), inside))
+    if not found:
+        return verdict
+    curve, allowed = columns[fidelity].mean(1), keepable(at, labels)
+    best = int(at[int(np.where(allowed, curve, -np.inf).argmax())])
+    near = tuple(step for step in verdict.best_steps if allowed[int(np.searchsorted(at, step))])
+    spans, sizes = zip(*found, strict=True)
+    return replace(
+        verdict, labels=tuple(labels), grainy=spans, grainy_shares=sizes, grainy_beside=fidelity, best_step=best, best_steps=near or (best,)
+    )
 
 
 def _with_others(verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Mapping[str, Array], fidelity: str) -> CorruptionVerdict:

@@ -33,6 +33,8 @@ NOISE = 0.1
 """Rise of high-frequency energy, as a share of the photograph's (or the shoulders')."""
 GRAIN = 1.0
 """High-frequency energy, as a share of the photograph's, above which an image is noisier than the photograph."""
+SPECKLE = 1.15
+"""The same, where the fidelity saw nothing: from here on the images are to be avoided for their grain alone."""
 BLUR = 0.15
 CAST = 0.06
 """Rise of the distance of mean colours (Euclidean, red, green and blue in [0, 1])."""
@@ -91,6 +93,13 @@ def _views(columns: Mapping[str, Array], photo_hf: float | None, inside: NDArray
         reference = photo_hf or float(columns["hf_energy"][shoulders].mean())
         views["hf"] = columns["hf_energy"] / max(reference, 1e-12)
     return views
+
+
+def grain(columns: Mapping[str, Array], photo_hf: float | None = None) -> Array | None:
+    """(T, images) high-frequency energy as a share of the photographs' own; None where the photographs' is not known."""
+    if "hf_relative" in columns:
+        return columns["hf_relative"]
+    return columns["hf_energy"] / photo_hf if photo_hf and "hf_energy" in columns else None
 
 
 def _change(values: Array, inside: NDArray[np.intp], shoulders: NDArray[np.intp]) -> float:

@@ -5,10 +5,11 @@ tell: what an image deviates by after its own level is taken out. An image chang
 that its deviation at one checkpoint resembles that at the next; the scores tell how much.
 
 *Between checkpoints*: one weight update moves all images together, and no resampling of images shows
-it. Several runs tell; otherwise the curve's own roughness does, which a few real corners do not move
+it. Several runs tell; otherwise the curve does. Its roughness does, which a few real corners do not move
 much (the largest bends are left out), and which is uncertain itself. Draws of the noise carry that uncertainty: a roughness
 r is seen where noise of size sigma has roughness sigma * r1, so sigma is drawn as r / r1 with r1 from
-the same noise (the fiducial argument; exact for white noise around a line).
+the same noise (the fiducial argument; exact for white noise around a line). Or its size is drawn by the chances that
+``timescale`` gives each, from what the curve shows at several lags.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 CHECKPOINT_CORRELATION = 0.6
-"""Assumed between neighbouring checkpoints; ``make calibration`` says what it costs and guards against."""
+"""A strong correlation between neighbouring checkpoints, for simulations; verdicts weigh correlation times (``timescale``)."""
 KEPT = 0.8
 """Share of the second differences, from the smallest, that roughness is taken from."""
 _KEPT_MOMENT = 0.43775

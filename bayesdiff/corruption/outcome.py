@@ -72,6 +72,12 @@ class CorruptionVerdict:
     """What changed there, one of ``kinds.KINDS`` for each run of ``avoid``: the second level; empty where only fidelity was given."""
     avoid_evidence: tuple[str, ...] = ()
     """The second level's reasons, a fragment of a sentence for each run of ``avoid``."""
+    grainy: tuple[Span, ...] = ()
+    """First and last step of further runs that are grainier than before and after, and than the photographs: fidelity is blind to them."""
+    grainy_shares: tuple[float, ...] = ()
+    """High-frequency energy of each of ``grainy``, as a share of the photographs'."""
+    grainy_beside: str = ""
+    """The fidelity that is blind to them."""
     images_judged: bool = False
     """Whether there were images enough to tell checkpoints apart."""
     level_3: str = ""

@@ -13,7 +13,7 @@ NAMES = {
 
 def sentence_of(verdict: CorruptionVerdict) -> str:
     """The sentence, made of the verdict's own fields."""
-    parts = [_keep(verdict), _avoid(verdict), _seen(verdict), *verdict.remarks, _surer(verdict)]
+    parts = [_keep(verdict), _avoid(verdict), _grainy(verdict), _seen(verdict), *verdict.remarks, _surer(verdict)]
     return " ".join(part for part in parts if part)
 
 
@@ -33,6 +33,17 @@ def _avoid(verdict: CorruptionVerdict) -> str:
         why = ": ".join(word for word in (kind, reason) if word)
         said.append(f"steps {first} to {last} ({f'{why}; ' if why else ''}{verdict.avoid_depths[i]:.3f} worse than before and after)")
     return f"Avoid {_listed(said)}; these images show it at an error rate of {verdict.alpha:.0%}."
+
+
+def _grainy(verdict: CorruptionVerdict) -> str:
+    if not verdict.grainy:
+        return ""
+    said = [
+        f"steps {first} to {last} (high-frequency energy {share:.2f} of the photograph's)"
+        for (first, last), share in zip(verdict.grainy, verdict.grainy_shares, strict=True)
+    ]
+    also = " also" if verdict.avoid else ""
+    return f"Avoid{also} {_listed(said)}: noise pattern, which {verdict.grainy_beside} does not show."
 
 
 def _listed(items: list[str]) -> str:
