@@ -206,7 +206,7 @@ def designs() -> list[Design]:
 
 def _stage_on(steps: NDArray[np.int64], depth: float) -> Array:
     fine = stage_curve(401, depth, 0.35)
-    return np.interp(steps / steps[-1], np.linspace(0, 1, 401), fine)
+    return np.asarray(np.interp(steps / steps[-1], np.linspace(0, 1, 401), fine))
 
 
 def power_rows(sizes: Sizes) -> list[dict[str, Any]]:
