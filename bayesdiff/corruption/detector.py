@@ -40,7 +40,7 @@ MIN_POINTS = 6
 LARGEST = 1e9
 """A score of this size is no similarity in any unit: it counts as not finite."""
 LARGEST_STEP = 2**53
-SLOW_SHARE = 0.2
+SLOW_SHARE = 0.1
 """Of alpha, that a stage has to reach where swings outlast the checkpoints' distance: then nearly any dip may be a swing."""
 OF_RUNS = "the scatter of runs"
 
