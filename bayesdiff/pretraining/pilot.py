@@ -33,7 +33,7 @@ from bayesdiff.pretraining.gap import noise_of
 from bayesdiff.pretraining.graphed import Training, advance, captured, copies
 from bayesdiff.pretraining.recipe import Recipe
 from bayesdiff.scoring.encoders import Encoders, load_encoders
-from bayesdiff.scoring.scores import high_frequency_energy
+from bayesdiff.scoring.pixels import high_frequency_energy
 from bayesdiff.toybox.subjects import SUBJECTS, render_subject
 from bayesdiff.toybox.world import contact_sheet
 

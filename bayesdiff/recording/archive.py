@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,14 +27,16 @@ import numpy as np
 
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import CURVE, EVALUATIONS, PER_IMAGE, RECORD, RECORDS
-from bayesdiff.corruption import CorruptionVerdict, detector
+from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.detector import stage_depth
 from bayesdiff.corruption.diagnosis import judge_run
+from bayesdiff.corruption.outcome import DETECTOR_VERSION
 from bayesdiff.recording import cache
 from bayesdiff.recording.cache import Scores
 from bayesdiff.recording.columns import Array, Damaged, Images, parse_curve, parse_images
 from bayesdiff.recording.record import RunRecord
 from bayesdiff.scoring.metrics import SIMILARITIES, in_order
+from bayesdiff.scoring.pixels import describe_photos
 
 MAIN = "main"
 """The evaluation that a run makes itself; others lie below ``evaluations/``."""
@@ -86,7 +89,28 @@ def scores_folder(folder: Path, evaluation: str) -> Path:
 
 def detector_version() -> int:
     """Of the detector that judges: verdicts of another one are computed again."""
-    return int(getattr(detector, "DETECTOR_VERSION", 1))
+    return DETECTOR_VERSION
+
+
+def photo_energy(record: RunRecord) -> float | None:
+    """Mean ``hf_energy`` of a run's training photographs; of runs that did not note it, where they can be rendered again."""
+    if "hf_energy" in record.photographs or record.config["data"]["source"] != "toybox":
+        return record.photographs.get("hf_energy")
+    names = tuple(photo["name"] for photo in record.subject.get("photos", []))
+    return _rendered_energy(record.config["data"]["subject"], names, int(record.config["model"]["resolution"])) if names else None
+
+
+@lru_cache(maxsize=512)
+def _rendered_energy(subject: str, names: tuple[str, ...], side: int) -> float | None:
+    from bayesdiff.config.schema import DataConf, DataSource
+    from bayesdiff.diffusion.subject import load_subject
+
+    try:
+        photos = load_subject(DataConf(DataSource.toybox, subject), None, 0, side).photos
+    except UserError:  # a subject that is not the toybox's own
+        return None
+    chosen = [photo.image for photo in photos if photo.name in names]
+    return describe_photos(chosen)["hf_energy"] if chosen else None
 
 
 def names_its_folder(record: RunRecord, folder: Path) -> bool:
@@ -171,7 +195,15 @@ def judge(record: RunRecord, images: Images) -> CorruptionVerdict:
     finite = {name: images.columns[name] for name in in_order(set(images.columns))}
     columns = {name: scores for name, scores in finite.items() if name in SIMILARITIES or np.isfinite(scores).all()}
     prompts = [prompt for prompt, _ in images.places]
-    return judge_run(images.steps.tolist(), columns, prompts, record.config["detector"], record.real_to_real, record.config["seed"])
+    return judge_run(
+        images.steps.tolist(),
+        columns,
+        prompts,
+        record.config["detector"],
+        record.real_to_real,
+        record.config["seed"],
+        photo_hf=photo_energy(record),
+    )
 
 
 def _recorded_verdict(record: RunRecord) -> CorruptionVerdict | None:

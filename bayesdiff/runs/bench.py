@@ -57,7 +57,7 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     """Load every model; nothing is written yet, so that bad input leaves no trace."""
     from bayesdiff.diffusion.pipeline import check_limits, check_precision, choose_device, load_pipeline
     from bayesdiff.scoring.encoders import load_encoders
-    from bayesdiff.scoring.scores import describe_photos
+    from bayesdiff.scoring.pixels import describe_photos
     from bayesdiff.training.loop import prepare
 
     device = choose_device(cfg.device)

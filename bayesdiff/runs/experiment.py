@@ -29,7 +29,7 @@ from bayesdiff.recording.progress import Display, display, print_curve
 from bayesdiff.recording.record import RunRecord, load_record, phase
 from bayesdiff.recording.tracker import Tracker
 from bayesdiff.runs.bench import Bench, load_bench, local_places
-from bayesdiff.runs.checkpoints import checkpoint, curves, judge, sampled_draws
+from bayesdiff.runs.checkpoints import checkpoint, curves, judge, sampled_draws, versioned
 from bayesdiff.runs.evaluations import MAIN, read_back, sample, write_csv
 from bayesdiff.runs.guards import check_same_photos, check_same_weights
 
@@ -163,9 +163,9 @@ def _conclude(bench: Bench, tracker: Tracker) -> None:
         write_csv(one.folder / CURVE, curve)  # again: a run killed between the two tables would lack the last row
         verdict = judge(bench, one.scores)
         if one.name == MAIN:
-            record.verdict = verdict.to_dict()
+            record.verdict = versioned(verdict)
         else:
-            record.evaluations[one.name] = {**as_dict(cfg)["evaluations"][one.name], "verdict": verdict.to_dict()}
+            record.evaluations[one.name] = {**as_dict(cfg)["evaluations"][one.name], "verdict": versioned(verdict)}
     if record.status != "diverged":
         record.status = "completed"
     record.save(folder)  # before what only an unfinished run needs is removed, and before anything cosmetic can fail

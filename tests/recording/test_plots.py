@@ -30,7 +30,7 @@ from bayesdiff.recording.plots import (
 )
 from bayesdiff.scoring.curve import curve_table, image_matrix, per_image
 from bayesdiff.scoring.metrics import COLUMNS, METRICS
-from bayesdiff.scoring.scores import high_frequency_energy
+from bayesdiff.scoring.pixels import high_frequency_energy
 
 STEPS = [0, 50, 100, 200, 300, 400, 500, 600]
 STAGE = [0.4, 0.6, 0.8, 0.5, 0.4, 0.5, 0.8, 0.82]
