@@ -8,10 +8,10 @@ do more (new keys, deletions, packages, interpolations) are left to Hydra. A tes
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from bayesdiff.config.checks import check
 from bayesdiff.config.compose import CONF, compose, composed
@@ -64,7 +64,7 @@ def _leaves() -> frozenset[tuple[str, str]]:
     found = set()
     for part in fields(Config):
         kind = _kinds()[part.name]
-        found |= {(part.name, leaf.name) for leaf in fields(kind)} if is_dataclass(kind) else {("", part.name)}
+        found |= {(part.name, leaf.name) for leaf in fields(kind)} if is_dataclass(kind) else {("", part.name)} if get_origin(kind) is None else set()
     return frozenset(found)
 
 
@@ -153,9 +153,16 @@ def _has_missing(content: Mapping[str, Any]) -> bool:
 
 def _config(content: Values) -> Config:
     """The dataclasses of a configuration, lists of their own."""
-    kinds = _kinds()
-    parts = {name: kinds[name](**_own(part)) if isinstance(part, dict) else part for name, part in content.items()}
-    return Config(**parts)
+    return Config(**{name: _part(_kinds()[name], part) for name, part in content.items()})
+
+
+def _part(kind: Any, part: Any) -> Any:
+    """A group's dataclass, a mapping of dataclasses by name, or a plain value."""
+    if get_origin(kind) is dict:
+        value: Callable[..., Any] = get_args(kind)[1]
+        return {name: value(**_own(one)) if is_dataclass(value) else one for name, one in part.items()}
+    made: Callable[..., Any] = kind
+    return made(**_own(part)) if is_dataclass(kind) else part
 
 
 def _own(part: Values) -> Values:
