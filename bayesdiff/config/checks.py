@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+from bayesdiff.config.prompts import fill
 from bayesdiff.config.schema import ARMS, METHODS, RATE_CHANGE, Config, DataSource, LrSchedule, Weights
 from bayesdiff.core.errors import UserError
 
@@ -56,6 +57,10 @@ def _check_ranges(cfg: Config) -> None:
         "training.lr_warmup_steps": cfg.training.lr_warmup_steps,
         "sampler.sample_weights": cfg.sampler.sample_weights,
         "detector.min_depth": cfg.detector.min_depth,
+        "sampler.guidance_scale": cfg.sampler.guidance_scale,
+        "sampler.seed": cfg.sampler.seed,
+        "seed": cfg.seed,
+        "shots.seed": cfg.shots.seed or 0,
     }
     for key, value in not_negative.items():
         if not 0 <= value < math.inf:
@@ -99,6 +104,14 @@ def _check_rate(cfg: Config) -> None:
 def _check_data(cfg: Config) -> None:
     if not cfg.data.identifier.strip():
         raise UserError("data.identifier is empty: give a rare token such as qwe")
+    words = {"data.subject": cfg.data.subject, "data.identifier": cfg.data.identifier, "data.class_noun": cfg.data.class_noun or ""}
+    for key, word in words.items():
+        if not all(letter.isprintable() for letter in word):
+            raise UserError(f"{key}={word!r}: has control characters; give printable text")
+    for key, template in {"data.instance_prompt": cfg.data.instance_prompt, "data.class_prompt": cfg.data.class_prompt}.items():
+        if not template.strip():
+            raise UserError(f"{key} is empty: give a template such as 'a photo of {{class_noun}}'")
+        fill(template, "qwe", "dog")
     needed = {"data.path": cfg.data.path} if cfg.data.source is not DataSource.toybox else {}
     if cfg.data.source is DataSource.folder:
         needed["data.class_noun"] = cfg.data.class_noun

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from bayesdiff.corruption.detector import detect_corruption, stage_depth, stage_p_value
-from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, correlated, measure_noise
+from bayesdiff.corruption.detector import detect_corruption, is_stage
+from bayesdiff.corruption.noise import correlated
 from bayesdiff.corruption.power import SHOULDER, stage_curve
 from bayesdiff.corruption.shape import Array
 
@@ -84,6 +84,10 @@ CORRELATED = ("correlated", "strongly correlated")
 DISTURBED = (*CORRELATED, "heavy tails", "uneven images")
 """Families that are flat or rise, with another noise; strongly is as the verdict assumes."""
 FAMILIES = (*NULL_SHAPES, *DISTURBED)
+STRONG = 0.6
+"""Correlation of neighbouring checkpoints in the family that is strongly correlated."""
+SPACING = 50
+"""Training steps between the checkpoints of a simulated run."""
 
 
 def simulate(mean: Array, images: int, noise: NoiseLevel, rng: np.random.Generator, family: str = "", correlation: float = 0.0) -> Array:
@@ -99,10 +103,10 @@ def simulate(mean: Array, images: int, noise: NoiseLevel, rng: np.random.Generat
 
 
 def _flag(scores: Array, study: Study, seed: int, min_depth: float, known: float | None = None, *, runs: bool = False) -> bool:
-    noise = measure_noise(scores, runs=runs, rho=CHECKPOINT_CORRELATION, checkpoint=known)
-    curve = scores.mean(1)
-    p = stage_p_value(curve, noise, np.random.default_rng(seed), study.resamples)
-    return p <= study.alpha and stage_depth(curve) >= min_depth
+    """Whether the verdict flags scores (T, images), or of several runs (T, runs), checkpoints ``SPACING`` steps apart."""
+    steps = SPACING * np.arange(len(scores))
+    values = scores.T[:, :, None] if runs else scores
+    return is_stage(steps, values, alpha=study.alpha, min_depth=min_depth, seed=seed, checkpoint_noise=known)[0]
 
 
 def _generator(*key: object) -> np.random.Generator:
@@ -120,7 +124,7 @@ def null_cell(study: Study, cell: tuple[str, int, int]) -> dict[str, Any]:
     """False flags of the test alone (no smallest depth) in one family, more repeats where it is close."""
     family, count, images = cell
     shapes = ("flat", "saturating rise") if family in DISTURBED else (family,)
-    correlation = CHECKPOINT_CORRELATION if family == "strongly correlated" else study.correlation
+    correlation = STRONG if family == "strongly correlated" else study.correlation
     flags = repeats = 0
     while repeats < study.most_repeats and (repeats == 0 or upper_bound(flags, repeats) > study.bound):
         for repeat in range(repeats, repeats + study.repeats):

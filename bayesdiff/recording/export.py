@@ -37,6 +37,8 @@ def read_run(run: Path, step: int | None) -> tuple[RunRecord, Config, int]:
     record, steps = load_record(run), steps_in(run / CHECKPOINTS)
     if record is None or not steps:
         raise UserError(f"{run}: not a run folder with checkpoints (needs record.json and checkpoints/)")
+    if step is None and record.verdict and not record.verdict.get("better_than_base", True):
+        raise UserError(f"{run}: no checkpoint is better than the base model yet; train longer, or name one with --step")
     if step is None:
         step = record.verdict["best_step"] if record.verdict else steps[-1]
         if step not in steps:

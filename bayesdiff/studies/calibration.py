@@ -14,12 +14,13 @@ from rich.progress import track
 
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import atomic_write
-from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, deviations, measure_noise
-from bayesdiff.corruption.simulation import FAMILIES, SimulatedStage, Study, coverage_cell, null_cell, power_cell
+from bayesdiff.corruption.noise import deviations, measure_noise
+from bayesdiff.corruption.simulation import FAMILIES, STRONG, SimulatedStage, Study, coverage_cell, null_cell, power_cell
+from bayesdiff.corruption.simulation_levels import Sizes, null_rows, power_rows
 from bayesdiff.readings import Naming, read
 from bayesdiff.recording.record import load_record
 
-PARTS = ("false_flags", "power", "coverage")
+PARTS = ("false_flags", "power", "coverage", "levels")
 
 
 def measured_noise(pattern: str) -> pd.DataFrame:
@@ -67,12 +68,16 @@ def calibrate(study: Study, parts: Sequence[str] = PARTS) -> dict[str, pd.DataFr
         SimulatedStage("noise", t, 16, d, middle, s) for t in study.checkpoints if t >= 12 for d in study.depths for s in study.seeds
     ]
     levels = [(16, c, 0.0, known) for c in (0.0, 0.02, 0.04) for known in (False, True)] + [(1, c, 0.0, False) for c in (0.005, 0.02)]
-    levels += [(16, c, CHECKPOINT_CORRELATION, known) for c in (0.02, 0.04) for known in (False, True)]  # as the verdict assumes
+    levels += [(16, c, STRONG, known) for c in (0.02, 0.04) for known in (False, True)]  # as the verdict assumes
     covered = [(shape, t, *level) for shape in ("flat floor", "slow") for t in (12, 20, 40) for level in levels]
     functions: dict[str, tuple[Callable[[Study, Any], dict[str, Any]], list[Any]]] = {
         "false_flags": (null_cell, nulls), "power": (power_cell, stages), "coverage": (coverage_cell, covered),
     }  # fmt: skip
-    return {name: _table(name, function, study, cells) for name, (function, cells) in functions.items() if name in parts}
+    tables = {name: _table(name, function, study, cells) for name, (function, cells) in functions.items() if name in parts}
+    if "levels" in parts:
+        sizes = Sizes(seed=study.seed)
+        tables |= {"level_false_flags": pd.DataFrame(null_rows(sizes)), "level_power": pd.DataFrame(power_rows(sizes))}
+    return tables
 
 
 def draw(tables: dict[str, pd.DataFrame], study: Study, target: Path) -> None:

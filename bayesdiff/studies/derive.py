@@ -64,7 +64,13 @@ def _leaves() -> frozenset[tuple[str, str]]:
     found = set()
     for part in fields(Config):
         kind = _kinds()[part.name]
-        found |= {(part.name, leaf.name) for leaf in fields(kind)} if is_dataclass(kind) else {("", part.name)} if get_origin(kind) is None else set()
+        found |= (
+            {(part.name, leaf.name) for leaf in fields(kind)}
+            if is_dataclass(kind)
+            else {("", part.name)}
+            if get_origin(kind) is None
+            else set()
+        )
     return frozenset(found)
 
 

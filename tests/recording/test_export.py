@@ -130,6 +130,16 @@ def test_the_command_writes_the_best_step_beside_the_run(run_of: Any, capsys: py
     assert f"wrote {folder}" in capsys.readouterr().out
 
 
+def test_the_base_model_is_never_exported_as_the_best(run_of: Any, tmp_path: Path) -> None:
+    run = shutil.copytree(run_of("dreambooth", BNN_OFF), tmp_path / "run")
+    content = json.loads((run / "record.json").read_text())
+    content["verdict"]["better_than_base"] = False
+    (run / "record.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"no checkpoint is better than the base model yet; train longer, or name one with --step"):
+        export(run, None, tmp_path / "export")
+    assert export(run, 3, tmp_path / "export") == 3
+
+
 def test_another_step_is_never_exported_as_the_best(run_of: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = shutil.copytree(run_of("dreambooth", ARMS[0]), tmp_path / "run")
     record = json.loads((run / "record.json").read_text())
