@@ -139,7 +139,7 @@ def _step_column(table: pd.DataFrame, name: str, naming: Naming) -> str:
     by_name = {column.lower(): column for column in table.columns}
     for candidate in STEP_NAMES:
         if candidate in by_name:
-            return by_name[candidate]
+            return str(by_name[candidate])
     raise UserError(f"{name}: which column has the training steps? give --step one of {', '.join(table.columns)}")
 
 

@@ -71,6 +71,10 @@ BAD: dict[str, tuple[list[str], str]] = {
     "unknown key deep down": (["bnn.sigma=1"], "bnn.sigma"),
     "unknown key with plus": (["+sead=1"], "sead"),
     "unknown option": (["model=sd9"], "model/sd9"),
+    "unknown group": (["sampelr=fast"], "sampelr"),
+    "unknown option of a group": (["model=toyboy"], "model/toyboy"),
+    "other value of a list": (["data.source=foldr"], "data.source=foldr"),
+    "misspelt subject": (["data.subject=toy_dgo"], "data.subject=toy_dgo"),
     "unknown experiment": (["+experiment=nothing"], "experiment/nothing"),
     "no number": (["schedule.steps=abc"], "schedule.steps"),
     "other end": (["schedule.checkpoints=[0,50]"], "schedule.checkpoints"),
@@ -88,6 +92,16 @@ BAD: dict[str, tuple[list[str], str]] = {
     "number of shots as an option": (["shots=3"], "shots=3"),
 }
 
+
+MEANT = {
+    "unknown key": "did you mean seed?",
+    "unknown key with plus": "did you mean seed?",
+    "unknown group": "did you mean sampler?",
+    "unknown option of a group": "did you mean toybox?",
+    "other value of a list": "expected one of [toybox, folder, dreambooth, celeba]; did you mean folder?",
+    "misspelt subject": "did you mean toy_dog?",
+}
+"""The name that an error suggests."""
 
 NEEDS_TORCH = {"bad template", "too many shots", "unreadable image", "folder without images", "missing folder", "truncated weights"}
 """Inputs found bad after seconds of imports are tried in this process; one of each kind has a process of its own."""
@@ -138,6 +152,11 @@ def test_bad_input_is_named_in_one_line_with_exit_code_two(outcome: Ask, name: s
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.parametrize("name", MEANT)
+def test_the_nearest_name_is_suggested(outcome: Ask, name: str) -> None:
+    assert MEANT[name] in outcome(name)[0].stderr
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_leaves_no_trace(outcome: Ask, name: str) -> None:
     done, left, _ = outcome(name)
@@ -161,17 +180,17 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bayesdiff.experiment.run_experiment", interrupted)
+    monkeypatch.setattr("bayesdiff.runs.experiment.run_experiment", interrupted)
     done = here(cwd=tmp_path)
     assert done.returncode == 130
-    assert done.stderr == "\nStopped. Give the same command again to go on.\n"
+    assert done.stderr == "\nStopped. Give the same command again to resume.\n"
 
 
 def test_an_error_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("bayesdiff.experiment.run_experiment", wrong)
+    monkeypatch.setattr("bayesdiff.runs.experiment.run_experiment", wrong)
     monkeypatch.setattr(sys, "argv", ["bayesdiff"])
     with pytest.raises(ZeroDivisionError, match="a bug"):
         run.main()

@@ -59,7 +59,8 @@ def reconstruction_loss(vae: AutoencoderKL, pixels: torch.Tensor, generator: tor
     decoded = vae.decode(posterior.mean + posterior.std * noise).sample
     kl = posterior.kl().mean()
     lost = (texture(decoded) - texture(pixels)).abs().mean()
-    return F.l1_loss(decoded, pixels) + gradient_l1(decoded, pixels) + TEXTURE_WEIGHT * lost + KL_WEIGHT * kl
+    loss: torch.Tensor = F.l1_loss(decoded, pixels) + gradient_l1(decoded, pixels) + TEXTURE_WEIGHT * lost + KL_WEIGHT * kl
+    return loss
 
 
 def crops(data: WorldData, generator: torch.Generator) -> torch.Tensor:

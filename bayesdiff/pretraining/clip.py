@@ -47,13 +47,15 @@ def model_config() -> dict[str, Any]:
 def build() -> nn.Module:
     config = model_config()
     text = {k: v for k, v in config["text_cfg"].items() if k not in ("hf_tokenizer_name", "tokenizer_kwargs")}
-    return open_clip.CLIP(embed_dim=config["embed_dim"], vision_cfg=config["vision_cfg"], text_cfg=text)
+    model: nn.Module = open_clip.CLIP(embed_dim=config["embed_dim"], vision_cfg=config["vision_cfg"], text_cfg=text)
+    return model
 
 
 def tokenize(captions: list[str]) -> torch.Tensor:
     """Token ids (B, MAX_TOKENS)."""
     encoded = build_tokenizer()(captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
-    return encoded["input_ids"]
+    ids: torch.Tensor = encoded["input_ids"]
+    return ids
 
 
 def contrastive_loss(model: nn.Module, pixels: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

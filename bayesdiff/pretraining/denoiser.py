@@ -83,7 +83,8 @@ class Denoiser(nn.Module):
 
     def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         states = self.text_encoder(tokens)[0]
-        return self.unet(noisy, timesteps, encoder_hidden_states=states).sample
+        predicted: torch.Tensor = self.unet(noisy, timesteps, encoder_hidden_states=states).sample
+        return predicted
 
 
 def loss_weight(scheduler: DDIMScheduler) -> torch.Tensor:
@@ -114,7 +115,8 @@ def cached_latents(work: Path, data: WorldData, vae: AutoencoderKL) -> torch.Ten
     file = work / f"latents-{len(data.captions)}.pt"
     if not file.exists():
         torch.save(encode_means(vae, data, len(data.captions)).half(), file)
-    return torch.load(file, weights_only=True)
+    latents: torch.Tensor = torch.load(file, weights_only=True)
+    return latents
 
 
 def save(model: Denoiser, schedule: str, root: Path = PIPELINE) -> None:

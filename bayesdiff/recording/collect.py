@@ -60,7 +60,7 @@ def _write(target: Path, table: pd.DataFrame) -> None:
 
 
 def _public(record: RunRecord) -> dict[str, Any]:
-    content = json.loads(json.dumps(record.__dict__))
+    content: dict[str, Any] = json.loads(json.dumps(record.__dict__))
     content["config"]["paths"] = {}
     content["environment"] = {k: v for k, v in record.environment.items() if k not in ("platform",)}
     return content

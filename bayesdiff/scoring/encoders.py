@@ -188,9 +188,10 @@ def _own_metric(name: str) -> Callable[[Image.Image], float]:
     """A function of one image by its dotted name; raises ``UserError``."""
     module, _, function = name.rpartition(".")
     try:
-        return getattr(import_module(module), function)
+        found: Callable[[Image.Image], float] = getattr(import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"metrics.extra={name}: cannot be imported ({error}); give module.function, its folder on PYTHONPATH") from error
+    return found
 
 
 def _remedy(name: str) -> str:

@@ -127,7 +127,8 @@ def _expansion(freedom: Array, level: float) -> Array:
     from scipy.stats import norm, t
 
     tail = (1 + level) / 2
-    return np.nan_to_num(np.asarray(t.ppf(tail, freedom) / norm.ppf(tail)), nan=1.0)
+    factor: Array = np.nan_to_num(np.asarray(t.ppf(tail, freedom) / norm.ppf(tail)), nan=1.0)
+    return factor
 
 
 def _freedom(cells: Array, inner: Array, members: int) -> Array:
@@ -176,7 +177,8 @@ def _inner_error(difference: Array, labels: NDArray[np.generic]) -> Array:
     means = np.stack([group.mean(-1) for group in groups], -1)
     within = np.stack([_variance(group) / group.shape[-1] for group in groups], -1)
     between = _variance(means * weights * len(names)) / len(names)
-    return np.sqrt(between + (within * weights**2).sum(-1))
+    error: Array = np.sqrt(between + (within * weights**2).sum(-1))
+    return error
 
 
 def _variance(values: Array) -> Array:

@@ -47,4 +47,4 @@ def sweep_text(study: Study, folder: Path = SWEEPS) -> str:
         "# Expected: every run once, whichever agent takes it; the same records as `python -m bayesdiff.study "
         f"{study.name} --model {study.model}`\n"
     )
-    return head + yaml.safe_dump(sweep_of(study), sort_keys=False, width=120)
+    return head + str(yaml.safe_dump(sweep_of(study), sort_keys=False, width=120))

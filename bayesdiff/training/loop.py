@@ -133,7 +133,7 @@ def _accumulate(state: Training, cfg: Config, step: int) -> dict[str, torch.Tens
                 parts["l2"] = (tether := squared_distance(state.trained, state.first)).detach()
                 loss = loss + cfg.bnn.l2_weight * tether
                 parts["loss"] = loss.detach()
-            state.scaler.scale(loss / count).backward()
+            state.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
         total = {name: total.get(name, 0.0) + value / count for name, value in parts.items()}
     all_reduce([*total.values(), *(p.grad for p in [*state.trained, *rho_parameters(state.layers)] if p.grad is not None)])
     return total

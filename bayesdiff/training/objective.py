@@ -47,7 +47,8 @@ def prediction_target(scheduler: Any, latents: torch.Tensor, noise: torch.Tensor
     if kind == "epsilon":
         return noise
     if kind == "v_prediction":
-        return scheduler.get_velocity(latents, noise, timesteps)
+        velocity: torch.Tensor = scheduler.get_velocity(latents, noise, timesteps)
+        return velocity
     raise ValueError(f"prediction_type {kind!r} is not supported")
 
 

@@ -30,7 +30,8 @@ def build_optimizer(means: list[nn.Parameter], rhos: list[nn.Parameter], cfg: Co
         from bitsandbytes.optim import AdamW8bit
     except Exception as error:  # it also fails on import where its binary does not fit the machine
         raise UserError(f"training.optimizer=adamw_8bit: cannot be used ({first_line(error)}); pip install bitsandbytes") from error
-    return AdamW8bit(groups, lr=cfg.method.learning_rate)
+    quantised: torch.optim.Optimizer = AdamW8bit(groups, lr=cfg.method.learning_rate)
+    return quantised
 
 
 def rate_factor(cfg: Config) -> Callable[[int], float]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bayesdiff.core.errors import BAD_INPUT, UserError, bad_input_in_one_line, first_line
+from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line, did_you_mean, first_line
 
 
 def test_bad_input_is_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:
@@ -13,7 +13,7 @@ def test_bad_input_is_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[s
         return 0
 
     assert command(4) == 0
-    assert command(7) == BAD_INPUT == 2
+    assert command(7) == ExitCode.BAD_INPUT == 2
     assert capsys.readouterr().err == "bayesdiff: shots.count=7: there are 6 photographs\n"
 
 
@@ -32,3 +32,15 @@ SAID = [(ValueError("first\nsecond"), "first"), (KeyError(), "KeyError"), (Value
 @pytest.mark.parametrize(("error", "said"), SAID)
 def test_the_first_line_of_an_exception(error: Exception, said: str) -> None:
     assert first_line(error) == said
+
+
+NEAR = [("sead", "seed"), ("modle", "model"), ("DINO", "dino"), ("toy_dgo", "toy_dog")]
+
+
+@pytest.mark.parametrize(("word", "meant"), NEAR)
+def test_the_nearest_name_is_suggested(word: str, meant: str) -> None:
+    assert did_you_mean(word, ["seed", "model", "dino", "toy_dog", "toy_car"]) == f"; did you mean {meant}?"
+
+
+def test_nothing_is_suggested_where_no_name_is_near() -> None:
+    assert did_you_mean("toy_unicorn", ["toy_car", "toy_bear"]) == did_you_mean("x", []) == ""
