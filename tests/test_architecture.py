@@ -22,8 +22,10 @@ LOOSE = {"readings"}
 """Top-level files that are no command yet; a room of the same name replaces each."""
 LONG = {"verdict"}
 """Commands that are longer than they may be."""
-UPWARD = {("arms", "training")}
+UPWARD: set[tuple[str, str]] = set()
 """Imports of a higher room that are still there."""
+CIRCLES = {("arms.protocol", "arms.gaussian")}
+"""Imports for types alone that close a circle inside a room."""
 
 
 def _drawing() -> tuple[dict[str, int], dict[str, list[str]]]:
@@ -111,7 +113,7 @@ def test_no_room_imports_one_of_its_floor_or_higher(module: str) -> None:
 
 
 def test_no_module_imports_in_a_circle() -> None:
-    excused = {(module, name) for module in FILES for name in SEEN[module] if (_room(module), _room(name)) in UPWARD}
+    excused = CIRCLES | {(module, name) for module in FILES for name in SEEN[module] if (_room(module), _room(name)) in UPWARD}
     arrows = {module: {name for name in SEEN[module] if (module, name) not in excused} for module in FILES}
     assert list(TopologicalSorter(arrows).static_order())  # raises CycleError, which names the circle
 
@@ -138,3 +140,4 @@ def test_what_is_excused_is_still_there() -> None:
     """An exception that is no longer needed is taken out of this file."""
     assert {name for name in FILES if _room(name) in LOOSE and name not in FACES} == LOOSE
     assert {(_room(module), _room(name)) for module in FILES for name in SEEN[module]} >= UPWARD
+    assert {(module, name) for module in FILES for name in SEEN[module]} >= CIRCLES

@@ -12,11 +12,10 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from bayesdiff.config.schema import Config, ModelConf
+from bayesdiff.diffusion.batch import Conditioning, Encoded
 from bayesdiff.diffusion.pipeline import load_pipeline
 from bayesdiff.pretraining.denoiser import build_scheduler
-from bayesdiff.training.batches import Encoded
 from bayesdiff.training.loop import Training, prepare, train
-from bayesdiff.training.objective import Conditioning
 
 Make = Callable[..., Config]
 BNN_ON = "bnn=on"

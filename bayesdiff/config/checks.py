@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 
-from bayesdiff.config.schema import METHODS, Arm, Config, DataSource, LrSchedule
+from bayesdiff.config.schema import ARMS, METHODS, RATE_CHANGE, Config, DataSource, LrSchedule, Weights
 from bayesdiff.core.errors import UserError
 
 
 def check(cfg: Config) -> None:
     """Raises ``UserError`` with the first setting that cannot be run."""
-    for part in (_check_schedule, _check_ranges, _check_data, _check_method, _check_arm):
+    for part in (_check_schedule, _check_ranges, _check_shares, _check_rate, _check_data, _check_method, _check_arm, _check_evaluations):
         part(cfg)
 
 
@@ -65,9 +65,6 @@ def _check_ranges(cfg: Config) -> None:
             raise UserError(f"{key}={optional}: must be greater than 0 and finite, or null")
     if cfg.detector.checkpoint_noise is not None and not 0 <= cfg.detector.checkpoint_noise < math.inf:
         raise UserError(f"detector.checkpoint_noise={cfg.detector.checkpoint_noise}: must not be negative and must be finite, or null")
-    for key, share in {"bnn.ema_decay": cfg.bnn.ema_decay, "bnn.dropout": cfg.bnn.dropout}.items():
-        if not 0 <= share < 1:
-            raise UserError(f"{key}={share}: must be at least 0 and below 1")
     if cfg.bnn.sigma_init > 1:
         raise UserError(f"bnn.sigma_init={cfg.bnn.sigma_init}: weights are of the order of 0.05; give 1 or less")
     if cfg.shots.count is not None and cfg.shots.count < 1:
@@ -76,6 +73,27 @@ def _check_ranges(cfg: Config) -> None:
         raise UserError(f"detector.alpha={cfg.detector.alpha}: must lie between 0 and 1")
     if not cfg.sampler.prompts:
         raise UserError("sampler.prompts is empty: give templates, or the word object, live, face or auto")
+
+
+def _check_shares(cfg: Config) -> None:
+    shares = {"bnn.ema_decay": cfg.bnn.ema_decay, "bnn.dropout": cfg.bnn.dropout, "bnn.prompt_dropout": cfg.bnn.prompt_dropout}
+    for key, share in shares.items():
+        if not 0 <= share < 1:
+            raise UserError(f"{key}={share}: must be at least 0 and below 1")
+
+
+def _check_rate(cfg: Config) -> None:
+    """Settings of the optimiser that change over a run or with its gradients."""
+    betas, changes = cfg.training.betas, cfg.training.rate_changes
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise UserError(f"training.betas={betas}: give two numbers from 0 to below 1, such as [0.9,0.999]")
+    for change in changes:
+        if len(change) != RATE_CHANGE or change[0] < 0 or change[0] != int(change[0]) or not 0 <= change[1] < math.inf:
+            raise UserError(f"training.rate_changes={changes}: give pairs [step,factor], such as [[400,10],[600,1]]")
+    if [change[0] for change in changes] != sorted({change[0] for change in changes}):
+        raise UserError(f"training.rate_changes={changes}: give increasing, distinct steps")
+    if cfg.training.lr_warmup_steps and cfg.training.lr_schedule is LrSchedule.constant:
+        raise UserError(f"training.lr_warmup_steps={cfg.training.lr_warmup_steps}: add training.lr_schedule=constant_with_warmup")
 
 
 def _check_data(cfg: Config) -> None:
@@ -95,8 +113,28 @@ def _check_method(cfg: Config) -> None:
         raise UserError(f"method.name={name}: choose one of {', '.join(METHODS)}, or give the dotted name of a module of your own")
 
 
+def _check_evaluations(cfg: Config) -> None:
+    for name, one in cfg.evaluations.items():
+        key = f"evaluations.{name}"
+        if not name.replace("_", "").replace(".", "").replace("-", "").isalnum() or name == "main":
+            raise UserError(f"{key}: name it by letters, digits and . _ -; main is the run's own evaluation")
+        if one.guidance_scale is not None and not 0 <= one.guidance_scale < math.inf:
+            raise UserError(f"{key}.guidance_scale={one.guidance_scale}: must be at least 0 and finite")
+        for option, number in {"steps": one.steps, "images_per_prompt": one.images_per_prompt}.items():
+            if number is not None and number < 1:
+                raise UserError(f"{key}.{option}={number}: give 1 or more, or null for the sampler's")
+        if not 0 <= one.ema_decay < 1:
+            raise UserError(f"{key}.ema_decay={one.ema_decay}: must be at least 0 and below 1")
+        if one.weights is Weights.draw and cfg.bnn.kind != "gaussian":
+            raise UserError(f"{key}.weights=draw: only Gaussian weights can be drawn; add bnn=on")
+
+
 def _check_arm(cfg: Config) -> None:
-    gaussian = cfg.bnn.kind is Arm.gaussian
+    if cfg.bnn.kind not in ARMS and "." not in cfg.bnn.kind:
+        raise UserError(f"bnn.kind={cfg.bnn.kind}: choose one of {', '.join(ARMS)}, or give the dotted name of a module of your own")
+    if cfg.bnn.kind == "prompt_dropout" and cfg.method.train_text_encoder:
+        raise UserError("bnn=prompt_dropout: shows the pretrained encoder's empty prompt; set method.train_text_encoder=false")
+    gaussian = cfg.bnn.kind == "gaussian"
     if cfg.sampler.sample_weights and not gaussian:
         raise UserError(f"sampler.sample_weights={cfg.sampler.sample_weights}: only Gaussian weights can be drawn; add bnn=on")
     if gaussian and cfg.bnn.kl_weight > 0 and cfg.bnn.sigma_init == 0:
@@ -105,7 +143,5 @@ def _check_arm(cfg: Config) -> None:
         raise UserError(f"bnn.time_layers=true: {cfg.method.name} has no weights in timestep layers; leave it false")
     if cfg.method.alpha is not None and cfg.method.name != "lora":
         raise UserError(f"method.alpha={cfg.method.alpha}: only lora has one; leave it null")
-    if cfg.training.lr_warmup_steps and cfg.training.lr_schedule is LrSchedule.constant:
-        raise UserError(f"training.lr_warmup_steps={cfg.training.lr_warmup_steps}: add training.lr_schedule=constant_with_warmup")
-    if cfg.bnn.kind is Arm.lr_decay and cfg.training.lr_schedule is not LrSchedule.constant:
+    if cfg.bnn.kind == "lr_decay" and cfg.training.lr_schedule is not LrSchedule.constant:
         raise UserError(f"training.lr_schedule={cfg.training.lr_schedule.value}: bnn=lr_decay sets the schedule itself; leave it constant")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from functools import lru_cache
 from typing import Any
 
-from bayesdiff.config.schema import Arm, Config, Sigma
+from bayesdiff.config.schema import Config, Sigma
 
 
 def as_dict(cfg: Config) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def key_content(cfg: Config) -> dict[str, Any]:
     """The part of a configuration that can change results. What lies in a local folder is not seen by it
     (see ``RunRecord.weights`` and the photographs' hashes)."""
     content = as_dict(cfg)
-    for place in ("paths", "tracker", "device", "experiment_name"):
+    for place in ("paths", "tracker", "device", "experiment_name", "evaluations", "probes"):
         del content[place]
     del content["schedule"]["keep"], content["schedule"]["log_every"], content["model"]["size"], content["model"]["gated"]
     return content
@@ -39,7 +39,8 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _usual() -> dict[str, Any]:
     """Every setting's default, as dotted keys; those that have none are ``???``."""
-    content = {part.name: asdict(part.default_factory()) if callable(part.default_factory) else part.default for part in fields(Config)}
+    made = {part.name: part.default_factory() if callable(part.default_factory) else part.default for part in fields(Config)}
+    content = {name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value for name, value in made.items()}
     return _flat(json.loads(json.dumps(content)))
 
 
@@ -56,10 +57,10 @@ def run_key(cfg: Config) -> str:
 
 def arm_name(bnn: Mapping[str, Any]) -> str:
     """One word for the arm of a configuration or record: plain, bnn, weight_noise, or the control's own name."""
-    kind, sigma = Arm(bnn["kind"]), Sigma(bnn["sigma"])
-    if kind is Arm.gaussian:
+    kind, sigma = str(bnn["kind"]), Sigma(bnn["sigma"])
+    if kind == "gaussian":
         return "weight_noise" if sigma is Sigma.fixed else "bnn"
-    return "plain" if kind is Arm.off else kind.value
+    return "plain" if kind == "off" else kind.rpartition(".")[2]
 
 
 def run_name(cfg: Config) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -15,16 +16,10 @@ METHODS = ("dreambooth", "lora", "oft")
 """The fine-tuning methods that are shipped; any other is the dotted name of a module like theirs (docs/extending.md)."""
 
 
-class Arm(str, Enum):
-    """What a run does about the corruption stage: nothing, Gaussian weights, or a simpler control."""
-
-    off = "off"
-    gaussian = "gaussian"
-    ema = "ema"
-    input_noise = "input_noise"
-    dropout = "dropout"
-    lr_decay = "lr_decay"
-    l2_to_pretrained = "l2_to_pretrained"
+ARMS = ("off", "gaussian", "ema", "input_noise", "dropout", "lr_decay", "l2_to_pretrained", "prompt_dropout")
+"""What a run does about the corruption stage, as shipped: nothing, Gaussian weights, or a simpler control (arms/)."""
+RATE_CHANGE = 2
+"""A change of the learning rate is a pair: from which step on, and which factor of the peak."""
 
 
 class Sigma(str, Enum):
@@ -105,6 +100,13 @@ class Scheduler(str, Enum):
     dpm = "dpm"
 
 
+class Weights(str, Enum):
+    kept = "kept"
+    trained = "trained"
+    ema = "ema"
+    draw = "draw"
+
+
 @dataclass
 class ModelConf:
     name: str = MISSING
@@ -143,7 +145,8 @@ class MethodConf:
 
 @dataclass
 class BnnConf:
-    kind: Arm = Arm.off
+    kind: str = "off"
+    """One of ``ARMS``, or the dotted name of a module of your own."""
     layers: str = "default"
     """``default`` (the method's own), one of the method's presets, or a regular expression on module names."""
     time_layers: bool = False
@@ -171,6 +174,10 @@ class BnnConf:
     """Control ``dropout``: rate of every dropout layer of the U-Net while it is trained."""
     l2_weight: float = 0.01
     """Control ``l2_to_pretrained``: weight of the summed squared distance from the first weights."""
+    prompt_dropout: float = 0.3
+    """Arm ``prompt_dropout``: share of the rows that are shown with the empty prompt."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Settings of an arm of your own."""
 
 
 @dataclass
@@ -184,6 +191,10 @@ class TrainingConf:
     """Over the means and over the rhos, each for itself."""
     lr_schedule: LrSchedule = LrSchedule.constant
     lr_warmup_steps: int = 0
+    rate_changes: list[list[float]] = field(default_factory=list)
+    """Pairs [step, factor]: from that step on the learning rate is the scheduled one times the factor."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    """Of AdamW: decay rates of the running mean of the gradient and of its square."""
     mixed_precision: Precision = Precision.no
     gradient_checkpointing: bool = False
     compile: bool = False
@@ -212,7 +223,9 @@ class DataConf:
 @dataclass
 class ShotsConf:
     count: int | None = None
-    """Training images, picked by seed and nested (2 shots contain the 1 shot); null takes all."""
+    """Training images, nested (2 shots contain the 1 shot); null takes all."""
+    seed: int | None = None
+    """Which images: a seed of their own, so that runs of several seeds share them; null lets the run's seed choose."""
 
 
 @dataclass
@@ -238,6 +251,21 @@ class SamplerConf:
     """Seed of the initial noise, the same at every checkpoint and in every run."""
     sample_weights: int = 0
     """Draws of Gaussian weights to sample besides the mean; for studying uncertainty, never in the curve."""
+
+
+@dataclass
+class EvaluationConf:
+    """One more way to look at the same checkpoints; what is null is as ``sampler`` has it."""
+
+    guidance_scale: float | None = None
+    scheduler: Scheduler | None = None
+    steps: int | None = None
+    weights: Weights = Weights.kept
+    """``kept``: what the arm keeps; ``trained``: the weights that training stands at; ``ema``: their moving average over
+    the same training; ``draw``: one draw of Gaussian weights."""
+    ema_decay: float = 0.99
+    prompts: list[str] | None = None
+    images_per_prompt: int | None = None
 
 
 @dataclass
@@ -295,6 +323,10 @@ class Config:
     shots: ShotsConf = field(default_factory=ShotsConf)
     schedule: ScheduleConf = field(default_factory=ScheduleConf)
     sampler: SamplerConf = field(default_factory=SamplerConf)
+    evaluations: dict[str, EvaluationConf] = field(default_factory=dict)
+    """Further evaluations of every checkpoint, by name; they cost sampling and no training, and do not name the run."""
+    probes: bool = True
+    """Whether losses on fixed noise are measured at every checkpoint (``probes.csv``); they do not name the run."""
     metrics: MetricsConf = field(default_factory=MetricsConf)
     detector: DetectorConf = field(default_factory=DetectorConf)
     tracker: TrackerConf = field(default_factory=TrackerConf)

@@ -59,7 +59,7 @@ def tokenize(captions: list[str]) -> torch.Tensor:
 
 
 def contrastive_loss(model: nn.Module, pixels: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Symmetric InfoNCE; captions that are the same words count as one target."""
+    """Symmetric InfoNCE of pixels (B, 3, H, W) and tokens (B, MAX_TOKENS), a scalar (); equal captions are one target."""
     image, text, scale = model(pixels, tokens)
     logits = scale.clamp(max=100.0) * image.float() @ text.float().T
     same = (tokens[:, None] == tokens[None]).all(-1).float()

@@ -82,6 +82,7 @@ class Denoiser(nn.Module):
         self.unet, self.text_encoder = build_unet(), build_text_encoder()
 
     def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """The prediction (B, C, H, W) for noisy latents of that shape, timesteps (B,) and tokens (B, length)."""
         states = self.text_encoder(tokens)[0]
         predicted: torch.Tensor = self.unet(noisy, timesteps, encoder_hidden_states=states).sample
         return predicted
@@ -111,7 +112,7 @@ def denoising_loss(
 
 
 def cached_latents(work: Path, data: WorldData, vae: AutoencoderKL) -> torch.Tensor:
-    """Latents of all training images, float16, computed once."""
+    """Latents of all training images, (N, C, H, W) float16, computed once."""
     file = work / f"latents-{len(data.captions)}.pt"
     if not file.exists():
         torch.save(encode_means(vae, data, len(data.captions)).half(), file)

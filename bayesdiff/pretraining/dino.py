@@ -50,7 +50,7 @@ def build() -> nn.Module:
 
 
 def crop(pixels: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:
-    """One random square of ``side`` from each (mirrored or not) image of the batch, unscaled."""
+    """One random square from each image of a batch, mirrored or not, unscaled: (B, C, H, W) to (B, C, side, side)."""
     count, span = len(pixels), pixels.shape[-1] - side + 1
     corners = torch.randint(span, (count, 2), generator=generator).tolist()
     mirrored = torch.rand(count, generator=generator) < 0.5

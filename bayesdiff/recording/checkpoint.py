@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bayesdiff.arms.gaussian import storable
 from bayesdiff.config.schema import Keep
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import atomic_write, sha256, write_json
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from bayesdiff.methods import FineTuning
     from bayesdiff.training.loop import Training
+
+OPTIMIZER, SCALER = "optimizer.safetensors", "scaler.json"
 
 
 def _seal(folder: Path, step: int) -> None:
@@ -45,31 +49,36 @@ def verify(folder: Path) -> None:
 
 
 def save_checkpoint(run: Path, step: int, method: FineTuning, state: Training) -> None:
-    """Save weights and optimiser at a step, then drop older resume states.
-
-    With a weight average the model has to show it (``state.average.shown()``): what is saved is what
-    is sampled.
-    """
+    """Save the weights that the arm shows, and what resuming needs, then drop older resume states."""
     from safetensors.torch import save_file
 
-    from bayesdiff.arms.gaussian import sigmas, storable
-
-    with atomic_write(step_folder(run / CHECKPOINTS, step)) as part:
+    with atomic_write(step_folder(run / CHECKPOINTS, step)) as part, state.shown():
         part.mkdir()
         method.export(state.parts, part)
-        if state.layers:
-            save_file(storable(sigmas(state.layers).items()), part / RHO)
+        if kept := state.arm.kept():
+            save_file(storable(kept.items()), part / RHO)
         _seal(part, step)
     with atomic_write(step_folder(run / RESUME, step)) as part:
         part.mkdir()
-        save_file(_moments(state.optimizer), part / "optimizer.safetensors")
-        if state.average is not None:  # while the average is shown, its place holds the weights
-            numbered = ((f"{index:06d}", value) for index, value in enumerate(state.average.average))
-            save_file(storable(numbered), part / "weights.safetensors")
-        write_json(part / "scaler.json", state.scaler.state_dict())
+        save_file(_moments(state.optimizer), part / OPTIMIZER)
+        for name, tensors in _beside(state).items():
+            save_file(storable(tensors.items()), part / name)
+        write_json(part / SCALER, state.scaler.state_dict())
         _seal(part, step)
     for old in steps_in(run / RESUME)[:-1]:
         shutil.rmtree(step_folder(run / RESUME, old))
+
+
+def _numbered(tensors: Iterable[torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"{index:06d}": value for index, value in enumerate(tensors)}
+
+
+def _beside(state: Training) -> dict[str, dict[str, torch.Tensor]]:
+    """By file: the arm's state, the averages that evaluations ask for, and the trained weights where others are kept."""
+    files = {f"average-{decay:g}.safetensors": average.state() for decay, average in state.averages.items()}
+    files["arm.safetensors"] = state.arm.state()
+    files["weights.safetensors"] = _numbered(state.trained) if state.arm.SHOWS_OTHER_WEIGHTS else {}
+    return {name: tensors for name, tensors in files.items() if tensors}
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -78,8 +87,6 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     bitsandbytes 0.50 hides an entry's quantised moments in a dictionary of their own, and reads them back without.
     """
     import torch
-
-    from bayesdiff.arms.gaussian import storable
 
     flat: dict[str, Any] = {}
     for i, entry in optimizer.state_dict()["state"].items():
@@ -103,24 +110,34 @@ def restore(run: Path, step: int, method: FineTuning, state: Training) -> None:
     weights, resume = step_folder(run / CHECKPOINTS, step), step_folder(run / RESUME, step)
     verify(weights)
     verify(resume)
+    stored = {name: load_file(resume / name) for name in _needed(resume, state)}
+    kept = load_file(weights / RHO) if (weights / RHO).exists() else {}
     method.load(state.parts, weights)
-    rho = load_file(weights / RHO) if state.layers else {}
-    with torch.no_grad():
-        for layer in state.layers:
-            layer.gaussian.rho.copy_(rho[layer.name])
-        if state.average is not None:
-            for average, parameter in zip(state.average.average, state.trained, strict=True):
-                average.copy_(parameter)
-            kept = load_file(resume / "weights.safetensors")
-            for name, parameter in zip(sorted(kept), state.trained, strict=True):
-                parameter.copy_(kept[name])
+    if state.arm.SHOWS_OTHER_WEIGHTS:
+        with torch.no_grad():
+            for parameter, (_, value) in zip(state.trained, sorted(stored["weights.safetensors"].items()), strict=True):
+                parameter.copy_(value)
+    state.arm.load(kept, stored.get("arm.safetensors", {}))
+    for decay, average in state.averages.items():
+        average.load(stored[f"average-{decay:g}.safetensors"])
     moments: dict[int, dict[str, torch.Tensor | float]] = {}
-    for name, value in load_file(resume / "optimizer.safetensors").items():
+    for name, value in load_file(resume / OPTIMIZER).items():
         index, key = name.split(".", 1)
         counts = value.ndim == 0 and not value.is_floating_point()  # 8-bit AdamW counts its steps in a plain number
         moments.setdefault(int(index), {})[key] = value.item() if counts else value
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
-    state.scaler.load_state_dict(json.loads((resume / "scaler.json").read_text(encoding="utf-8")))
+    state.scaler.load_state_dict(json.loads((resume / SCALER).read_text(encoding="utf-8")))
+
+
+def _needed(resume: Path, state: Training) -> list[str]:
+    """Files that this run reads beside the optimiser's; raises ``UserError`` where an evaluation came too late for one."""
+    names = list(_beside(state))
+    if missing := [name for name in names if not (resume / name).exists()]:
+        raise UserError(
+            f"{resume}: has no {', '.join(missing)}; an evaluation of averaged weights must be there from step 0: "
+            "leave it out, or remove the folder and start again"
+        )
+    return names
 
 
 def retain(run: Path, keep: Keep, best: int | None) -> None:

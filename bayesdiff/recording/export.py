@@ -12,13 +12,12 @@ and sigma, which using the export does not need:
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bayesdiff.config.compose import resolve
 from bayesdiff.config.identity import arm_name
-from bayesdiff.config.schema import Arm, Config, SigmaParametrization
+from bayesdiff.config.schema import Config, SigmaParametrization
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import atomic_write
 from bayesdiff.core.layout import CHECKPOINTS, CURVE_PICTURE, MANIFEST, RHO, step_folder, steps_in
@@ -56,7 +55,7 @@ def export(run: Path, step: int | None, target: Path) -> int:
     verify(source)
     with atomic_write(target) as part:
         shutil.copytree(source, part, ignore=shutil.ignore_patterns(MANIFEST, RHO))
-        if cfg.bnn.kind is Arm.gaussian:
+        if cfg.bnn.kind == "gaussian":
             _write_bayesian_state(cfg, source, part)
         if cfg.method.name == "oft":
             _write_merged(cfg, source, part)
@@ -90,8 +89,7 @@ def _write_merged(cfg: Config, source: Path, part: Path) -> None:
     from bayesdiff.methods import method_of
     from bayesdiff.training.loop import prepare_weights
 
-    plain = replace(cfg, bnn=replace(cfg.bnn, kind=Arm.off), sampler=replace(cfg.sampler, sample_weights=0))
-    parts, _, _ = prepare_weights(load_pipeline(cfg.model, torch.device("cpu")), plain)
+    parts, _ = prepare_weights(load_pipeline(cfg.model, torch.device("cpu")), cfg)
     method_of(cfg.method.name).load(parts, source)
     for name, model in parts.items():
         _merge(model).save_pretrained(part / f"{name}_merged")  # type: ignore[operator]

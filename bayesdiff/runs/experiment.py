@@ -148,11 +148,11 @@ def _check_words(pipe: StableDiffusionPipeline, subject: Subject, prompts: list[
 
 def _load(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompts: list[Prompt]) -> Bench:
     """Load every model; nothing is written yet, so that bad input leaves no trace."""
+    from bayesdiff.diffusion.batch import encode_pictures
     from bayesdiff.diffusion.class_images import class_images
     from bayesdiff.diffusion.pipeline import check_limits, check_precision, choose_device, load_pipeline, use_sampler
     from bayesdiff.scoring.encoders import load_encoders
     from bayesdiff.scoring.scores import embed_references
-    from bayesdiff.training.batches import encode_pictures
     from bayesdiff.training.loop import prepare
 
     device = choose_device(cfg.device)

@@ -73,7 +73,10 @@ def aggregate_as_paper(scores: ArrayLike) -> tuple[Array, Array]:
 def aggregate_hierarchically(
     scores: ArrayLike, *, prompts: ArrayLike | None = None, resamples: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> Difference:
-    """Mean of one arm with the interval that all levels of resampling give; ``p_value`` is against zero."""
+    """Mean of one arm, (runs, subjects, steps, images), with the interval that all levels of resampling give.
+
+    ``p_value`` is against zero.
+    """
     values = _four(scores)
     return paired_difference(values, np.zeros_like(values), prompts=prompts, resamples=resamples, seed=seed, level=level)
 
@@ -232,7 +235,7 @@ def _resample(cells: Array, rng: np.random.Generator, resamples: int) -> Array:
 
 
 def holm(p_values: ArrayLike) -> Array:
-    """Holm's step-down correction of a table's p-values, in the order given; nan stays nan and does not count."""
+    """Holm's step-down correction of a table's p-values, (tests,) to (tests,); nan stays nan and does not count."""
     p = np.asarray(p_values, dtype=np.float64)
     corrected = np.full(p.shape, np.nan)
     known = np.flatnonzero(np.isfinite(p))

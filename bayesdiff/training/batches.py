@@ -2,54 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 import torch
-from PIL import Image
 
 from bayesdiff.core.seeds import generator
-from bayesdiff.training.objective import Batch, Conditioning
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Latent posteriors of N pictures, (N, C, h, w) each, and one text with its conditioning."""
-
-    mean: torch.Tensor
-    std: torch.Tensor
-    text: Conditioning
-    prompt: str = ""
-
-
-def to_tensor(images: list[Image.Image]) -> torch.Tensor:
-    """RGB images of one size to float (N, 3, H, W) in [-1, 1]."""
-    return torch.stack([torch.from_numpy(np.asarray(i, dtype=np.float32)).permute(2, 0, 1) / 127.5 - 1 for i in images])
-
-
-def encode_text(pipe: Any, text: str, resolution: int) -> Conditioning:
-    """Conditioning of one prompt, batch size 1, as the pipeline computes it for sampling.
-
-    SDXL adds its pooled text and the sizes of an uncropped square picture.
-    """
-    found = pipe.encode_prompt(text, device=pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False)
-    if len(found) == 2:
-        return Conditioning(found[0])
-    sizes = torch.tensor([[resolution, resolution, 0, 0, resolution, resolution]], dtype=torch.float32, device=pipe.device)
-    return Conditioning(found[0], {"text_embeds": found[2], "time_ids": sizes})
-
-
-@torch.no_grad()
-def encode_pictures(pipe: Any, images: list[Image.Image], text: str) -> Encoded:
-    """Encode pictures (squares of one size) once; each step then draws from their posteriors."""
-    means, stds = [], []
-    for image in images:
-        posterior = pipe.vae.encode(to_tensor([image]).to(pipe.device)).latent_dist
-        means.append(posterior.mean)
-        stds.append(posterior.std)
-    scale = pipe.vae.config.scaling_factor
-    return Encoded(torch.cat(means) * scale, torch.cat(stds) * scale, encode_text(pipe, text, images[0].width), text)
+from bayesdiff.diffusion.batch import Batch, Conditioning, Encoded
 
 
 def picture_order(count: int, batch: int, seed: int, stream: str, step: int) -> list[int]:

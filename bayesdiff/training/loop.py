@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from bayesdiff.arms.controls import WeightAverage, seeded_dropout, set_dropout, squared_distance, with_input_noise
-from bayesdiff.arms.gaussian import BayesianLayer, draw_weights, make_bayesian, rho_parameters, use_mean
-from bayesdiff.config.schema import Arm, Config, Precision
+from bayesdiff.arms.ema import WeightAverage
+from bayesdiff.arms.gaussian import BayesianLayer
+from bayesdiff.arms.protocol import Arm, Site
+from bayesdiff.arms.registry import arm_of
+from bayesdiff.config.schema import Config, Precision, Weights
 from bayesdiff.core.processes import all_reduce, share
+from bayesdiff.diffusion.batch import Encoded, encode_text
 from bayesdiff.methods import method_of
-from bayesdiff.training.batches import Encoded, batch_at, encode_text
+from bayesdiff.training.batches import batch_at
 from bayesdiff.training.objective import training_loss
-from bayesdiff.training.optimizer import build_optimizer, rate_factor, set_rate
+from bayesdiff.training.optimizer import build_optimizer, rate_at, set_rate
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -36,67 +39,69 @@ class Diverged(Exception):
 
 @dataclass
 class Training:
-    """Everything a step changes (weights, sigmas, optimiser, average) and the data it reads."""
+    """Everything a step changes (weights, the arm's own state, optimiser, averages) and the data it reads."""
 
     pipe: StableDiffusionPipeline
     parts: dict[str, nn.Module]
     """The trained models by their names in the pipeline."""
     trained: list[nn.Parameter]
-    """The means; sigmas are the layers'."""
-    layers: list[BayesianLayer]
+    """The method's weights; of Gaussian weights the means."""
+    arm: Arm
     optimizer: torch.optim.Optimizer
     instance: Encoded
     classes: Encoded | None
     noise_schedule: Any
     scaler: torch.amp.GradScaler
-    average: WeightAverage | None = None
-    first: list[torch.Tensor] = field(default_factory=list)
-    """The weights before training, where an arm needs them."""
+    averages: dict[float, WeightAverage] = field(default_factory=dict)
+    """Moving averages that evaluations ask for, by their decay; they change nothing in training."""
+
+    @property
+    def layers(self) -> list[BayesianLayer]:
+        """The Gaussian tensors; none but for Bayesian arms."""
+        return self.arm.layers
 
     def shown(self) -> AbstractContextManager[None]:
-        """Within the block the model has the weights that are kept and sampled: their average, where there is one."""
-        return nullcontext() if self.average is None else self.average.shown()
+        """Within the block the model has the weights that the arm keeps and samples."""
+        return self.arm.shown()
 
 
-def trained_parts(pipe: StableDiffusionPipeline, cfg: Config) -> dict[str, nn.Module]:
-    """The U-Net, and every text encoder of the pipeline where ``method.train_text_encoder`` asks for it."""
-    names = ["unet"] + (["text_encoder", "text_encoder_2"] if cfg.method.train_text_encoder else [])
+def trained_parts(pipe: StableDiffusionPipeline, train_text_encoder: bool) -> dict[str, nn.Module]:
+    """The U-Net, and every text encoder of the pipeline where they are trained too."""
+    names = ["unet"] + (["text_encoder", "text_encoder_2"] if train_text_encoder else [])
     return {name: part for name in names if (part := getattr(pipe, name, None)) is not None}
 
 
-def prepare_weights(pipe: StableDiffusionPipeline, cfg: Config) -> tuple[dict[str, nn.Module], list[nn.Parameter], list[BayesianLayer]]:
-    """Make the method's weights trainable and some of them Gaussian: the trained models, the means, the layers."""
-    method, parts = method_of(cfg.method.name), trained_parts(pipe, cfg)
-    trained = method.build(parts, cfg.method, cfg.seed)
-    layers: list[BayesianLayer] = []
-    if cfg.bnn.kind is Arm.gaussian:
-        layers = make_bayesian(pipe.unet, method.bayesian_targets(pipe.unet, cfg.bnn), cfg.bnn, method.SIGMA_SCALE)
-    return parts, trained, layers
+def prepare_weights(pipe: StableDiffusionPipeline, cfg: Config) -> tuple[dict[str, nn.Module], list[nn.Parameter]]:
+    """Make the method's weights trainable: the trained models and those weights."""
+    parts = trained_parts(pipe, cfg.method.train_text_encoder)
+    return parts, method_of(cfg.method.name).build(parts, cfg.method, cfg.seed)
+
+
+def attach_arm(pipe: StableDiffusionPipeline, cfg: Config, trained: list[nn.Parameter]) -> Arm:
+    """The run's arm, attached to a model whose method's weights are trainable already."""
+    method = method_of(cfg.method.name)
+    site = Site(
+        pipe.unet, trained, cfg.bnn, cfg.seed, lambda: method.bayesian_targets(pipe.unet, cfg.bnn), method.SIGMA_SCALE,
+        lambda: encode_text(pipe, "", cfg.model.resolution),
+    )  # fmt: skip
+    return arm_of(cfg.bnn.kind).attach(site)
 
 
 def prepare(pipe: StableDiffusionPipeline, cfg: Config, instance: Encoded, classes: Encoded | None) -> Training:
     """The model ready to be trained, with one optimiser over all its weights."""
-    parts, trained, layers = prepare_weights(pipe, cfg)
-    optimizer = build_optimizer(trained, rho_parameters(layers), cfg)
+    parts, trained = prepare_weights(pipe, cfg)
+    arm = attach_arm(pipe, cfg, trained)
+    optimizer = build_optimizer(trained, arm.parameter_groups(), cfg.training, cfg.method.learning_rate)
     scaler = torch.amp.GradScaler(trained[0].device.type, enabled=cfg.training.mixed_precision is Precision.fp16)
-    state = Training(pipe, parts, trained, layers, optimizer, instance, classes, _training_scheduler(pipe), scaler)
-    _prepare_arm(state, cfg)
+    decays = {one.ema_decay for one in cfg.evaluations.values() if one.weights is Weights.ema}
+    averages = {decay: WeightAverage(trained, decay) for decay in sorted(decays)}
+    state = Training(pipe, parts, trained, arm, optimizer, instance, classes, _training_scheduler(pipe), scaler, averages)
     if cfg.training.gradient_checkpointing:
         for name, part in parts.items():
             (part.enable_gradient_checkpointing if name == "unet" else part.gradient_checkpointing_enable)()  # type: ignore[operator]
     if cfg.training.compile:
         pipe.unet.compile()
     return state
-
-
-def _prepare_arm(state: Training, cfg: Config) -> None:
-    """What the controls need beside the plain method."""
-    if cfg.bnn.kind is Arm.ema:
-        state.average = WeightAverage(state.trained, cfg.bnn.ema_decay)
-    elif cfg.bnn.kind is Arm.l2_to_pretrained:
-        state.first = [p.detach().clone() for p in state.trained]
-    elif cfg.bnn.kind is Arm.dropout:
-        set_dropout(state.pipe.unet, cfg.bnn.dropout)
 
 
 def _training_scheduler(pipe: StableDiffusionPipeline) -> Any:
@@ -120,22 +125,22 @@ def _sources(state: Training, cfg: Config) -> tuple[Encoded, Encoded | None]:
 def _accumulate(state: Training, cfg: Config, step: int) -> dict[str, torch.Tensor]:
     """Gradients of one optimisation step, over all its micro-batches on all processes; returns their mean loss parts."""
     count, size = cfg.training.gradient_accumulation_steps, cfg.training.batch_size
-    timesteps, kind = state.noise_schedule.config.num_train_timesteps, cfg.bnn.kind
-    dtype = DTYPES.get(cfg.training.mixed_precision)
+    timesteps, dtype = state.noise_schedule.config.num_train_timesteps, DTYPES.get(cfg.training.mixed_precision)
     total: dict[str, torch.Tensor] = {}
     for micro in share(range(step * count, (step + 1) * count)):
-        with torch.autocast(state.trained[0].device.type, dtype) if dtype else nullcontext(), seeded_dropout(cfg.bnn, cfg.seed, micro):
-            batch = batch_at(micro, cfg.seed, size, timesteps, *_sources(state, cfg))
-            if kind is Arm.input_noise:
-                batch = with_input_noise(batch, cfg.bnn, cfg.seed, micro)
-            loss, parts = training_loss(state.pipe.unet, state.noise_schedule, batch, cfg, state.layers)
-            if kind is Arm.l2_to_pretrained:
-                parts["l2"] = (tether := squared_distance(state.trained, state.first)).detach()
-                loss = loss + cfg.bnn.l2_weight * tether
-                parts["loss"] = loss.detach()
+        with torch.autocast(state.trained[0].device.type, dtype) if dtype else nullcontext(), state.arm.forward(micro):
+            batch = state.arm.batch(batch_at(micro, cfg.seed, size, timesteps, *_sources(state, cfg)), micro)
+            loss, parts = training_loss(
+                state.pipe.unet,
+                state.noise_schedule,
+                batch,
+                state.arm.penalty(),
+                prior_loss_weight=cfg.method.prior_loss_weight,
+                min_snr_gamma=cfg.training.min_snr_gamma,
+            )
             state.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
         total = {name: total.get(name, 0.0) + value / count for name, value in parts.items()}
-    all_reduce([*total.values(), *(p.grad for p in [*state.trained, *rho_parameters(state.layers)] if p.grad is not None)])
+    all_reduce([*total.values(), *(p.grad for group in state.optimizer.param_groups for p in group["params"] if p.grad is not None)])
     return total
 
 
@@ -145,27 +150,31 @@ def train(state: Training, cfg: Config, start: int, stop: int, report: Callable[
     ``report`` gets (steps done, loss parts) after each step. Raises ``Diverged`` before a step with a
     non-finite loss or gradient touches the weights.
     """
-    factor, rhos = rate_factor(cfg), rho_parameters(state.layers)
+    rate_of = rate_at(cfg.training, cfg.method.learning_rate, cfg.schedule.steps, state.arm.lr_schedule)
     for part in state.parts.values():
         part.train()
     for step in range(start, stop):
-        draw_weights(state.layers, cfg.seed, step)
+        state.arm.before_step(step)
         parts = {name: float(value) for name, value in _accumulate(state, cfg, step).items()}
         state.scaler.unscale_(state.optimizer)
-        # each for itself: the means of a pair's two arms are then clipped alike
-        norm = float(nn.utils.clip_grad_norm_(state.trained, cfg.training.max_grad_norm))
-        rho_norm = float(nn.utils.clip_grad_norm_(rhos, cfg.training.max_grad_norm)) if rhos else 0.0
-        _check_finite(state, step, parts["loss"], norm + rho_norm)
-        set_rate(state.optimizer, rate := cfg.method.learning_rate * factor(step))
+        norms = _clip(state, cfg.training.max_grad_norm)
+        _check_finite(state, step, parts["loss"], sum(norms))
+        set_rate(state.optimizer, rate := rate_of(step))
         state.scaler.step(state.optimizer)
         state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)
-        if state.average is not None:
-            state.average.update(step)
-        report(step + 1, {**parts, "grad_norm": norm, "learning_rate": rate})
-    use_mean(state.layers)
+        state.arm.after_step(step)
+        for average in state.averages.values():
+            average.update(step)
+        report(step + 1, {**parts, "grad_norm": norms[0], "learning_rate": rate})
+    state.arm.after_training()
     for part in state.parts.values():
         part.eval()
+
+
+def _clip(state: Training, limit: float) -> list[float]:
+    """Clip the gradients of every optimiser group for itself, so that a pair's two arms clip their weights alike; the norms."""
+    return [float(nn.utils.clip_grad_norm_(group["params"], limit)) for group in state.optimizer.param_groups]
 
 
 def _check_finite(state: Training, step: int, loss: float, norm: float) -> None:

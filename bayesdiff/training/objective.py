@@ -1,48 +1,17 @@
-"""The training objective: diffusion loss, prior-preservation loss, and what an arm adds to them."""
+"""The training objective: diffusion loss, prior-preservation loss, and what an arm adds to it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
-from bayesdiff.arms.gaussian import BayesianLayer, kl_divergence
-from bayesdiff.config.schema import Config
-
-
-@dataclass(frozen=True)
-class Conditioning:
-    """What the U-Net knows of a text: hidden states (B, L, D), and SDXL's added conditions, (B, …) each."""
-
-    states: torch.Tensor
-    added: dict[str, torch.Tensor] = field(default_factory=dict)
-
-    @staticmethod
-    def stack(texts: list[Conditioning], repeats: int) -> Conditioning:
-        """Each text's one row ``repeats`` times, one text after the other."""
-        states = torch.cat([text.states.expand(repeats, -1, -1) for text in texts])
-        added = {key: torch.cat([text.added[key].expand(repeats, -1) for text in texts]) for key in texts[0].added}
-        return Conditioning(states, added)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One optimisation step's data; the last ``prior`` rows are class images.
-
-    ``latents`` and ``noise`` (B, C, H, W), ``timesteps`` (B,) in [0, T).
-    """
-
-    latents: torch.Tensor
-    noise: torch.Tensor
-    timesteps: torch.Tensor
-    text: Conditioning
-    prior: int = 0
+from bayesdiff.diffusion.batch import Batch
 
 
 def prediction_target(scheduler: Any, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-    """What the U-Net predicts: the noise, or the velocity (progressive distillation, eq. 13)."""
+    """What the U-Net predicts, (B, C, H, W): the noise, or the velocity (progressive distillation, eq. 13)."""
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
         return noise
@@ -76,22 +45,25 @@ def diffusion_errors(unet: torch.nn.Module, scheduler: Any, batch: Batch, gamma:
 
 
 def training_loss(
-    unet: torch.nn.Module, scheduler: Any, batch: Batch, cfg: Config, layers: list[BayesianLayer]
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Total loss and its parts, detached.
+    unet: torch.nn.Module, scheduler: Any, batch: Batch, penalty: dict[str, tuple[float, torch.Tensor]],
+    *, prior_loss_weight: float = 1.0, min_snr_gamma: float | None = None,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:  # fmt: skip
+    """Total loss () and its parts, detached.
 
-    loss = MSE(instance) + prior_loss_weight · MSE(class) + kl_weight · KL, each MSE a mean over its
-    rows (code of record: ``train_dreambooth_bayes.py``; paper eq. 3). With ``kl_weight`` 0 no KL graph
-    is built.
+    loss = MSE(instance) + prior_loss_weight · MSE(class) + Σ weight · penalty, each MSE a mean over its
+    rows (code of record: ``train_dreambooth_bayes.py``; paper eq. 3, where the penalty is the KL).
+
+    Args:
+        batch: B rows, the last ``batch.prior`` of them class images.
+        penalty: what an arm adds, by name: weight and value.
     """
-    error = diffusion_errors(unet, scheduler, batch, cfg.training.min_snr_gamma)
+    error = diffusion_errors(unet, scheduler, batch, min_snr_gamma)
     count = len(error) - batch.prior
     loss = error[:count].mean()
     parts = {"loss_instance": loss.detach()}
     if batch.prior:
-        prior = error[count:].mean()
-        loss, parts["loss_prior"] = loss + cfg.method.prior_loss_weight * prior, prior.detach()
-    if layers and cfg.bnn.kl_weight > 0:
-        kl = kl_divergence(layers, cfg.bnn)
-        loss, parts["kl"] = loss + cfg.bnn.kl_weight * kl, kl.detach()
+        of_class = error[count:].mean()
+        loss, parts["loss_prior"] = loss + prior_loss_weight * of_class, of_class.detach()
+    for name, (weight, value) in penalty.items():
+        loss, parts[name] = loss + weight * value, value.detach()
     return loss, {"loss": loss.detach(), **parts}

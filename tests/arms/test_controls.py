@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import CONTROLS, Make, differing, encoded, silent, tiny_inputs, tiny_training, tiny_unet, train, trained, weights
 from torch import nn
 
-from bayesdiff.arms.controls import WeightAverage, set_dropout, squared_distance, with_input_noise
-from bayesdiff.config.schema import Arm, BnnConf, Config
+from bayesdiff.arms.dropout import set_dropout
+from bayesdiff.arms.ema import WeightAverage
+from bayesdiff.arms.l2_to_pretrained import squared_distance
+from bayesdiff.arms.protocol import Arm, Site
+from bayesdiff.arms.registry import arm_of
+from bayesdiff.config.schema import BnnConf, Config
+from bayesdiff.diffusion.batch import Conditioning
 from bayesdiff.training.batches import batch_at
 
 
@@ -71,14 +78,43 @@ def test_a_run_with_an_average_trains_the_plain_weights_underneath(make_config: 
     assert differing(weights(plain), weights(averaged)) == []
 
 
+def attached(conf: BnnConf, empty: Conditioning | None = None) -> Arm:
+    """An arm that needs no model."""
+    site = Site(nn.Identity(), [], conf, 0, list, 1.0, lambda: empty)  # type: ignore[arg-type, return-value]
+    return arm_of(conf.kind).attach(site)
+
+
+def test_the_empty_prompt_is_shown_in_the_asked_share_of_rows_and_nothing_else_changes() -> None:
+    batch, empty = batch_at(5, 0, 2000, 1000, encoded(3), None), Conditioning(torch.zeros(1, 5, 8))
+    arm = attached(BnnConf("prompt_dropout", prompt_dropout=0.3), empty)
+    shown = arm.batch(batch, 5)
+    dropped = (shown.text.states == 0).all((1, 2))
+    assert float(dropped.float().mean()) == pytest.approx(0.3, abs=0.03)
+    assert torch.equal(shown.text.states[~dropped], batch.text.states[~dropped])
+    assert (shown.latents is batch.latents, shown.noise is batch.noise, shown.timesteps is batch.timesteps) == (True, True, True)
+    assert torch.equal(arm.batch(batch, 5).text.states, shown.text.states)
+    assert not torch.equal(arm.batch(batch, 6).text.states, shown.text.states)
+
+
+def test_the_empty_prompt_of_sdxl_loses_its_added_conditions_too() -> None:
+    text = Conditioning(torch.ones(4, 5, 8), {"text_embeds": torch.ones(4, 6), "time_ids": torch.full((4, 6), 64.0)})
+    empty = Conditioning(torch.zeros(1, 5, 8), {"text_embeds": torch.zeros(1, 6), "time_ids": torch.full((1, 6), 64.0)})
+    arm = attached(BnnConf("prompt_dropout", prompt_dropout=0.99), empty)
+    shown = arm.batch(replace(batch_at(0, 0, 4, 1000, encoded(4), None), text=text), 1).text
+    assert torch.equal(shown.added["text_embeds"][:, 0], shown.states[:, 0, 0])
+    assert float(shown.states.sum()) < 4 * 5 * 8
+    assert torch.equal(shown.added["time_ids"], text.added["time_ids"])
+
+
 def test_input_noise_has_the_asked_size_and_leaves_the_rest_alone() -> None:
     batch = batch_at(3, 0, 64, 1000, encoded(5), None)
-    noisy = with_input_noise(batch, BnnConf(Arm.input_noise, input_noise=0.3), 0, 3)
+    arm = attached(BnnConf("input_noise", input_noise=0.3))
+    noisy = arm.batch(batch, 3)
     assert float((noisy.latents - batch.latents).std()) == pytest.approx(0.3, rel=0.02)
     assert noisy.noise is batch.noise
     assert noisy.timesteps is batch.timesteps
-    assert torch.equal(noisy.latents, with_input_noise(batch, BnnConf(Arm.input_noise, input_noise=0.3), 0, 3).latents)
-    assert not torch.equal(noisy.latents, with_input_noise(batch, BnnConf(Arm.input_noise, input_noise=0.3), 0, 4).latents)
+    assert torch.equal(noisy.latents, arm.batch(batch, 3).latents)
+    assert not torch.equal(noisy.latents, arm.batch(batch, 4).latents)
 
 
 def test_dropout_acts_in_training_alone() -> None:
@@ -121,11 +157,11 @@ def test_lr_decay_ends_at_zero(make_config: Make) -> None:
 def test_input_noise_moves_the_toybox_as_much_as_the_weight_noise_it_is_a_control_for(make_config: Make) -> None:
     """Mean squared change of the predictions on a training photograph, over timesteps, before training."""
     from bayesdiff.arms.gaussian import draw_weights, use_mean
+    from bayesdiff.diffusion.batch import Batch, encode_pictures
     from bayesdiff.diffusion.pipeline import load_pipeline
     from bayesdiff.diffusion.subject import load_subject
-    from bayesdiff.training.batches import batch_at, encode_pictures
+    from bayesdiff.training.batches import batch_at
     from bayesdiff.training.loop import prepare
-    from bayesdiff.training.objective import Batch
 
     cfg, conf = make_config("bnn=on"), make_config("bnn=input_noise").bnn
     subject = load_subject(cfg.data, 1, 0, cfg.model.resolution)
@@ -137,11 +173,11 @@ def test_input_noise_moves_the_toybox_as_much_as_the_weight_noise_it_is_a_contro
         noisy = state.noise_schedule.add_noise(batch.latents, batch.noise, batch.timesteps)
         return pipe.unet(noisy, batch.timesteps, encoder_hidden_states=batch.text.states).sample
 
-    by_weights, by_input = [], []
+    by_weights, by_input, input_noise = [], [], attached(conf)
     for step in range(8):
         batch = batch_at(step, 0, 4, 1000, pictures, None)
         plain = predicted(batch)
-        by_input.append((predicted(with_input_noise(batch, conf, 0, step)) - plain).square().mean().item())
+        by_input.append((predicted(input_noise.batch(batch, step)) - plain).square().mean().item())
         draw_weights(state.layers, 0, step)
         by_weights.append((predicted(batch) - plain).square().mean().item())
         use_mean(state.layers)

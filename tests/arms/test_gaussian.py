@@ -15,7 +15,7 @@ from torch import nn
 from bayesdiff.arms import gaussian as bayes
 from bayesdiff.arms.gaussian import BayesianLayer, draw_weights, kl_divergence, load_mean, mean_state, rho_parameters, sigmas, use_mean
 from bayesdiff.arms.layers import select_layers
-from bayesdiff.config.schema import Arm, BnnConf, Kl, Sigma, SigmaParametrization
+from bayesdiff.config.schema import BnnConf, Kl, Sigma, SigmaParametrization
 from bayesdiff.core.errors import UserError
 
 PRESET = "linear_no_cross_attention"
@@ -23,7 +23,7 @@ PRESET = "linear_no_cross_attention"
 
 def gaussian(start: float, **options: Any) -> BnnConf:
     """A Gaussian arm that keeps its prior."""
-    return BnnConf(Arm.gaussian, sigma_init=start, **{"kl_weight": 1.0, **options})
+    return BnnConf("gaussian", sigma_init=start, **{"kl_weight": 1.0, **options})
 
 
 def make_bayesian(model: nn.Module, names: list[str], start: float, **options: Any) -> list[BayesianLayer]:

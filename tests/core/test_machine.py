@@ -16,9 +16,7 @@ from bayesdiff.core.errors import UserError
 from bayesdiff.core.machine import claim_gpu, cores, gpu_locks
 
 ROOT = Path(__file__).resolve().parents[2]
-SIT = (
-    "import sys; from bayesdiff.core.machine import claim_gpu\nwith claim_gpu(['0', '5']) as gpu: print(gpu, flush=True); sys.stdin.read()"
-)
+SIT = "import sys; from bayesdiff.core.machine import claim_gpu as c\nwith c(['0', '5']) as gpu: print(gpu, flush=True); sys.stdin.read()"
 """Another process: takes a seat, says where, and holds it until its input ends."""
 Sitting = subprocess.Popen[str]
 

@@ -17,7 +17,7 @@ from tiny import load
 from bayesdiff.arms.gaussian import draw_weights, make_bayesian, use_mean
 from bayesdiff.arms.layers import select_layers
 from bayesdiff.config.prompts import Prompt
-from bayesdiff.config.schema import Arm, BnnConf, SamplerConf, Scheduler
+from bayesdiff.config.schema import BnnConf, SamplerConf, Scheduler
 from bayesdiff.core.layout import image_name
 from bayesdiff.core.seeds import generator
 from bayesdiff.diffusion.pipeline import use_sampler
@@ -134,7 +134,7 @@ def test_pixels_are_rounded_to_eight_bits() -> None:
 
 def test_samples_at_the_mean_are_those_of_the_plain_model(pipe: StableDiffusionPipeline) -> None:
     plain = sampled(pipe, FIRST)
-    layers = make_bayesian(pipe.unet, select_layers(pipe.unet, "linear_no_cross_attention"), BnnConf(Arm.gaussian, sigma_init=0.1))
+    layers = make_bayesian(pipe.unet, select_layers(pipe.unet, "linear_no_cross_attention"), BnnConf("gaussian", sigma_init=0.1))
     assert equal(plain, sampled(pipe, FIRST))
     draw_weights(layers, 0, 0)
     assert not equal(plain, sampled(pipe, FIRST))
@@ -144,7 +144,7 @@ def test_samples_at_the_mean_are_those_of_the_plain_model(pipe: StableDiffusionP
 
 def test_gaussian_weights_are_computed_once_while_sampling(pipe: StableDiffusionPipeline) -> None:
     """Not at every denoising step; and no longer than that: the next step of training draws others."""
-    layers = make_bayesian(pipe.unet, select_layers(pipe.unet, "linear_no_cross_attention"), BnnConf(Arm.gaussian, sigma_init=0.1))
+    layers = make_bayesian(pipe.unet, select_layers(pipe.unet, "linear_no_cross_attention"), BnnConf("gaussian", sigma_init=0.1))
     computed: list[torch.nn.Module] = []
     for layer in layers:
         layer.gaussian.register_forward_hook(lambda module, _inputs, _output: computed.append(module))
@@ -161,7 +161,7 @@ def test_a_stock_pipeline_with_the_exported_mean_gives_the_same_images(
     with torch.no_grad():
         for parameter in pipe.unet.parameters():
             parameter.add_(0.01)
-    make_bayesian(pipe.unet, select_layers(pipe.unet, "linear_no_cross_attention"), BnnConf(Arm.gaussian, sigma_init=0.1))
+    make_bayesian(pipe.unet, select_layers(pipe.unet, "linear_no_cross_attention"), BnnConf("gaussian", sigma_init=0.1))
     export({"unet": pipe.unet}, tmp_path)
     unet = UNet2DConditionModel.from_pretrained(tmp_path / "unet")
     stock = StableDiffusionPipeline.from_pretrained(random_pipeline, unet=unet, safety_checker=None, dtype=torch.float32)

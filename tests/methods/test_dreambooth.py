@@ -13,11 +13,11 @@ from transformers import CLIPTextModel
 
 from bayesdiff.arms.gaussian import draw_weights, make_bayesian
 from bayesdiff.arms.layers import select_layers
-from bayesdiff.config.schema import Arm, BnnConf, MethodConf
+from bayesdiff.config.schema import BnnConf, MethodConf
 from bayesdiff.methods import dreambooth
 
 CONF = MethodConf("dreambooth", 1e-4)
-BNN = BnnConf(Arm.gaussian)
+BNN = BnnConf("gaussian")
 
 
 def test_all_weights_of_all_parts_are_trained() -> None:

@@ -14,13 +14,13 @@ from tiny import differing, load, tiny_inputs, tiny_text_encoder, tiny_unet
 from torch import nn
 
 from bayesdiff.arms.gaussian import draw_weights, make_bayesian
-from bayesdiff.config.schema import Arm, BnnConf, MethodConf
+from bayesdiff.config.schema import BnnConf, MethodConf
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.seeds import generator
 from bayesdiff.methods import lora
 
 CONF = MethodConf("lora", 1e-4, rank=2)
-BNN = BnnConf(Arm.gaussian, sigma_init=0.1)
+BNN = BnnConf("gaussian", sigma_init=0.1)
 
 
 def adapted(conf: MethodConf = CONF, seed: int = 0) -> tuple[UNet2DConditionModel, list[nn.Parameter]]:

@@ -13,13 +13,13 @@ from tiny import tiny_inputs, tiny_unet
 from torch import nn
 
 from bayesdiff.arms.gaussian import draw_weights, make_bayesian, use_mean
-from bayesdiff.config.schema import Arm, BnnConf, MethodConf
+from bayesdiff.config.schema import BnnConf, MethodConf
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.seeds import generator
 from bayesdiff.methods import oft
 
 CONF = MethodConf("oft", 1e-4, rank=2)
-BNN = BnnConf(Arm.gaussian, sigma_init=0.1)
+BNN = BnnConf("gaussian", sigma_init=0.1)
 
 
 def adapted(conf: MethodConf = CONF) -> UNet2DConditionModel:
@@ -103,7 +103,7 @@ def skew_part(rotation: torch.Tensor) -> torch.Tensor:
 
 def test_sigma_on_the_skew_entries_is_that_of_the_released_codes_full_matrix() -> None:
     """Read off the rotations that peft makes of a draw: what it does with the numbers it stores is seen, not assumed."""
-    unet, bnn = adapted(), BnnConf(Arm.gaussian, sigma_init=0.01)
+    unet, bnn = adapted(), BnnConf("gaussian", sigma_init=0.01)
     draw_weights(make_bayesian(unet, oft.bayesian_targets(unet, BnnConf(layers="all")), bnn, oft.SIGMA_SCALE), 0, 0)
     entries = []
     for name, module in unet.named_modules():

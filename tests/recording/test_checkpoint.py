@@ -33,8 +33,7 @@ def smoke_config(make_config: Make, *overrides: str) -> Config:
 
 
 def save(run: Path, cfg: Config, state: Training, step: int) -> None:
-    with state.shown():
-        save_checkpoint(run, step, method_of(cfg.method.name), state)
+    save_checkpoint(run, step, method_of(cfg.method.name), state)
 
 
 def put_back(run: Path, state: Training, step: int, cfg: Config | None = None) -> None:

@@ -13,8 +13,8 @@ from PIL import Image
 from scipy import stats
 from tiny import encoded, load
 
-from bayesdiff.training.batches import Encoded, batch_at, encode_pictures, encode_text, picture_order, to_tensor
-from bayesdiff.training.objective import Batch, Conditioning
+from bayesdiff.diffusion.batch import Batch, Conditioning, Encoded, encode_pictures, encode_text, to_tensor
+from bayesdiff.training.batches import batch_at, picture_order
 
 FIELDS = ("latents", "noise", "timesteps", "states")
 

@@ -27,10 +27,10 @@ from tiny import (
 
 from bayesdiff.arms.gaussian import mean_state
 from bayesdiff.config.schema import Config
+from bayesdiff.diffusion.batch import Batch, Encoded
 from bayesdiff.training import loop
-from bayesdiff.training.batches import Encoded, batch_at, picture_order
+from bayesdiff.training.batches import batch_at, picture_order
 from bayesdiff.training.loop import Diverged, train
-from bayesdiff.training.objective import Batch
 
 
 def configured(make_config: Make, *overrides: str) -> Config:
@@ -104,7 +104,7 @@ def test_accumulated_gradients_are_the_mean_over_the_micro_batches(make_config: 
     loop._accumulate(state, cfg, 2)
     for micro in (6, 7, 8):
         batch = batch_at(micro, cfg.seed, 1, 1000, by_hand.instance, None)
-        (loop.training_loss(by_hand.pipe.unet, by_hand.noise_schedule, batch, cfg, [])[0] / 3).backward()
+        (loop.training_loss(by_hand.pipe.unet, by_hand.noise_schedule, batch, {})[0] / 3).backward()
     for ours, expected in zip(state.trained, by_hand.trained, strict=True):
         torch.testing.assert_close(ours.grad, expected.grad)
 
@@ -137,9 +137,9 @@ def test_gradient_checkpointing_changes_nothing(make_config: Make, overrides: li
 def test_both_arms_see_the_same_batches(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Batch] = []
 
-    def remember(unet: Any, scheduler: Any, batch: Batch, *rest: Any) -> Any:
+    def remember(unet: Any, scheduler: Any, batch: Batch, *rest: Any, **weighting: Any) -> Any:
         seen.append(batch)
-        return training_loss(unet, scheduler, batch, *rest)
+        return training_loss(unet, scheduler, batch, *rest, **weighting)
 
     training_loss = loop.training_loss
     monkeypatch.setattr(loop, "training_loss", remember)

@@ -12,20 +12,11 @@ from diffusers import DDPMScheduler
 from torch import nn
 
 from bayesdiff.arms.gaussian import BayesianLayer, kl_divergence, make_bayesian
-from bayesdiff.config.schema import Arm, BnnConf, Config, MethodConf, ScheduleConf, TrainingConf
-from bayesdiff.training import objective
-from bayesdiff.training.objective import Batch, Conditioning, prediction_target, training_loss
+from bayesdiff.config.schema import BnnConf
+from bayesdiff.diffusion.batch import Batch, Conditioning
+from bayesdiff.training.objective import prediction_target, training_loss
 
-METHOD = MethodConf("dreambooth", 1e-4, prior_loss_weight=0.3)
-GAUSSIAN = BnnConf(Arm.gaussian, sigma_init=0.02, prior_sigma=0.05, kl_weight=0.01)
-
-
-def asked(bnn: BnnConf | None = None, **training: float) -> Config:
-    """A configuration of the loss alone."""
-    schedule = ScheduleConf(steps=1, checkpoints=[1])
-    cfg = Config.__new__(Config)
-    cfg.method, cfg.bnn, cfg.training, cfg.schedule = METHOD, bnn or BnnConf(), TrainingConf(**training), schedule
-    return cfg
+GAUSSIAN = BnnConf("gaussian", sigma_init=0.02, prior_sigma=0.05, kl_weight=0.01)
 
 
 class Guess(nn.Module):
@@ -90,7 +81,7 @@ def test_another_prediction_type_is_refused() -> None:
 
 def test_the_model_sees_noisy_latents_timesteps_and_text() -> None:
     data, model = batch(), guess()
-    training_loss(model, scheduler(), data, asked(), [])
+    training_loss(model, scheduler(), data, {}, prior_loss_weight=0.3)
     signal, noise = coefficients(data.timesteps)
     torch.testing.assert_close(model.seen[0], signal * data.latents + noise * data.noise)
     assert model.seen[1] is data.timesteps
@@ -101,7 +92,7 @@ def test_the_model_sees_noisy_latents_timesteps_and_text() -> None:
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_the_loss_is_the_mean_squared_error(kind: str) -> None:
     data, model = batch(), guess()
-    loss, parts = training_loss(model, scheduler(kind), data, asked(), [])
+    loss, parts = training_loss(model, scheduler(kind), data, {}, prior_loss_weight=0.3)
     expected = ((model.prediction - wanted(scheduler(kind), data)) ** 2).mean().item()
     assert loss.item() == pytest.approx(expected, rel=1e-6)
     assert {name: value.item() for name, value in parts.items()} == {"loss": loss.item(), "loss_instance": loss.item()}
@@ -110,7 +101,7 @@ def test_the_loss_is_the_mean_squared_error(kind: str) -> None:
 @pytest.mark.parametrize("prior", [1, 2])
 def test_with_prior_preservation_the_loss_is_instance_plus_weighted_class(prior: int) -> None:
     data, model = batch(prior), guess()
-    loss, parts = training_loss(model, scheduler(), data, asked(), [])
+    loss, parts = training_loss(model, scheduler(), data, {}, prior_loss_weight=0.3)
     error = (model.prediction - data.noise).detach() ** 2
     instance, of_class = error[:-prior].mean().item(), error[-prior:].mean().item()
     assert loss.item() == pytest.approx(instance + 0.3 * of_class, rel=1e-6)
@@ -121,27 +112,16 @@ def test_with_prior_preservation_the_loss_is_instance_plus_weighted_class(prior:
 
 def test_class_rows_weigh_on_the_gradient_by_their_weight() -> None:
     data, model = batch(prior=2), guess()
-    training_loss(model, scheduler(), data, asked(), [])[0].backward()
+    training_loss(model, scheduler(), data, {}, prior_loss_weight=0.3)[0].backward()
     row = 2 * (model.prediction.detach() - data.noise) / (2 * 18)
     weight = torch.tensor([1.0, 1.0, 0.3, 0.3]).view(-1, 1, 1, 1)
     torch.testing.assert_close(model.prediction.grad, weight * row)
 
 
-def test_without_a_weight_no_divergence_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(*_: object) -> None:
-        raise AssertionError("a divergence was computed")
-
-    monkeypatch.setattr(objective, "kl_divergence", forbidden)
-    loss, parts = training_loss(guess(), scheduler(), batch(), asked(replace(GAUSSIAN, kl_weight=0.0)), gaussian_layers())
-    plain, _ = training_loss(guess(), scheduler(), batch(), asked(), [])
-    assert torch.equal(loss, plain)
-    assert "kl" not in parts
-
-
 def test_the_divergence_is_added_by_its_weight() -> None:
     layers = gaussian_layers()
-    loss, parts = training_loss(guess(), scheduler(), batch(), asked(GAUSSIAN), layers)
-    plain, _ = training_loss(guess(), scheduler(), batch(), asked(), [])
+    loss, parts = training_loss(guess(), scheduler(), batch(), {"kl": (0.01, kl_divergence(layers, GAUSSIAN))})
+    plain, _ = training_loss(guess(), scheduler(), batch(), {}, prior_loss_weight=0.3)
     kl = kl_divergence(layers, GAUSSIAN).item()
     assert parts["kl"].item() == pytest.approx(kl, rel=1e-6)
     assert loss.item() == pytest.approx(plain.item() + 0.01 * kl, rel=1e-6)
@@ -151,7 +131,7 @@ def test_the_divergence_is_added_by_its_weight() -> None:
 
 def test_a_half_precision_prediction_is_compared_in_single_precision() -> None:
     data, model = batch(), guess().half()
-    loss, _ = training_loss(model, scheduler(), data, asked(), [])
+    loss, _ = training_loss(model, scheduler(), data, {}, prior_loss_weight=0.3)
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(((model.prediction.float() - data.noise) ** 2).mean().item(), rel=1e-6)
 
@@ -159,7 +139,7 @@ def test_a_half_precision_prediction_is_compared_in_single_precision() -> None:
 def test_the_conditions_of_sdxl_reach_the_model() -> None:
     added = {"text_embeds": torch.ones(4, 3), "time_ids": torch.zeros(4, 6)}
     data = replace(batch(), text=Conditioning(batch().text.states, added))
-    training_loss(model := guess(), scheduler(), data, asked(), [])
+    training_loss(model := guess(), scheduler(), data, {}, prior_loss_weight=0.3)
     assert model.added == {"added_cond_kwargs": added}
 
 
@@ -172,7 +152,7 @@ def test_texts_are_stacked_row_by_row() -> None:
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
 def test_min_snr_bounds_the_weight_of_small_noise(kind: str) -> None:
     data, model = batch(), guess()
-    loss, _ = training_loss(model, scheduler(kind), data, asked(min_snr_gamma=5.0), [])
+    loss, _ = training_loss(model, scheduler(kind), data, {}, min_snr_gamma=5.0)
     signal, _ = coefficients(data.timesteps)
     snr = (signal**2 / (1 - signal**2)).flatten()
     weight = snr.clamp(max=5.0) / (snr + (kind == "v_prediction"))

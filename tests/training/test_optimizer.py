@@ -7,10 +7,10 @@ import sys
 
 import pytest
 import torch
-from tiny import ARMS, BNN_ON, Make, silent, tiny_training, train
+from tiny import ARMS, BNN_ON, Make, differing, silent, tiny_training, train, trained, weights
 
 from bayesdiff.core.errors import UserError
-from bayesdiff.training.optimizer import rate_factor
+from bayesdiff.training.optimizer import rate_at
 
 
 @pytest.mark.parametrize("arm", ARMS)
@@ -57,7 +57,8 @@ SHAPES = {
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_schedule_has_its_shape_after_a_warm_up(make_config: Make, name: str) -> None:
     warmup = 0 if name == "constant" else 5
-    factor = rate_factor(make_config("+experiment=smoke", f"training.lr_schedule={name}", f"training.lr_warmup_steps={warmup}"))
+    cfg = make_config("+experiment=smoke", f"training.lr_schedule={name}", f"training.lr_warmup_steps={warmup}")
+    factor = rate_at(cfg.training, 1.0, cfg.schedule.steps)
     assert [factor(step) for step in range(20)] == pytest.approx([SHAPES[name](step) for step in range(20)])
 
 
@@ -67,6 +68,18 @@ def test_the_rate_of_a_step_is_set_and_reported(make_config: Make) -> None:
     train(state, cfg, 5, 8, lambda _, parts: rates.append((parts["learning_rate"], state.optimizer.param_groups[0]["lr"])))
     assert [applied for _, applied in rates] == [reported for reported, _ in rates]
     assert [reported for reported, _ in rates] == pytest.approx([5e-4 * (20 - step) / 20 for step in (5, 6, 7)])
+
+
+def test_the_rate_changes_at_its_steps(make_config: Make) -> None:
+    cfg = make_config("+experiment=smoke", "training.rate_changes=[[5,10],[7,0.5]]")
+    rate = rate_at(cfg.training, 2.0, cfg.schedule.steps)
+    assert [rate(step) for step in (0, 4, 5, 6, 7, 19)] == [2.0, 2.0, 20.0, 20.0, 1.0, 1.0]
+
+
+def test_betas_reach_the_optimiser_and_change_what_is_learned(make_config: Make) -> None:
+    usual, quick = (make_config("+experiment=smoke", f"training.betas=[0.9,{beta}]") for beta in (0.999, 0.95))
+    assert tiny_training(quick).optimizer.param_groups[0]["betas"] == (0.9, 0.95)
+    assert differing(weights(trained(usual, 3)), weights(trained(quick, 3))) != []
 
 
 def test_with_its_factor_a_sigma_goes_as_far_as_one_that_is_stored_itself(make_config: Make) -> None:
