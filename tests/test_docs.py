@@ -34,6 +34,7 @@ from tiny import Make
 from bayesdiff import claims, compare, export, status, study, sweep, tables, verdict
 from bayesdiff.config.compose import CONF
 from bayesdiff.config.identity import as_dict
+from bayesdiff.core.errors import ExitCode
 from bayesdiff.diffusion.pipeline import fetch_command
 from bayesdiff.recording.collect import collect
 from bayesdiff.runs.experiment import run_experiment
@@ -168,7 +169,7 @@ def check_verdict(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         parses(verdict.main, words, monkeypatch)
         return
     shell = [str(path) for word in words for path in (sorted(Path().glob(word)) if "*" in word else [word])]
-    assert verdict.main(shell) in (0, verdict.FOUND)
+    assert verdict.main(shell) in (ExitCode.DONE, ExitCode.FOUND, ExitCode.NOT_JUDGED)
     assert "--plot" not in words or Path(words[words.index("--plot") + 1]).stat().st_size > 1000
 
 

@@ -66,6 +66,7 @@ class GaussianWeight(nn.Module):
         else:
             self.rho = nn.Parameter(rho.to(mean.device))
         self.eps = None
+        self.buffer: torch.Tensor | None = None
         # a copy of the weights, so only where a KL will be taken
         self.register_buffer("prior_mean", mean.detach().clone() if conf.kl_weight > 0 else None, persistent=False)
 
@@ -80,7 +81,9 @@ class GaussianWeight(nn.Module):
         if self.direct:
             self.rho.clamp_(min=SMALLEST)
         g = torch.Generator(self.rho.device).manual_seed(seed)
-        self.eps = torch.randn(shape, generator=g, device=self.rho.device, dtype=self.rho.dtype)
+        if self.buffer is None:
+            self.buffer = torch.empty(shape, device=self.rho.device, dtype=self.rho.dtype)
+        self.eps = self.buffer.normal_(generator=g)  # always the same memory, as a recorded step needs
 
     def forward(self, mean: torch.Tensor) -> torch.Tensor:
         """The weight in use, of any shape (…): its mean, or mean + sigma · eps once drawn."""

@@ -43,6 +43,8 @@ class Arm:
 
     NOISE_ON_DEVICE: ClassVar[bool] = False
     """Whether noise is drawn on the device: each kind of GPU draws its own, so that a run stays on one."""
+    GRAPH: ClassVar[bool] = True
+    """Whether a step can be recorded as a CUDA graph: nothing of it is drawn or decided inside the forward pass."""
     SHOWS_OTHER_WEIGHTS: ClassVar[bool] = False
     """Whether ``shown`` changes the weights, so that the trained ones have to be kept for resuming."""
 

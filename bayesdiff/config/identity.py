@@ -24,6 +24,7 @@ def key_content(cfg: Config) -> dict[str, Any]:
     content = as_dict(cfg)
     for place in ("paths", "tracker", "device", "experiment_name", "evaluations", "probes"):
         del content[place]
+    del content["training"]["graph"]
     del content["schedule"]["keep"], content["schedule"]["log_every"], content["model"]["size"], content["model"]["gated"]
     return content
 

@@ -51,6 +51,11 @@ class LrSchedule(str, Enum):
     cosine = "cosine"
 
 
+class Graph(str, Enum):
+    auto = "auto"
+    off = "off"
+
+
 class Precision(str, Enum):
     no = "no"
     bf16 = "bf16"
@@ -197,6 +202,8 @@ class TrainingConf:
     """Of AdamW: decay rates of the running mean of the gradient and of its square."""
     mixed_precision: Precision = Precision.no
     gradient_checkpointing: bool = False
+    graph: Graph = Graph.auto
+    """Run the step as one CUDA graph where there is a GPU and nothing stands against it (training/graph.py)."""
     compile: bool = False
     """Compile the U-Net with torch.compile."""
     min_snr_gamma: float | None = None

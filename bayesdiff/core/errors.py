@@ -38,8 +38,11 @@ class UserError(Exception):
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says first, at most 160 characters; its kind where it says nothing."""
-    text = str(error).strip()
+    """What an exception says first, at most 160 characters; its kind where it says nothing.
+
+    Of an error of the operating system the words alone: neither its number nor the path, which the message around it names.
+    """
+    text = (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).strip()
     return text.splitlines()[0][:160] if text else type(error).__name__
 
 

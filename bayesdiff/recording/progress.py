@@ -39,9 +39,12 @@ class Display:
         if self.bar is not None and self.task is not None:
             self.bar.update(self.task, description=name, detail=f"at step {step}")
 
-    def checkpoint(self, step: int, row: dict[str, float]) -> None:
-        """One checkpoint is scored."""
-        line = f"step {step:>5}  dino {row['dino']:.3f}  clip_i {row['clip_i']:.3f}  clip_t {row['clip_t']:.3f}  hf {row['hf_energy']:.3f}"
+    def checkpoint(self, step: int, row: dict[str, float], evaluation: str = "") -> None:
+        """One checkpoint is scored, by the run's own evaluation or a further one."""
+        line = (
+            f"step {step:>5}  dino {row['dino']:.3f}  clip_i {row['clip_i']:.3f}  clip_t {row['clip_t']:.3f}  "
+            f"grain {row['hf_relative']:.2f}  {evaluation}"
+        ).rstrip()
         (self.bar.console if self.bar is not None else self.console).print(line, highlight=False)
 
     def warn(self, step: int, text: str) -> None:

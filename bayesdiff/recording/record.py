@@ -39,7 +39,11 @@ class RunRecord:
     """How many layers and weights are Gaussian, and their share of the U-Net."""
     real_to_real: dict[str, float] = field(default_factory=dict)
     """Similarity of the training images to other photographs of the subject, by metric: above it, samples are copies."""
+    photographs: dict[str, float] = field(default_factory=dict)
+    """Of the training images: mean ``hf_energy``, which relative high-frequency energy is relative to."""
     verdict: dict[str, Any] | None = None
+    evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By name, of every further evaluation: its settings, and its verdict once there is one."""
     message: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time by phase, summed over the sessions of a resumed run."""

@@ -33,7 +33,7 @@ class Sink(Protocol):
     """One place that training rows, checkpoint rows and the end of a run are written to."""
 
     def train(self, step: int, row: dict[str, float]) -> None: ...
-    def checkpoint(self, step: int, row: dict[str, float], images: Path) -> None: ...
+    def checkpoint(self, step: int, row: dict[str, float], images: Path, evaluation: str) -> None: ...
     def finish(self, scores: pd.DataFrame, summary: dict[str, Any]) -> None: ...
 
 
@@ -51,7 +51,7 @@ class Jsonl:
             finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
             log.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
 
-    def checkpoint(self, step: int, row: dict[str, float], images: Path) -> None:
+    def checkpoint(self, step: int, row: dict[str, float], images: Path, evaluation: str) -> None:
         """Checkpoint rows are ``curve.csv``'s."""
 
     def finish(self, scores: pd.DataFrame, summary: dict[str, Any]) -> None:
@@ -86,11 +86,12 @@ class Wandb:
     def train(self, step: int, row: dict[str, float]) -> None:
         self.run.log({"train/step": step, **{f"train/{k}": v for k, v in row.items()}})
 
-    def checkpoint(self, step: int, row: dict[str, float], images: Path) -> None:
+    def checkpoint(self, step: int, row: dict[str, float], images: Path, evaluation: str) -> None:
         import wandb
 
+        space = "eval" if evaluation == "main" else f"eval/{evaluation}"
         shown = [wandb.Image(str(p), caption=p.stem) for p in sorted(images.glob("*.png"))[:16]]
-        self.run.log({"eval/step": step, **{f"eval/{k}": v for k, v in row.items()}, "eval/samples": shown})
+        self.run.log({"eval/step": step, **{f"{space}/{k}": v for k, v in row.items()}, f"{space}/samples": shown})
 
     def finish(self, scores: pd.DataFrame, summary: dict[str, Any]) -> None:
         import wandb
@@ -124,8 +125,9 @@ class Tracker:
     def train(self, step: int, row: dict[str, float]) -> None:
         self._each(lambda sink: sink.train(step, row))
 
-    def checkpoint(self, step: int, row: dict[str, float], images: Path) -> None:
-        self._each(lambda sink: sink.checkpoint(step, row, images))
+    def checkpoint(self, step: int, row: dict[str, float], images: Path, evaluation: str = "main") -> None:
+        """One evaluation's row of a checkpoint."""
+        self._each(lambda sink: sink.checkpoint(step, row, images, evaluation))
 
     def finish(self, scores: pd.DataFrame, summary: dict[str, Any]) -> None:
         self._each(lambda sink: sink.finish(scores, summary))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from bayesdiff.config.prompts import Prompt
@@ -30,6 +31,10 @@ class References:
     dino: torch.Tensor
     clip: torch.Tensor
     texts: dict[str, torch.Tensor]
+    hf_energy: float
+    """Mean over the training images."""
+    colour: NDArray[np.float64]
+    """(3,) mean RGB over the training images, in [-1, 1]."""
 
 
 def embed_references(encoders: Encoders, subject: Subject, prompts: list[Prompt]) -> References:
@@ -39,7 +44,21 @@ def embed_references(encoders: Encoders, subject: Subject, prompts: list[Prompt]
         "clip_t_with_token": encoders.clip_text([prompt.text for prompt in prompts]),
         "clip_t_without_token": encoders.clip_text([prompt.plain_text for prompt in prompts]),
     }
-    return References(tuple(p.name for p in subject.photos), encoders.dino(photos), encoders.clip_image(photos), texts)
+    return References(
+        tuple(p.name for p in subject.photos), encoders.dino(photos), encoders.clip_image(photos), texts,
+        describe_photos(photos)["hf_energy"], np.mean([mean_colour(photo) for photo in photos], axis=0),
+    )  # fmt: skip
+
+
+def describe_photos(photos: list[Image.Image]) -> dict[str, float]:
+    """What samples are measured against besides features: the photographs' mean ``hf_energy``."""
+    return {"hf_energy": round(float(np.mean([high_frequency_energy(photo) for photo in photos])), 6)}
+
+
+def mean_colour(image: Image.Image) -> NDArray[np.float64]:
+    """Mean RGB (3,) of an image, in [-1, 1]."""
+    colour: NDArray[np.float64] = np.asarray(image.convert("RGB"), dtype=np.float64).mean((0, 1)) / 127.5 - 1
+    return colour
 
 
 def high_frequency_energy(image: Image.Image) -> float:
@@ -74,7 +93,10 @@ def _single_values(
     images = [sample.image for sample in samples]
     for name, texts in references.texts.items():
         yield name, (clip * texts[[s.prompt for s in samples]]).sum(-1).tolist()
-    yield "hf_energy", [high_frequency_energy(image) for image in images]
+    energies = [high_frequency_energy(image) for image in images]
+    yield "hf_energy", list(energies)
+    yield "hf_relative", [energy / max(references.hf_energy, 1e-9) for energy in energies]
+    yield "colour_distance", [float(np.linalg.norm(mean_colour(image) - references.colour)) for image in images]
     yield "failed", [float(sample.failed) for sample in samples]
     yield "diversity", _distance_from_others(1 - dino @ dino.T, samples)
     if encoders.lpips:

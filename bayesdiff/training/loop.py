@@ -17,15 +17,17 @@ from bayesdiff.arms.protocol import Arm, Site
 from bayesdiff.arms.registry import arm_of
 from bayesdiff.config.schema import Config, Precision, Weights
 from bayesdiff.core.processes import all_reduce, share
-from bayesdiff.diffusion.batch import Encoded, encode_text
+from bayesdiff.diffusion.batch import Batch, Encoded, encode_text
 from bayesdiff.methods import method_of
 from bayesdiff.training.batches import batch_at
+from bayesdiff.training.graph import GraphedStep, capture, obstacle
 from bayesdiff.training.objective import training_loss
 from bayesdiff.training.optimizer import build_optimizer, rate_at, set_rate
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
+Report = Callable[[int, dict[str, float]], None]
 DTYPES = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}
 
 
@@ -52,6 +54,12 @@ class Training:
     classes: Encoded | None
     noise_schedule: Any
     scaler: torch.amp.GradScaler
+    model_scheduler: Any = None
+    """The scheduler that the model came with, from which every sampler is built."""
+    graphed: GraphedStep | None = None
+    """The recorded step, once it was recorded."""
+    forwards: dict[Any, Any] = field(default_factory=dict)
+    """Recorded forward passes of the U-Net, for sampling on a GPU (``diffusion.graphed``)."""
     averages: dict[float, WeightAverage] = field(default_factory=dict)
     """Moving averages that evaluations ask for, by their decay; they change nothing in training."""
 
@@ -95,7 +103,9 @@ def prepare(pipe: StableDiffusionPipeline, cfg: Config, instance: Encoded, class
     scaler = torch.amp.GradScaler(trained[0].device.type, enabled=cfg.training.mixed_precision is Precision.fp16)
     decays = {one.ema_decay for one in cfg.evaluations.values() if one.weights is Weights.ema}
     averages = {decay: WeightAverage(trained, decay) for decay in sorted(decays)}
-    state = Training(pipe, parts, trained, arm, optimizer, instance, classes, _training_scheduler(pipe), scaler, averages)
+    state = Training(
+        pipe, parts, trained, arm, optimizer, instance, classes, _training_scheduler(pipe), scaler, pipe.scheduler, averages=averages
+    )
     if cfg.training.gradient_checkpointing:
         for name, part in parts.items():
             (part.enable_gradient_checkpointing if name == "unet" else part.gradient_checkpointing_enable)()  # type: ignore[operator]
@@ -122,14 +132,19 @@ def _sources(state: Training, cfg: Config) -> tuple[Encoded, Encoded | None]:
     return fresh(state.instance), None if state.classes is None else fresh(state.classes)
 
 
+def _batch(state: Training, cfg: Config, micro: int) -> Batch:
+    """The data of a micro-batch, as the arm shows it."""
+    timesteps = state.noise_schedule.config.num_train_timesteps
+    return state.arm.batch(batch_at(micro, cfg.seed, cfg.training.batch_size, timesteps, *_sources(state, cfg)), micro)
+
+
 def _accumulate(state: Training, cfg: Config, step: int) -> dict[str, torch.Tensor]:
     """Gradients of one optimisation step, over all its micro-batches on all processes; returns their mean loss parts."""
-    count, size = cfg.training.gradient_accumulation_steps, cfg.training.batch_size
-    timesteps, dtype = state.noise_schedule.config.num_train_timesteps, DTYPES.get(cfg.training.mixed_precision)
+    count, dtype = cfg.training.gradient_accumulation_steps, DTYPES.get(cfg.training.mixed_precision)
     total: dict[str, torch.Tensor] = {}
     for micro in share(range(step * count, (step + 1) * count)):
         with torch.autocast(state.trained[0].device.type, dtype) if dtype else nullcontext(), state.arm.forward(micro):
-            batch = state.arm.batch(batch_at(micro, cfg.seed, size, timesteps, *_sources(state, cfg)), micro)
+            batch = _batch(state, cfg, micro)
             loss, parts = training_loss(
                 state.pipe.unet,
                 state.noise_schedule,
@@ -144,16 +159,28 @@ def _accumulate(state: Training, cfg: Config, step: int) -> dict[str, torch.Tens
     return total
 
 
-def train(state: Training, cfg: Config, start: int, stop: int, report: Callable[[int, dict[str, float]], None]) -> None:
-    """Run optimisation steps ``start`` to ``stop - 1`` in place.
+def train(state: Training, cfg: Config, start: int, stop: int, report: Report) -> None:
+    """Run optimisation steps ``start`` to ``stop - 1`` in place, as one CUDA graph a step where that is possible.
 
-    ``report`` gets (steps done, loss parts) after each step. Raises ``Diverged`` before a step with a
-    non-finite loss or gradient touches the weights.
+    ``report`` gets (steps done, loss parts) of each step. Raises ``Diverged`` for a step with a non-finite
+    loss or gradient, which never touches the weights.
     """
-    rate_of = rate_at(cfg.training, cfg.method.learning_rate, cfg.schedule.steps, state.arm.lr_schedule)
     for part in state.parts.values():
         part.train()
-    for step in range(start, stop):
+    run = _train_eager if obstacle(state, cfg) else _train_graphed
+    run(state, cfg, range(start, stop), report)
+    state.arm.after_training()
+    for part in state.parts.values():
+        part.eval()
+
+
+def _rates(state: Training, cfg: Config) -> Callable[[int], float]:
+    return rate_at(cfg.training, cfg.method.learning_rate, cfg.schedule.steps, state.arm.lr_schedule)
+
+
+def _train_eager(state: Training, cfg: Config, steps: range, report: Report) -> None:
+    rate_of = _rates(state, cfg)
+    for step in steps:
         state.arm.before_step(step)
         parts = {name: float(value) for name, value in _accumulate(state, cfg, step).items()}
         state.scaler.unscale_(state.optimizer)
@@ -163,13 +190,39 @@ def train(state: Training, cfg: Config, start: int, stop: int, report: Callable[
         state.scaler.step(state.optimizer)
         state.scaler.update()
         state.optimizer.zero_grad(set_to_none=True)
-        state.arm.after_step(step)
-        for average in state.averages.values():
-            average.update(step)
+        _after_step(state, step)
         report(step + 1, {**parts, "grad_norm": norms[0], "learning_rate": rate})
-    state.arm.after_training()
-    for part in state.parts.values():
-        part.eval()
+
+
+def _train_graphed(state: Training, cfg: Config, steps: range, report: Report) -> None:
+    """Replay the recorded step; values stay on the device and are read every ``log_every`` steps."""
+    rate_of = _rates(state, cfg)
+    read: list[torch.Tensor] = []
+    for step in steps:
+        state.arm.before_step(step)
+        batch = _batch(state, cfg, step)
+        if state.graphed is None:
+            state.graphed = capture(state, cfg, batch, DTYPES.get(cfg.training.mixed_precision))
+        read.append(state.graphed.run(batch, rate_of(step)))
+        _after_step(state, step)
+        if (step + 1) % cfg.schedule.log_every == 0 or step == steps[-1]:
+            _tell(state.graphed.names, read, step + 1, rate_of, report)
+            read.clear()
+
+
+def _tell(names: tuple[str, ...], read: list[torch.Tensor], done: int, rate_of: Callable[[int], float], report: Report) -> None:
+    """Report steps whose values were left on the device, up to ``done``; raises ``Diverged`` at the first that is not finite."""
+    for step, row in enumerate(torch.stack(read).tolist(), start=done - len(read)):
+        if not all(math.isfinite(value) for value in row):
+            raise Diverged(step + 1)
+        parts = {name: value for name, value in zip(names, row, strict=True) if not name.startswith("norm_")}
+        report(step + 1, {**parts, "grad_norm": row[names.index("norm_0")], "learning_rate": rate_of(step)})
+
+
+def _after_step(state: Training, step: int) -> None:
+    state.arm.after_step(step)
+    for average in state.averages.values():
+        average.update(step)
 
 
 def _clip(state: Training, limit: float) -> list[float]:

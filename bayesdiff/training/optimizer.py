@@ -28,7 +28,9 @@ def build_optimizer(means: list[nn.Parameter], of_arm: list[dict[str, Any]], con
         groups.append({"params": group["params"], "weight_decay": decay, "factor": group["factor"]})
     betas = (conf.betas[0], conf.betas[1])
     if conf.optimizer is Optimizer.adamw:
-        return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True)
+        on_gpu = means[0].device.type == "cuda"  # there the rate is a tensor, so that a recorded step reads it anew
+        lr = torch.tensor(rate, device=means[0].device) if on_gpu else rate
+        return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True, capturable=on_gpu)
     try:
         from bitsandbytes.optim import AdamW8bit
     except Exception as error:  # it also fails on import where its binary does not fit the machine
@@ -62,4 +64,8 @@ def rate_at(conf: TrainingConf, peak: float, steps: int, imposed: LrSchedule | N
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the learning rate of the weights, and other groups' own share of it."""
     for group in optimizer.param_groups:
-        group["lr"] = rate * group.get("factor", 1.0)
+        own = rate * group.get("factor", 1.0)
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(own)
+        else:
+            group["lr"] = own

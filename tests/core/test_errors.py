@@ -26,7 +26,12 @@ def test_a_defect_of_ours_keeps_its_traceback() -> None:
         command()
 
 
-SAID = [(ValueError("first\nsecond"), "first"), (KeyError(), "KeyError"), (ValueError("x" * 999), "x" * 160)]
+SAID: list[tuple[Exception, str]] = [
+    (FileNotFoundError(2, "No such file or directory", "a.yaml"), "No such file or directory"),
+    (ValueError("first\nsecond"), "first"),
+    (KeyError(), "KeyError"),
+    (ValueError("x" * 999), "x" * 160),
+]
 
 
 @pytest.mark.parametrize(("error", "said"), SAID)

@@ -17,7 +17,8 @@ from tiny import ARMS, BNN_ON, METHOD_NAMES, Make
 
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.seeds import generator
-from bayesdiff.recording.export import export, main
+from bayesdiff.export import main
+from bayesdiff.recording.export import export
 from bayesdiff.runs.experiment import run_experiment
 
 SHORT = ["schedule.steps=3", "schedule.checkpoints=[0,3]", "sampler.batch_size=2", "method.learning_rate=1e-2"]

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from bayesdiff.compare import main
 from bayesdiff.core.errors import UserError
-from bayesdiff.recording.pairs import differences, main, print_comparison, read_run
+from bayesdiff.recording.pairs import differences, print_comparison, read_run
 from bayesdiff.recording.record import RunRecord
 from bayesdiff.scoring.metrics import COLUMNS, METRICS
 

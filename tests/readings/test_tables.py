@@ -52,8 +52,8 @@ def test_numbered_columns_are_images(tmp_path: Path) -> None:
 def test_named_columns_are_images(tmp_path: Path) -> None:
     path = csv(tmp_path, "step,front,back,loss\n0,0.1,0.2,9\n10,0.3,0.4,8\n")
     reading = one(path, Naming(values=("front", "back")))
-    assert next(iter(reading.columns.values())) == pytest.approx(np.array([[0.1, 0.2], [0.3, 0.4]]))
-    with pytest.raises(UserError, match=r"give --value .* front, back, loss"):
+    assert reading.columns["front, back"] == pytest.approx(np.array([[0.1, 0.2], [0.3, 0.4]]))
+    with pytest.raises(UserError, match=r"give --metric NAME, one of front, back$"):
         one(path)
 
 
@@ -61,6 +61,12 @@ def test_the_fidelity_is_found_among_others_and_said(tmp_path: Path) -> None:
     reading = one(csv(tmp_path, "step,loss,dino,dino_se\n0,9,0.1,0.01\n10,8,0.3,0.01\n"))
     assert reading.columns["dino"][:, 0] == pytest.approx([0.1, 0.3])
     assert reading.notes == ("column dino taken as the fidelity",)
+
+
+def test_a_column_with_one_score_is_no_candidate(tmp_path: Path) -> None:
+    """peft's benchmark scores its test images once, after the last step."""
+    reading = one(csv(tmp_path, "step,valid dino_similarity,test dino_similarity,train loss\n100,0.1,,1\n200,0.2,,1\n250,,0.6,1\n"))
+    assert (reading.metric, reading.steps) == ("valid dino_similarity", (100, 200))
 
 
 def test_a_long_table_has_a_row_an_image(tmp_path: Path) -> None:
@@ -129,7 +135,7 @@ def test_a_chart_that_was_exported_has_a_curve_a_run(tmp_path: Path) -> None:
     )
     plain, bnn = read(str(csv(tmp_path, text)), GUESS)
     assert plain.name.endswith("[plain]")
-    assert plain.columns["plain - dino"][:, 0] == pytest.approx([0.1, 0.2])
+    assert plain.columns["dino"][:, 0] == pytest.approx([0.1, 0.2])
     assert (bnn.steps, bnn.notes) == ((50,), ("1 of 2 rows have no score and are left out",))
 
 
@@ -181,23 +187,37 @@ def test_images_that_lack_checkpoints_are_left_out_and_said(tmp_path: Path) -> N
     assert "1 of 2 images lack some checkpoints and are left out" in reading.notes
 
 
-def test_scores_that_are_not_finite_are_kept_as_that(tmp_path: Path) -> None:
-    for word in ("nan", "NaN", "inf", "-inf"):
-        reading = one(csv(tmp_path, f"step,dino\n0,0.1\n10,{word}\n20,0.3\n"))
-        assert reading.steps == (0, 10, 20)
-        assert not np.isfinite(reading.columns["dino"][1, 0])
+@pytest.mark.parametrize("word", ["nan", "NaN", "inf", "-inf", "None"])
+def test_scores_that_are_not_finite_to_the_end_are_kept_as_that(tmp_path: Path, word: str) -> None:
+    reading = one(csv(tmp_path, f"step,dino\n0,0.1\n10,0.2\n20,{word}\n30,{word}\n"))
+    assert reading.steps == (0, 10, 20, 30)
+    assert np.isfinite(reading.columns["dino"][:, 0]).tolist() == [True, True, False, False]
+
+
+def test_a_score_that_is_not_finite_with_finite_ones_behind_it_was_not_measured(tmp_path: Path) -> None:
+    """Weights that are NaN stay so: a gap is of the measurement."""
+    reading = one(csv(tmp_path, "step,dino\n0,0.1\n10,nan\n20,0.3\n"))
+    assert reading.steps == (0, 20)
+    assert reading.notes == ("scores are not finite at step 10, and finite later: left out as not measured",)
+    images = one(csv(tmp_path, "step,img_0,img_1\n0,0.1,0.1\n10,nan,0.2\n20,0.3,0.3\n"))
+    assert images.columns["img"] == pytest.approx(np.array([[0.1], [0.2], [0.3]]))
+    assert "1 of 2 images lack some checkpoints and are left out" in images.notes
 
 
 REFUSED = {
-    "text": ("step,dino\n0,0.1\n10,good\n", r"row 3 of column dino is no number: 'good'"),
+    "text": (
+        "step,dino\n0,0.1\n10,good\n",
+        r"row 2 below the header, column dino: 'good' is no number; correct it",
+    ),
     "duplicates": ("step,dino\n0,0.1\n0,0.2\n", r"step 0 stands in 2 rows"),
     "fractions": ("step,dino\n0.5,0.1\n1,0.2\n", r"whole numbers"),
     "no step": ("when,dino\n0,0.1\n", r"which column has the training steps\? give --step one of when, dino"),
-    "no score": ("step,note\n0,a\n", r"which columns have the scores"),
+    "no score": ("step,note\n0,a\n", r"which column has the scores\? the table has no column of numbers"),
+    "a learning rate": ("step,lr\n0,0.1\n", r"none of lr is one by its name; give --metric NAME"),
     "one column": ("step\n0\n", r"a column of steps and one of scores"),
     "no rows": ("step,dino\n", r"0 rows"),
     "empty": ("", r"no CSV table|a column of steps"),
-    "nothing": ("step,dino,loss\n0,,1\n10,,2\n", r"no row has a step and a score"),
+    "nothing": ("step,dino,loss\n0,,1\n10,,2\n", r"no row has a step and a score; check the columns"),
     "no image whole": ("step,img_0,img_1\n0,0.1,\n10,,0.2\n", r"no image has a score at every checkpoint"),
     "units": ("step,dino\n0,0.3\n10,0.5\n20,62\n30,71\n", r"mixed units"),
 }
@@ -216,7 +236,13 @@ def test_a_metric_that_grows_past_one_is_not_mixed_units(tmp_path: Path) -> None
 
 def test_names_that_are_not_there_are_refused(tmp_path: Path) -> None:
     path = csv(tmp_path, "step,dino\n0,0.1\n10,0.2\n")
-    for naming, message in ((Naming(step="x"), "--step"), (Naming(values=("x",)), "--value"), (Naming(run="x"), "--run")):
+    assert one(path, Naming(metric="dino")).metric == "dino"
+    for naming, message in (
+        (Naming(metric="x"), "--metric"),
+        (Naming(step="x"), "--step"),
+        (Naming(values=("x",)), "--value"),
+        (Naming(run="x"), "--run"),
+    ):
         with pytest.raises(UserError, match=message):
             one(path, naming)
     with pytest.raises(UserError, match="not there"):

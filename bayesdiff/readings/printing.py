@@ -1,0 +1,43 @@
+"""A judged reading for people and for programs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from bayesdiff.corruption import CorruptionVerdict
+from bayesdiff.readings.reading import Reading
+
+
+def print_verdict(console: Console, verdict: CorruptionVerdict, reading: Reading, full: bool) -> None:
+    """The sentence, the notes, and, where ``full``, a table of checkpoints."""
+    lines = [f"{reading.name}: {verdict.sentence}", *(f"  note: {note}" for note in reading.notes)]
+    if verdict.noise_source:
+        between, images = verdict.checkpoint_noise, verdict.image_noise
+        lines.append(f"  noise: {between:.4f} between checkpoints, {images:.4f} from images ({verdict.noise_source})")
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    if full:
+        console.print(_checkpoints(verdict, reading))
+
+
+def _checkpoints(verdict: CorruptionVerdict, reading: Reading) -> Table:
+    table = Table("step", escape(reading.metric), "± se", "stage", "best")
+    for step, row, label in zip(reading.steps, reading.columns[reading.metric], verdict.labels, strict=True):
+        finite = bool(np.isfinite(row).all())
+        error = f"{row.std(ddof=1) / math.sqrt(row.size):.3f}" if row.size > 1 and finite else ""
+        best = "keep" if step == verdict.best_step else "as good" if step in verdict.best_steps else ""
+        stage = "not finite" if not finite else "blip" if step in verdict.blips else label
+        table.add_row(str(step), f"{row.mean():.3f}" if finite else "", error, stage, best if finite else "")
+    return table
+
+
+def as_json(verdict: CorruptionVerdict, reading: Reading) -> dict[str, Any]:
+    """Source, metric, steps and notes of a reading, and all fields of its verdict."""
+    head = {"source": reading.name, "metric": reading.metric, "steps": list(reading.steps), "notes": list(reading.notes)}
+    return {**head, **verdict.to_dict()}

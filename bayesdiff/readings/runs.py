@@ -1,0 +1,30 @@
+"""Run folders of this package and collected records of them as readings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.layout import PER_IMAGE, SCORES
+from bayesdiff.readings.reading import Naming, Reading
+from bayesdiff.recording.collect import per_image_of
+from bayesdiff.recording.record import load_record
+from bayesdiff.scoring.curve import image_columns, read_scores, score_columns
+
+
+def is_run(folder: Path) -> bool:
+    return (folder / SCORES).exists() or (folder / PER_IMAGE).exists()
+
+
+def read_run(folder: Path, naming: Naming) -> Reading:
+    """The curve of a run folder or a collected record; raises ``UserError`` where it lacks the metric that was asked for."""
+    if (folder / SCORES).exists():
+        steps, columns, images = score_columns(read_scores(folder))
+    else:
+        steps, columns, images = image_columns(per_image_of(folder))
+    record = load_record(folder)
+    metric = naming.metric or (str(record.config["detector"]["metric"]) if record is not None else "dino")
+    if metric not in columns:
+        raise UserError(f"{folder}: no metric {metric}; choose --metric from {', '.join(columns)}")
+    ceiling = record.real_to_real.get(metric) if record is not None else None
+    return Reading(str(folder), tuple(steps), columns, metric, ceiling, images=tuple(images), own=True)

@@ -1,0 +1,111 @@
+"""From a source to readings: what is it, and who reads it?"""
+
+from __future__ import annotations
+
+import gzip
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bayesdiff.core.errors import UserError
+from bayesdiff.readings.reading import Naming, Reading
+from bayesdiff.readings.records import json_table, parquet_table
+from bayesdiff.readings.runs import is_run, read_run
+from bayesdiff.readings.tables import read_table
+from bayesdiff.readings.tensorboard_events import event_folders, event_table, is_event_file
+from bayesdiff.readings.text import csv_table, decoded
+from bayesdiff.readings.thinning import thinned
+from bayesdiff.readings.wandb_runs import CLOUD, SUFFIX, cloud_table, offline_files, offline_table, resumed
+
+STDIN = "-"
+KINDS = f"a run folder, a table (CSV, JSON, JSON lines, Parquet), TensorBoard or offline W&B files, {CLOUD}ENTITY/PROJECT/RUN, or {STDIN}"
+
+
+def read(source: str, naming: Naming) -> list[Reading]:
+    """The curves of a source: one, or one a run.
+
+    Args:
+        source: a run folder or a collected record; a CSV, JSON, JSON-lines or Parquet file; a TensorBoard event file, or a folder of
+            them; the ``.wandb`` file of an offline run, or a folder of them; ``wandb:ENTITY/PROJECT/RUN``; ``-`` for stdin.
+
+    Returns:
+        Readings of at most ``thinning.WHOLE`` checkpoints each.
+
+    Raises:
+        UserError: nothing there, no table, or columns that cannot be told apart.
+    """
+    return [thinned(reading) for reading in _read(source, naming)]
+
+
+def read_all(sources: Sequence[str], naming: Naming) -> Iterator[Reading]:
+    """All readings of several sources, in the order given."""
+    for source in sources:
+        yield from read(source, naming)
+
+
+def _read(source: str, naming: Naming) -> list[Reading]:
+    if source == STDIN:
+        return read_bytes(sys.stdin.buffer.read(), "stdin", naming)
+    if source.startswith(CLOUD):
+        return read_table(cloud_table(source, naming), source, naming)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _read_folder(path, naming)
+    if not path.exists():
+        raise UserError(f"{source}: not there; give {KINDS}")
+    if path.suffix == SUFFIX:
+        return _offline_runs([path], naming)
+    if is_event_file(path):
+        return read_table(event_table(path, source), source, naming)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{source}: {error.strerror}; give a file that can be read") from error
+    return read_bytes(data, source, naming)
+
+
+def _read_folder(folder: Path, naming: Naming) -> list[Reading]:
+    if is_run(folder):
+        return [read_run(folder, naming)]
+    if files := offline_files(folder):
+        return _offline_runs(files, naming)
+    if folders := event_folders(folder):
+        return [reading for one in folders for reading in read_table(event_table(one, str(one)), str(one), naming)]
+    raise UserError(f"{folder}: a folder without scores.csv, images.csv, event files or offline W&B runs; give {KINDS}")
+
+
+def _offline_runs(files: list[Path], naming: Naming) -> list[Reading]:
+    """A reading a run; files of one name are of one run, resumed offline."""
+    found = []
+    for run in dict.fromkeys(file.name for file in files):
+        parts = [(file, *offline_table(file)) for file in files if file.name == run]
+        if (whole := resumed([table for _, table, _, _ in parts])) is not None:
+            path, _, name, notes = parts[-1]
+            said = [f"the run was resumed offline: {len(parts)} files joined by their steps"] if len(parts) > 1 else []
+            found += read_table(whole, f"{path} [{name}]", naming, [*said, *notes])
+        else:
+            found += [reading for path, table, name, notes in parts for reading in read_table(table, f"{path} [{name}]", naming, notes)]
+    return found
+
+
+def read_bytes(data: bytes, name: str, naming: Naming) -> list[Reading]:
+    """The curves of a table's bytes, whose kind is seen from its beginning; raises ``UserError``."""
+    if data.startswith(b"\x1f\x8b"):
+        return read_bytes(_unzipped(data, name), name, naming)
+    if data.startswith(b"PAR1"):
+        return read_table(parquet_table(data, name), name, naming)
+    if data.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        raise UserError(f"{name}: a spreadsheet or an archive; save its sheet as CSV")
+    text, notes = decoded(data, name)
+    if text.lstrip()[:1] in ("{", "["):
+        table, more = json_table(text, name)
+        return read_table(table, name, naming, [*notes, *more])
+    table, separator = csv_table(text, name)
+    return read_table(table, name, naming, notes, separator)
+
+
+def _unzipped(data: bytes, name: str) -> bytes:
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError) as error:
+        raise UserError(f"{name}: a gzip file that is not whole; copy it again") from error

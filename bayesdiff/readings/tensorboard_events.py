@@ -1,0 +1,72 @@
+"""Scalars of TensorBoard event files as frames of text cells, read by TensorBoard's own loader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bayesdiff.core.errors import UserError, first_line
+
+MARK = "tfevents"
+"""Stands in the name of every event file."""
+Series = dict[str, dict[int, float]]
+"""Value by step, by tag."""
+
+
+def is_event_file(path: Path) -> bool:
+    return MARK in path.name and path.is_file()
+
+
+def event_folders(folder: Path) -> list[Path]:
+    """Folders at and below one that hold event files: one a run, as TensorBoard has it."""
+    return sorted({path.parent for path in folder.rglob(f"*{MARK}*") if path.is_file()})
+
+
+def event_table(path: Path, name: str) -> pd.DataFrame:
+    """Steps and a column a scalar tag, of an event file or of all those in one folder.
+
+    Where a run was resumed and logged a step again, the last value counts.
+
+    Raises:
+        UserError: TensorBoard is not installed, a file is broken, or there are no scalars.
+    """
+    files = [path] if path.is_file() else sorted(file for file in path.glob(f"*{MARK}*") if file.is_file())
+    series: Series = {}
+    for file in files:
+        _add_scalars(series, file, name)
+    if not series:
+        raise UserError(f"{name}: the event file has no scalars; log the metric with add_scalar, or give a CSV file")
+    steps = sorted(set().union(*series.values()))
+    cells = {tag: [repr(found[step]) if step in found else "" for step in steps] for tag, found in series.items()}
+    return pd.DataFrame({"step": [str(step) for step in steps], **cells}, dtype=str)
+
+
+def _add_scalars(series: Series, file: Path, name: str) -> None:
+    try:
+        from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+    except ImportError as error:
+        raise UserError(f"{name}: TensorBoard files need its reader; pip install 'bayesdiff[tensorboard]', or export a CSV file") from error
+    tensors: set[str] = set()
+    try:
+        for event in LegacyEventFileLoader(str(file)).Load():
+            for value in event.summary.value if event.HasField("summary") else ():
+                number = _scalar(value, tensors)
+                if number is not None:
+                    series.setdefault(value.tag, {})[event.step] = number
+    except Exception as error:  # a broken record raises whatever the parser behind it raises
+        raise UserError(f"{name}: no whole event file ({first_line(error)}); export the chart as CSV from TensorBoard") from error
+
+
+def _scalar(value: Any, tensors: set[str]) -> float | None:
+    """The number in a summary of either kind: a simple value, or a tensor of TensorFlow 2, whose first summary names its plugin."""
+    if value.HasField("simple_value"):
+        return float(value.simple_value)
+    if value.metadata.plugin_data.plugin_name == "scalars":
+        tensors.add(value.tag)
+    if value.tag not in tensors or not value.HasField("tensor"):
+        return None
+    from tensorboard.util.tensor_util import make_ndarray
+
+    return float(make_ndarray(value.tensor))

@@ -1,0 +1,123 @@
+"""What stays loaded over a run: models, data, encoders, and the evaluations of its checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bayesdiff.config.prompts import Prompt, fill
+from bayesdiff.config.schema import Config
+from bayesdiff.core.files import fingerprint
+from bayesdiff.core.processes import join_processes
+from bayesdiff.diffusion.subject import Subject
+from bayesdiff.recording.record import RunRecord, environment
+from bayesdiff.runs.evaluations import Evaluation, evaluations_of, sampler_of, sampling_with
+from bayesdiff.runs.guards import check_same_device, check_same_gpu, check_words
+from bayesdiff.runs.probing import pretrained_losses
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+    from PIL import Image
+
+    from bayesdiff.diffusion.batch import Encoded
+    from bayesdiff.scoring.encoders import Encoders
+    from bayesdiff.scoring.scores import References
+    from bayesdiff.training.loop import Training
+
+
+@dataclass
+class Bench:
+    """One loaded run."""
+
+    cfg: Config
+    folder: Path
+    record: RunRecord
+    subject: Subject
+    training: Training
+    encoders: Encoders
+    evaluations: list[Evaluation]
+    """The run's own, named main, first."""
+    pretrained_loss: dict[float, float]
+    """Loss of the model before training on the training image, by timestep; empty without probes."""
+
+
+def weight_fingerprints(cfg: Config) -> dict[str, str]:
+    """Fingerprints of what is loaded from local folders: the run key only knows their names."""
+    from bayesdiff.diffusion.pipeline import model_location
+    from bayesdiff.scoring.encoders import encoder_folder
+
+    places = {
+        "model": Path(model_location(cfg.model)),
+        "clip": encoder_folder(cfg.metrics.clip, "clip"),
+        "dino": encoder_folder(cfg.metrics.dino, "dino"),
+    }
+    return {name: fingerprint(place) for name, place in places.items()}
+
+
+def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompts: list[Prompt]) -> Bench:
+    """Load every model; nothing is written yet, so that bad input leaves no trace."""
+    from bayesdiff.diffusion.pipeline import check_limits, check_precision, choose_device, load_pipeline
+    from bayesdiff.scoring.encoders import load_encoders
+    from bayesdiff.scoring.scores import describe_photos
+    from bayesdiff.training.loop import prepare
+
+    device = choose_device(cfg.device)
+    join_processes(device)
+    here = environment(str(device))
+    check_same_device(folder, record, here)
+    check_precision(cfg.training.mixed_precision, device)
+    encoders = load_encoders(cfg.metrics, device)
+    pipe = load_pipeline(cfg.model, device)
+    for sampler in [cfg.sampler, *(sampler_of(cfg.sampler, one) for one in cfg.evaluations.values())]:
+        check_limits(pipe, cfg.model, sampler)
+    check_words(pipe, subject, prompts)
+    training = prepare(pipe, cfg, *_encoded(cfg, pipe, subject))
+    check_same_gpu(folder, record, here, training.arm.NOISE_ON_DEVICE)
+    evaluations = evaluations_of(cfg, folder, subject, prompts, encoders)
+    record.environment = here
+    record.subject = {
+        "name": subject.name, "class_noun": subject.class_noun,
+        "photos": [{"name": p.name, "sha256": p.digest} for p in subject.photos],
+    }  # fmt: skip
+    record.photographs = describe_photos([photo.image for photo in subject.photos])
+    record.bayesian = _converted(training)
+    record.real_to_real = _ceilings(encoders, evaluations[0].references, [photo.image for photo in subject.others])
+    return Bench(cfg, folder, record, subject, training, encoders, evaluations, pretrained_losses(training, cfg) if cfg.probes else {})
+
+
+def _encoded(cfg: Config, pipe: StableDiffusionPipeline, subject: Subject) -> tuple[Encoded, Encoded | None]:
+    """The photographs and, with prior preservation, the class images as latents with their text."""
+    from bayesdiff.diffusion.batch import encode_pictures
+    from bayesdiff.diffusion.class_images import class_images
+
+    text = fill(cfg.data.instance_prompt, subject.identifier, subject.class_noun)
+    instance = encode_pictures(pipe, [photo.image for photo in subject.photos], text)
+    if not cfg.method.prior_preservation:
+        return instance, None
+    of_class = fill(cfg.data.class_prompt, "", subject.class_noun)
+    with sampling_with(pipe, pipe.scheduler, cfg.sampler):
+        pictures = class_images(pipe, cfg, subject.class_noun)
+    return instance, encode_pictures(pipe, pictures, of_class)
+
+
+def _converted(training: Training) -> dict[str, Any]:
+    """Layers and weights that are Gaussian, and their share of the U-Net's weights (with its adapter)."""
+    from bayesdiff.arms.gaussian import rho_parameters
+
+    total = sum(p.numel() for p in training.pipe.unet.parameters()) - sum(rho.numel() for rho in rho_parameters(training.layers))
+    weights = sum(layer.mean.numel() for layer in training.layers)
+    modules = len({layer.name.rpartition(".")[0] for layer in training.layers})
+    trained = sum(p.numel() for p in training.trained)
+    return {"layers": modules, "weights": weights, "trained_weights": trained, "unet_weights": total, "share": round(weights / total, 4)}
+
+
+def _ceilings(encoders: Encoders, references: References, others: list[Image.Image]) -> dict[str, float]:
+    """Similarity of the training images to every other photograph of the subject, by metric; empty for one photograph."""
+    from bayesdiff.scoring.scores import real_to_real
+
+    found = {
+        "dino": real_to_real(references.dino, encoders.dino(others) if others else references.dino[:0]),
+        "clip_i": real_to_real(references.clip, encoders.clip_image(others) if others else references.clip[:0]),
+    }
+    return {name: round(value, 4) for name, value in found.items() if value is not None}

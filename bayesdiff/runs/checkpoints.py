@@ -1,0 +1,104 @@
+"""One checkpoint of a run: save, then sample and score every evaluation, write the tables, report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bayesdiff.core.layout import CHECKPOINTS, DRAWN, DRAWS, images_folder, step_folder, steps_in
+from bayesdiff.core.processes import broadcast
+from bayesdiff.corruption import CorruptionVerdict
+from bayesdiff.corruption.diagnosis import judge_run
+from bayesdiff.corruption.monitor import warning
+from bayesdiff.methods import method_of
+from bayesdiff.recording.checkpoint import retain, save_checkpoint
+from bayesdiff.recording.progress import Display
+from bayesdiff.recording.record import phase
+from bayesdiff.recording.tracker import Tracker
+from bayesdiff.runs.bench import Bench
+from bayesdiff.runs.evaluations import MAIN, Evaluation, keep_samples, sample, sampling_with, score, write_csv
+from bayesdiff.runs.probing import write_probes
+from bayesdiff.scoring.curve import curve_table, score_columns
+
+if TYPE_CHECKING:
+    from bayesdiff.diffusion.sampling import Sample
+
+
+def judge(bench: Bench, scores: pd.DataFrame) -> CorruptionVerdict:
+    """The verdict on one evaluation's scores so far, by the run's own settings."""
+    steps, columns, images = score_columns(scores)
+    return judge_run(steps, columns, [prompt for prompt, _ in images], vars(bench.cfg.detector), bench.record.real_to_real, bench.cfg.seed)
+
+
+def checkpoint(bench: Bench, step: int, tracker: Tracker, show: Display) -> None:
+    """Save, probe, sample, score and report one step; what an interrupted run did of it already is left as it is."""
+    cfg, folder, record, training = bench.cfg, bench.folder, bench.record, bench.training
+    if step not in steps_in(folder / CHECKPOINTS):
+        show.phase("save", step)
+        with phase(record, "save"):
+            save_checkpoint(folder, step, method_of(cfg.method.name), training)
+    if cfg.probes:
+        with phase(record, "probe"):
+            write_probes(bench, step)
+    left = [number for number, one in enumerate(bench.evaluations) if not one.done(step)]
+    for number in broadcast(left):
+        _evaluate(bench, bench.evaluations[number], step, tracker, show)
+    if cfg.sampler.sample_weights:
+        _score_draws(bench, step, show)
+    verdict = judge(bench, bench.evaluations[0].scores)
+    show.warn(step, warning(verdict))
+    retain(folder, cfg.schedule.keep, verdict.best_step)
+    record.save(folder)
+
+
+def _evaluate(bench: Bench, one: Evaluation, step: int, tracker: Tracker, show: Display) -> None:
+    """Sample and score one evaluation; its own row goes to the terminal and, of the run's own, to the tracker."""
+    record = bench.record
+    show.phase("sample", step)
+    with phase(record, "sample"):
+        samples = sample(bench.training, one, bench.cfg.model.resolution)
+        keep_samples(one, step, samples)
+    show.phase("score", step)
+    with phase(record, "score"):
+        curve = score(one, step, samples, bench.encoders)
+    row = {str(k): float(v) for k, v in curve[curve["step"] == step].iloc[0].items() if k != "step"}
+    show.checkpoint(step, row, "" if one.name == MAIN else one.name)
+    tracker.checkpoint(step, row, images_folder(one.folder, step), one.name)
+
+
+def sampled_draws(bench: Bench) -> Iterator[list[Sample]]:
+    """Samples of each draw of the Gaussian weights; the model is at its mean again afterwards."""
+    from bayesdiff.arms.gaussian import draw_weights, use_mean
+    from bayesdiff.diffusion.sampling import sample_together
+
+    cfg, training, main = bench.cfg, bench.training, bench.evaluations[0]
+    for draw in range(cfg.sampler.sample_weights):
+        draw_weights(training.layers, cfg.sampler.seed, draw, "sampled weights")
+        with sampling_with(training.pipe, training.model_scheduler, main.sampler):
+            samples = sample_together(training.pipe, main.prompts, main.sampler, cfg.model.resolution)
+        yield samples
+    use_mean(training.layers)
+
+
+def _score_draws(bench: Bench, step: int, show: Display) -> None:
+    """Sample with draws of the Gaussian weights: ``draws.csv`` and ``draws/``, beside the curve of the mean."""
+    from bayesdiff.diffusion.sampling import save_samples
+    from bayesdiff.scoring.scores import score_samples
+
+    before = pd.read_csv(bench.folder / DRAWS, keep_default_na=False) if (bench.folder / DRAWS).exists() else None
+    tables = [] if before is None else [before[before["step"] < step]]
+    show.phase("draws", step)
+    with phase(bench.record, "draws"):
+        for draw, samples in enumerate(sampled_draws(bench)):
+            save_samples(samples, step_folder(bench.folder / DRAWN, step) / f"draw-{draw:02d}")
+            tables.append(score_samples(samples, step, bench.encoders, bench.evaluations[0].references).assign(draw=draw))
+    write_csv(bench.folder / DRAWS, pd.concat(tables, ignore_index=True))
+
+
+def curves(bench: Bench) -> Iterator[tuple[Evaluation, pd.DataFrame]]:
+    """Every evaluation that has scores, with its curve."""
+    for one in bench.evaluations:
+        if len(one.scores):
+            yield one, curve_table(one.scores)

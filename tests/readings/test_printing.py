@@ -1,0 +1,45 @@
+"""What a person reads of a verdict, and a program."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+from rich.console import Console
+
+from bayesdiff.readings import Reading, judge
+from bayesdiff.readings.printing import as_json, print_verdict
+from tests.corruption.test_detector import CLEAR, TWELVE
+
+
+def said(reading: Reading, full: bool = True) -> str:
+    file = io.StringIO()
+    verdict, shown = judge(reading)
+    print_verdict(Console(file=file, width=100), verdict, shown, full)
+    return file.getvalue()
+
+
+def test_the_sentence_stands_first_and_the_table_only_where_it_is_asked_for() -> None:
+    reading = Reading("[a] curve", tuple(TWELVE), {"dino": CLEAR}, "dino", notes=("one [b] thing",))
+    lines = said(reading).splitlines()
+    assert lines[0].startswith("[a] curve: Corrupted: ")
+    assert lines[1] == "  note: one [b] thing"
+    assert sum("│" in line for line in lines) == len(TWELVE)
+    assert "│" not in said(reading, full=False)
+
+
+def test_a_checkpoint_that_is_not_finite_is_never_one_to_keep() -> None:
+    scores = CLEAR.copy()
+    scores[-2:] = np.inf
+    row = [line for line in said(Reading("x", tuple(TWELVE), {"dino": scores}, "dino")).splitlines() if f"│ {TWELVE[-1]} " in line]
+    assert "not finite" in row[0]
+    assert "keep" not in row[0]
+    nothing = said(Reading("x", tuple(TWELVE), {"dino": np.full((12, 2), np.inf)}, "dino"))
+    assert "keep" not in nothing
+
+
+def test_json_has_no_number_that_json_lacks() -> None:
+    verdict, shown = judge(Reading("x", tuple(TWELVE), {"dino": np.full((12, 1), np.inf)}, "dino"))
+    found = json.loads(json.dumps(as_json(verdict, shown), allow_nan=False))
+    assert (found["source"], found["metric"], found["steps"]) == ("x", "dino", list(TWELVE))
