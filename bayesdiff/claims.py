@@ -16,7 +16,10 @@ import sys
 from pathlib import Path
 
 from bayesdiff.core.errors import UserError, bad_input_in_one_line
+from bayesdiff.core.machine import cores
+from bayesdiff.recording.archive import open_archive
 from bayesdiff.studies.claims import judge, load_claims, page, write_page
+from bayesdiff.studies.pages import damaged_lines
 from bayesdiff.studies.plan import load_study
 from bayesdiff.studies.rows import rows_of
 
@@ -33,8 +36,11 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.model != "toybox" and not arguments.claims:
         raise UserError(f"--model {arguments.model}: claims.yaml names rows of the toybox's studies; give a list of your own with --claims")
     claims = load_claims(arguments.claims or arguments.results.parent / "claims.yaml")
+    archive = open_archive(arguments.results, cores())
+    for line in damaged_lines(archive):
+        print(line)
     names = dict.fromkeys(claim.study for claim in claims)
-    rows = {name: rows_of(load_study(name, arguments.model), arguments.results) for name in names}
+    rows = {name: rows_of(load_study(name, arguments.model), archive) for name in names}
     options = f" --model {arguments.model} --results {arguments.results}"
     write_page(page([judge(claim, rows[claim.study]) for claim in claims], options), arguments.results)
     print(f"{arguments.results}/claims.md")

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
-from bayesdiff.core.errors import bad_input_in_one_line
-from bayesdiff.studies.plan import STATES, Planned, chosen_studies, failure_file, plan, runs_of
-
-
-def summary(planned: list[Planned]) -> dict[str, int]:
-    """How many runs are in each state."""
-    states = [run.state for run in planned]
-    return {state: states.count(state) for state in STATES}
-
-
-def print_failures(console: Console, root: Path, planned: list[Planned]) -> None:
-    """One line a failed run: what it was, and what it said last."""
-    for run in planned:
-        if run.state == "failed":
-            said = json.loads(failure_file(root, run.folder).read_text(encoding="utf-8"))
-            console.print(f"failed  {run.cell.name}: {said['error']} (exit code {said['exit_code']}, {root / 'logs'})", highlight=False)
+from bayesdiff.core.errors import ExitCode, bad_input_in_one_line
+from bayesdiff.studies.checks import check_results, check_runs
+from bayesdiff.studies.plan import chosen_studies, runs_of
+from bayesdiff.studies.show import print_states
+from bayesdiff.studies.state import plan
 
 
 @bad_input_in_one_line
@@ -37,15 +24,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, help="runs whose records are here (such as results/toybox) are done")
     arguments = parser.parse_args(argv)
     root = arguments.runs or runs_of(arguments.model)
+    check_runs(root)
+    check_results(arguments.results)
     console = Console(width=None if Console().is_terminal else 120)
-    table = Table("study", "runs", *STATES)
     studies = {study.name: plan(study, root, results=arguments.results) for study in chosen_studies(arguments.names, arguments.model)}
-    for name, planned in studies.items():
-        table.add_row(name, str(len(planned)), *[str(number) for number in summary(planned).values()])
-    console.print(table)
-    for planned in studies.values():
-        print_failures(console, root, planned)
-    return 0
+    print_states(studies, root, console)
+    return ExitCode.DONE
 
 
 if __name__ == "__main__":

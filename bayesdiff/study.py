@@ -4,7 +4,7 @@ Any number of these may work on one study at once, on one machine or on several 
 run is claimed before it starts, by a lock that dies with its process, and done once. A run that fails
 is noted with its error and does not stop the rest; give the same command again to try it once more.
 
-Exit code: 0 when every run has its end, 1 when runs failed, 2 for bad input, 130 when stopped.
+Exit code: 0 when every run has its end, 1 when runs failed or are damaged, 2 for bad input, 130 when stopped.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from pathlib import Path
 from rich.console import Console
 
 from bayesdiff.core.errors import ExitCode, UserError
-from bayesdiff.core.files import check_writable
-from bayesdiff.core.layout import LOGS
 from bayesdiff.recording.tracker import without_echo
-from bayesdiff.studies.engine import print_plan, run_study
-from bayesdiff.studies.plan import load_study, narrowed, plan, runs_of, study_names
+from bayesdiff.studies.checks import check_results, check_runs
+from bayesdiff.studies.engine import run_study
+from bayesdiff.studies.plan import load_study, narrowed, runs_of, study_names
+from bayesdiff.studies.show import print_plan
+from bayesdiff.studies.state import DAMAGED, plan
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,18 +37,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1, help="runs at once; with several GPUs each takes one")
     parser.add_argument("--only", nargs="+", default=[], metavar="AXIS=LABEL", help="only the runs with these labels")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument("--all", action="store_true", help="with --dry-run: list every run")
     arguments = parser.parse_intermixed_args(argv)
     root = arguments.runs or runs_of(arguments.model)
     extra = tuple(arguments.overrides)
     try:
         if arguments.workers < 1:
             raise UserError(f"--workers {arguments.workers}: give 1 or more")
+        check_runs(root, write=not arguments.dry_run)
+        check_results(arguments.results, write=not arguments.dry_run)
         study = narrowed(load_study(arguments.name, arguments.model), without_echo(arguments.only))
         if arguments.dry_run:
             planned = plan(study, root, extra, arguments.results)
-            print_plan(study, planned, arguments.workers, Console(width=None if Console().is_terminal else 140))
+            print_plan(study, planned, arguments.workers, Console(width=None if Console().is_terminal else 140), arguments.all)
             return 0
-        check_writable(root / LOGS, "--runs")
         found = run_study(study, root, arguments.workers, extra, arguments.results)
     except UserError as error:
         print(f"bayesdiff: {error}", file=sys.stderr)
@@ -56,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         print("\nStopped. Give the same command again to go on.", file=sys.stderr)
         return ExitCode.STOPPED
     print(", ".join(f"{number} {state}" for state, number in found.items()))
-    return ExitCode.FAILED if found.get("failed") else ExitCode.DONE
+    return ExitCode.FAILED if found.get("failed") or found.get(DAMAGED) else ExitCode.DONE
 
 
 if __name__ == "__main__":

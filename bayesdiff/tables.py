@@ -15,10 +15,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from bayesdiff.core.errors import UserError, bad_input_in_one_line
-from bayesdiff.core.layout import RECORDS
+from bayesdiff.core.errors import bad_input_in_one_line
+from bayesdiff.core.machine import cores
+from bayesdiff.recording.archive import open_archive
+from bayesdiff.studies.pages import WORTH_A_TABLE, explain, write_all
 from bayesdiff.studies.plan import join_models, load_study
-from bayesdiff.studies.tables import WORTH_A_TABLE, explain, write_all
 
 
 @bad_input_in_one_line
@@ -33,14 +34,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--partial", action="store_true", help="also tables of studies that have less than half of their runs")
     parser.add_argument("--explain", nargs=3, metavar=("STUDY", "ROW", "COLUMN"), help="the runs behind one number")
     arguments = parser.parse_args(argv)
-    if not (arguments.results / RECORDS).is_dir():
-        raise UserError(f"{arguments.results}: no {RECORDS}/; run a study with --results {arguments.results}")
+    archive = open_archive(arguments.results, cores())
     if arguments.explain:
         name, row, column = arguments.explain
         models = [load_study(name, model) for model in (arguments.model or "toybox").split("+")]
-        print(explain(models[0] if len(models) == 1 else join_models(models), arguments.results, row, column))
+        print(explain(models[0] if len(models) == 1 else join_models(models), archive, row, column))
         return 0
-    write_all(arguments.results, arguments.model, 0.0 if arguments.partial else WORTH_A_TABLE)
+    write_all(archive, arguments.model, 0.0 if arguments.partial else WORTH_A_TABLE)
     return 0
 
 

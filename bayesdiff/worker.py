@@ -24,7 +24,9 @@ from omegaconf.errors import OmegaConfBaseException
 from bayesdiff.config.compose import CONF
 from bayesdiff.core.errors import ExitCode, UserError, first_line
 from bayesdiff.core.machine import cores
+from bayesdiff.studies.checks import check_results, check_runs
 from bayesdiff.studies.plan import load_study, runs_of
+from bayesdiff.studies.state import DAMAGED
 
 APART = ("basic", "submitit_slurm")
 """Launchers whose jobs do not share this machine's cores: one after the other, or each where Slurm puts it."""
@@ -63,10 +65,12 @@ def work(cfg: DictConfig) -> None:
         os.environ["OMP_NUM_THREADS"] = str(cfg.threads)
     root = start / (cfg.runs or runs_of(cfg.base_model))
     results = None if cfg.results is None else start / cfg.results
+    check_runs(root, write=True)
+    check_results(results, write=True)
     found = run_study(load_study(cfg.study, cfg.base_model), root, 1, tuple(cfg.overrides), results)
     print(f"worker {cfg.worker}: " + ", ".join(f"{number} {state}" for state, number in found.items()), flush=True)
-    if found.get("failed"):
-        raise RunsFailed(f"{found['failed']} runs failed; python -m bayesdiff.status {cfg.study} says which")
+    if failed := found.get("failed", 0) + found.get(DAMAGED, 0):
+        raise RunsFailed(f"{failed} runs failed; python -m bayesdiff.status {cfg.study} says which")
 
 
 def main() -> int:

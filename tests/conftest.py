@@ -79,9 +79,8 @@ def smoke(random_pipeline: Path, random_encoders: dict[str, str], tmp_path: Path
 @pytest.fixture
 def restored_studies(monkeypatch: pytest.MonkeyPatch) -> None:
     """What tests of studies replace (the folder of studies, the command of a run) is put back."""
-    from bayesdiff import study
-    from bayesdiff.studies import plan
+    from bayesdiff.studies import engine, plan
 
     monkeypatch.setattr(plan, "EXPERIMENTS", plan.EXPERIMENTS)
     for name in ("run_command", "devices"):
-        monkeypatch.setattr(study, name, getattr(study, name))
+        monkeypatch.setattr(engine, name, getattr(engine, name))

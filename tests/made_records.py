@@ -75,6 +75,16 @@ def make_run(cell: plan.Cell, runs: Path, status: str = "completed") -> Path:
     return folder
 
 
+def evaluate(run: Path, name: str, by: float = 0.0) -> Path:
+    """An evaluation of a run: its scores, with DINO higher by ``by``."""
+    scores = pd.read_csv(run / "scores.csv")
+    scores.loc[scores["metric"] == "dino", "value"] += by
+    folder = run / "evaluations" / name
+    folder.mkdir(parents=True)
+    scores.to_csv(folder / "scores.csv", index=False)
+    return folder
+
+
 def fill_one(cell: plan.Cell, folder: Path, status: str = "completed") -> Path:
     """Collected results of one run, beside what ``fill`` made in ``folder``."""
     return collect(make_run(cell, folder / "runs", status), folder / "results")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from bayesdiff import study
 from bayesdiff.core.files import write_text
-from bayesdiff.studies import plan
+from bayesdiff.studies import engine, plan, state
 
 TEXT = "title: t\nexperiment: smoke\ngrid:\n  seed: [0, 1, 2, 3, 4, 5]\n  bnn: ['off', 'on']\nmodels:\n  toybox: {minutes: 1}\n"
 RUN = """
@@ -30,14 +29,14 @@ def prepare(folder: Path, failing: str = "none") -> plan.Study:
     plan.EXPERIMENTS = folder
     write_text(folder / "stub.yaml", TEXT)  # whole or absent: other workers read it
 
-    def run_command(run: plan.Planned, root: Path, extra: tuple[str, ...]) -> list[str]:
+    def run_command(run: state.Planned, root: Path, extra: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-c", RUN, str(run.folder), run.cell.labels["seed"], str(folder / "started"), failing]
 
-    study.run_command = run_command  # type: ignore[assignment]
-    study.devices = list
+    engine.run_command = run_command
+    engine.devices = list
     return plan.load_study("stub")
 
 
 if __name__ == "__main__":
     where = Path(sys.argv[1])
-    print(study.run_study(prepare(where), where / "runs", int(sys.argv[2])))
+    print(engine.run_study(prepare(where), where / "runs", int(sys.argv[2])))

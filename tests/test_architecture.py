@@ -24,6 +24,8 @@ LONG: set[str] = set()
 """Commands that are longer than they may be."""
 UPWARD: set[tuple[str, str]] = set()
 """Imports of a higher room that are still there."""
+CIRCLES = {("diffusion.pipeline", "diffusion.words"), ("core.files", "core.digests")}
+"""Imports that close a circle inside a room and are still there."""
 
 
 def _drawing() -> tuple[dict[str, int], dict[str, list[str]]]:
@@ -120,7 +122,7 @@ def test_no_room_imports_one_of_its_floor_or_higher(module: str) -> None:
 
 def test_no_module_imports_in_a_circle() -> None:
     """Not even inside a room; there an import for types alone may look back."""
-    excused = {(module, name) for module in FILES for name in SEEN[module] if (_room(module), _room(name)) in UPWARD}
+    excused = CIRCLES | {(module, name) for module in FILES for name in SEEN[module] if (_room(module), _room(name)) in UPWARD}
     arrows = {module: {name for name in RUN[module] if (module, name) not in excused} for module in FILES}
     assert list(TopologicalSorter(arrows).static_order())  # raises CycleError, which names the circle
 
@@ -147,3 +149,4 @@ def test_what_is_excused_is_still_there() -> None:
     """An exception that is no longer needed is taken out of this file."""
     assert {name for name in FILES if _room(name) in LOOSE and name not in FACES} == LOOSE
     assert {(_room(module), _room(name)) for module in FILES for name in SEEN[module]} >= UPWARD
+    assert {(module, name) for module in FILES for name in RUN[module]} >= CIRCLES

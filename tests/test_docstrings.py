@@ -16,8 +16,9 @@ SHAPE = re.compile(rf"\((?:|…|{_SIZE},|{_SIZE}(?:, {_SIZE})+,?)\)")
 """(), (…), (T,), (B, 3, H, W), (…, T - width + 1)."""
 
 WITHOUT = {
+    "corruption.covariance.candidate_times", "corruption.detector.is_stage", "corruption.labels.by_level", "corruption.labels.up_to_peak",
     "corruption.shape.monotone_fit", "corruption.shape.stage_fit", "corruption.shape.unimodal_fit",
-    "studies.rows.cells_of",
+    "corruption.timescale.extra_steps", "corruption.timescale.noises_at", "studies.rows.cells_of",
 }  # fmt: skip
 """Functions that do not say their shapes yet."""
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bayesdiff import study as engine
 from bayesdiff.status import main
+from bayesdiff.studies import engine
 from tests import stub_study
 
 pytestmark = pytest.mark.usefixtures("restored_studies")
@@ -20,7 +20,7 @@ def test_the_table_counts_states_and_failures_are_told(tmp_path: Path, capsys: p
     assert main(["stub", "--runs", str(tmp_path / "runs")]) == 0
     out = capsys.readouterr().out
     (row,) = [line for line in out.splitlines() if "stub" in line and "│" in line]
-    assert [cell.strip() for cell in row.strip("│").split("│")] == ["stub", "12", "10", "0", "0", "0", "2", "0"]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == ["stub", "12", "10", "0", "0", "0", "2", "0", "0"]
     assert out.count("failed  seed=3") == 2
     assert "bayesdiff: this one fails (exit code 7" in out
 
@@ -64,3 +64,15 @@ def test_an_unknown_model_is_refused_with_the_models_there_are(tmp_path: Path, c
 def test_an_unknown_study_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["nothing"]) == 2
     assert "choose one of" in capsys.readouterr().err
+
+
+def test_a_damaged_record_among_the_results_is_named_and_its_run_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = stub_study.prepare(tmp_path)
+    engine.run_study(study, tmp_path / "runs", 2, results=tmp_path / "results")
+    first = sorted((tmp_path / "results" / "records").iterdir())[0]
+    (first / "record.json").write_text("{")
+    capsys.readouterr()
+    assert main(["stub", "--runs", str(tmp_path / "fresh"), "--results", str(tmp_path / "results")]) == 0
+    out = capsys.readouterr().out
+    assert "│ 12   │ 11 " in out
+    assert "damaged  seed=" in out and "copy it again" in out.replace("\n", " ")

@@ -68,7 +68,7 @@ def test_every_launcher_gives_the_same_tables_byte_for_byte(tmp_path: Path, monk
     for launcher in LAUNCHERS:
         if importlib.util.find_spec(f"hydra_plugins.hydra_{launcher}_launcher") is None:
             continue
-        folder = tmp_path / launcher
+        folder = tmp_path / f"{launcher} (copy) [zoë] it's"  # as people name folders
         done = launch(folder, launcher, "threads=1")
         assert done.returncode == 0, done.stdout + done.stderr
         assert len(list((folder / "runs" / "toybox").glob("toybox-*"))) == 4

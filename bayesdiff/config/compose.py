@@ -39,16 +39,30 @@ def resolve(raw: DictConfig) -> Config:
     return cfg
 
 
-def compose(overrides: Sequence[str]) -> Config:
-    """The validated configuration of a command line's words, composed by Hydra as the command of record does.
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """What Hydra makes of a command line's words, typed but not validated: values may be missing.
 
-    Hydra's global state is put aside meanwhile: the caller may be a Hydra job itself. Raises ``UserError`` for values
-    that cannot be run, and Hydra's own exceptions for words that do not compose.
+    In a Hydra job the job's own state is put aside meanwhile; elsewhere there is none, and putting it aside would look
+    for plugins anew each time. Raises Hydra's exceptions for words that do not compose.
     """
+    if not GlobalHydra.instance().is_initialized():
+        return _composed(overrides)
     outer = Singleton.get_state()
     try:
         GlobalHydra.instance().clear()
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return resolve(hydra_compose("config", list(overrides)))
+        return _composed(overrides)
     finally:
         Singleton.set_state(outer)
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra_compose("config", list(overrides))
+
+
+def compose(overrides: Sequence[str]) -> Config:
+    """The validated configuration of a command line's words, composed by Hydra as the command of record does.
+
+    Raises ``UserError`` for values that cannot be run, and Hydra's own exceptions for words that do not compose.
+    """
+    return resolve(composed(overrides))

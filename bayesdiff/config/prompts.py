@@ -8,6 +8,8 @@ or headwear.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bayesdiff.core.errors import UserError
@@ -81,3 +83,26 @@ def evaluation_prompts(templates: list[str], identifier: str, class_noun: str, i
         chosen += named.get(template, (template,))
     words = [(fill(t, identifier, class_noun), fill(t, "", class_noun)) for t in chosen]
     return [Prompt(text, text if identifier_in_clip_text else plain, plain) for text, plain in words]
+
+
+@dataclass(frozen=True)
+class TextReader:
+    """How a model, or a metric, reads texts: at most ``limit`` tokens, those for begin and end among them."""
+
+    name: str
+    limit: int
+    count: Callable[[str], int]
+    """Tokens of a whole text, with those for begin and end."""
+    unknown: Callable[[str], list[str]] = lambda text: []
+    """Words that have no token."""
+
+    def loses(self, text: str, word: str) -> bool:
+        """Whether a text that is cut has the word in it, but not whole in what is read."""
+        places = [match.end() for match in re.finditer(rf"(?<!\w){re.escape(word)}(?!\w)", text)]
+        return bool(places) and self.count(text) > self.limit < self.count(text[: places[0]])
+
+
+def cut_texts(reader: TextReader, texts: Iterable[str]) -> dict[str, int]:
+    """Texts that the reader cuts, and by how many tokens."""
+    over = {text: reader.count(text) - reader.limit for text in texts}
+    return {text: count for text, count in over.items() if count > 0}

@@ -3,7 +3,8 @@
 RUN/config.yaml record.json train.jsonl probes.csv scores.csv curve.csv curve.png grid.png images/step-000100/ checkpoints/step-000100/
     resume/step-000100/ draws.csv draws/step-000100/ evaluations/NAME/{scores.csv,curve.csv,curve.png,grid.png,images/}
 RUNS/RUN … .claims/ failures/ logs/ cache/
-results/SET/records/RUN/{record.json,curve.csv,images.csv,grid.png} tables/ figures/ claims.md
+results/SET/records/RUN/{record.json,curve.csv,images.csv,grid.png,evaluations/NAME/{curve.csv,images.csv}}
+    tables/ figures/ claims.md .cache/
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ CLAIM_LOCKS, FAILURES, LOGS = ".claims", "failures", "logs"
 RECORDS, PER_IMAGE = "records", "images.csv"
 """In a result set: the collected records, a folder a run; and in each the scores, a row a checkpoint and image."""
 TABLES, FIGURES, CLAIMS = "tables", "figures", "claims.md"
+CACHE = ".cache"
+"""Below a result set: what was computed from its files. It may be removed at any time."""
 
 
 def step_folder(root: Path, step: int) -> Path:

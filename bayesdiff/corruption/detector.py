@@ -1,124 +1,99 @@
-"""The verdict: does a fidelity curve rise, fall, and come back by more than noise?
+"""The verdict: which checkpoints are bad, and does the curve rise, fall, and come back by more than its own swings?
 
-The null hypothesis is "rises or stays, or declines to a new level without coming back": a curve with
-one mode in expectation. The statistic (``shape.stage_strength``) is a maximum over all stages and
-their two sides, so that one test covers every (peak, trough, recovery) triple. Its null distribution
-is a parametric bootstrap around the flattest curve with one mode that the data do not rule out
-(``shape.flattened``; the bootstrap of a fitted shape as in Silverman's 1981 test of modality, with
-inequalities believed only where they are clear: Andrews and Soares 2010), with noise from both of its
-sources (``noise``). ``make calibration`` measures error rates and power by simulation.
+The first level (``levels``) tells checkpoints apart by the images at hand. The third asks for a stage. Its null hypothesis is
+"rises or stays, or declines to a new level without coming back": a curve with one mode in expectation. The statistic
+(``shape.stage_strength``) is a maximum over all stages and their two sides, so that one test covers every (peak, trough,
+recovery) triple. Its null distribution is a parametric bootstrap around the flattest curve with one mode that the data do not
+rule out (``shape.flattened``; the bootstrap of a fitted shape as in Silverman's 1981 test of modality, with inequalities
+believed only where they are clear: Andrews and Soares 2010), with noise from both of its sources (``noise``). How long the
+noise between checkpoints lasts is measured in steps (``timescale``), and the largest p-value under every plausible duration
+counts. ``make calibration`` measures error rates and power by simulation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdiff.core.seeds import derive
 from bayesdiff.corruption.best import possible_best
-from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, Noise, measure_noise
+from bayesdiff.corruption.covariance import ImageError, image_error
+from bayesdiff.corruption.labels import by_level, labels_of, up_to_peak
+from bayesdiff.corruption.levels import Told, told_apart
+from bayesdiff.corruption.noise import Noise, measure_noise
+from bayesdiff.corruption.outcome import IN_STAGE, KINDS, NO_DIP, NOT_MEASURED, SLOW, STAGE, SWING, CorruptionVerdict, outside_stage
 from bayesdiff.corruption.shape import CLEAR_STEP, Array, fall_strength, flattened, monotone_fit, stage_strength, unimodal_fit
-from bayesdiff.corruption.stage import REFITS, Span, Stage, draws_beside, read_stage, spread_of
+from bayesdiff.corruption.stage import REFITS, Stage, draws_beside, read_stage, spread_of
+from bayesdiff.corruption.timescale import Timescale, extra_steps, measure_timescale, noises_at
+from bayesdiff.corruption.words import sentence_of
+
+__all__ = ["IN_STAGE", "KINDS", "CorruptionVerdict", "detect_corruption", "is_stage", "outside_stage", "stage_depth", "stage_p_value"]
 
 RESAMPLES = 1_000
+SCREENED = 300
+"""Resamples under each plausible noise, to find the one that explains a curve best."""
 MIN_POINTS = 6
 """Rise, two checkpoints of fall, two of recovery, and one to spare."""
 LARGEST = 1e9
 """A score of this size is no similarity in any unit: it counts as not finite."""
 LARGEST_STEP = 2**53
-KINDS = ("corruption", "in_progress", "unstable", "overfit", "none", "undertrained", "broken_sampling", "too_few_points", "diverged")
-IN_STAGE = ("corrupted", "recovering")
-"""Labels of checkpoints that are not to be kept."""
+SLOW_SHARE = 0.1
+"""Of alpha, that a stage has to reach where swings outlast the checkpoints' distance: then nearly any dip may be a swing."""
 OF_RUNS = "the scatter of runs"
 
 
 @dataclass(frozen=True)
-class CorruptionVerdict:
-    """What the curve shows. Steps are training steps; depth is in the metric's units."""
-
-    flagged: bool
-    kind: str
-    """One of ``KINDS``: in_progress is fallen and not back at the end, undertrained is still rising there, unstable is a
-    fall and return that images do not explain and the run's own swings between checkpoints do."""
-    p_value: float
-    depth: float
-    """From the lower of the two shoulders to the floor; of a flagged stage less what noise adds to a fit, else as fitted."""
-    depth_interval: tuple[float, float]
-    """95 % or more; where nothing is flagged, of the deepest dip, less what noise adds to a fit."""
-    peak_step: int | None
-    onset_step: int | None
-    trough_step: int | None
-    recovery_step: int | None
-    best_step: int
-    best_reason: str
-    labels: tuple[str, ...]
-    """For every checkpoint: rising, peak (also a plateau after it), corrupted (from the onset on), recovering, recovered or overfit."""
-    checkpoint_noise: float
-    """Standard deviation of the noise that moves all images of a checkpoint together."""
-    sentence: str
-    area: float = 0.0
-    """Depth integrated over the stage, in the metric's units times steps."""
-    peak_interval: Span | None = None
-    onset_interval: Span | None = None
-    trough_interval: Span | None = None
-    recovery_interval: Span | None = None
-    best_steps: tuple[int, ...] = ()
-    """Steps outside the stage that have the best one among them in 95 % of cases (``best.possible_best``)."""
-    blips: tuple[int, ...] = ()
-    """Single low checkpoints, which are no stage."""
-    image_noise: float = 0.0
-    """Standard error of a checkpoint's mean from images, averaged over checkpoints; 0 for a bare curve."""
-    noise_source: str = ""
-    """Where the noise was read off: images and roughness, the curve alone, runs, or given."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``from_dict`` is its inverse."""
-        return asdict(self)
-
-    @staticmethod
-    def from_dict(values: dict[str, Any]) -> CorruptionVerdict:
-        fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        return CorruptionVerdict(**fields)
-
-
-@dataclass(frozen=True)
 class _Reading:
-    """A curve that can be judged, and its noise."""
+    """A curve that can be judged, its noise, and what its images tell."""
 
     steps: NDArray[np.int64]
     curve: Array
     noise: Noise
+    """With the likeliest correlation time."""
+    ways: tuple[tuple[Noise, ...], ...]
+    """With every plausible one, for each way of reading its size (``timescale.noises_at``)."""
     source: str
+    error: ImageError
+    scale: Timescale | None = None
+    told: Told | None = None
+
+
+@dataclass(frozen=True)
+class _Options:
+    alpha: float
+    min_depth: float
 
 
 def detect_corruption(
     steps: ArrayLike, scores: ArrayLike, *, alpha: float = 0.05, min_depth: float = 0.03, seed: int = 0,
-    groups: ArrayLike | None = None, checkpoint_noise: float | None = None,
+    groups: ArrayLike | None = None, checkpoint_noise: float | None = None, correlation_time: float | None = None,
 ) -> CorruptionVerdict:  # fmt: skip
-    """Test a fidelity curve for a corruption stage.
+    """Test a fidelity curve for checkpoints to avoid and for a corruption stage.
 
     Args:
         steps: (T,) increasing training steps.
         scores: (T, images), columns paired over checkpoints (same prompt and seed); (T,) for a bare
             curve, whose noise is estimated from its roughness alone; (runs, T, images) for several
             runs, whose scatter has all the noise. Higher is better.
-        alpha: false-flag rate over the whole curve, not per triple; 1 / 1001 or more, the smallest that the test's resamples show.
+        alpha: false-flag rate of each level over the whole curve, not per triple; 1 / 1001 or more, the smallest that the
+            test's resamples show.
         min_depth: smallest depth of the fitted curve that counts as a stage, in the metric's units.
         seed: of the resampling; the result is a function of (data, seed).
         groups: (images,) label of each column's prompt, when prompts are a sample too: images are
             then averaged within a prompt and prompts are what varies.
         checkpoint_noise: standard deviation of the noise between checkpoints where it was measured
-            elsewhere (other runs); None reads it off the curve's roughness. For a bare curve it has to be
+            elsewhere (other runs); None reads it off the curve. For a bare curve it has to be
             all the noise of a checkpoint's mean, that of its images too: nothing else shows it there.
+        correlation_time: steps over which the correlation of that noise falls to 1/e, where it was measured elsewhere;
+            None weighs it by what the curve shows at several lags.
 
     Raises:
         ValueError: shapes that do not match, steps that do not increase, or options out of range.
     """
-    _check_options(alpha, min_depth, checkpoint_noise)
+    _check_options(alpha, min_depth, checkpoint_noise, correlation_time)
     at, values, runs = _clean(steps, scores, groups)
     finite = np.asarray(np.isfinite(values).all(axis=1))
     if not finite.all():
@@ -126,20 +101,123 @@ def detect_corruption(
     if len(at) < MIN_POINTS:
         count = "1 checkpoint is" if len(at) == 1 else f"{len(at)} checkpoints are"
         return _plain(at, values, "too_few_points", f"{count} too few for a verdict; give {MIN_POINTS} or more.")
-    noise = measure_noise(values, runs=runs, checkpoint=checkpoint_noise, rho=CHECKPOINT_CORRELATION)
-    reading = _Reading(at, values.mean(1), noise, _source(values.shape[1], runs, checkpoint_noise))
-    rng = np.random.default_rng(derive(seed, "verdict"))
-    p, stage = stage_p_value(reading.curve, noise, rng), read_stage(reading.curve)
-    if p <= alpha and stage.depth >= min_depth:
-        return _corrupted(reading, stage, p, alpha, min_depth, rng)
-    return _not_flagged(reading, stage, p, alpha, min_depth, rng)
+    options, rng = _Options(alpha, min_depth), np.random.default_rng(derive(seed, "verdict"))
+    reading = _read(at, values, runs, checkpoint_noise, correlation_time)
+    if not runs:
+        told = told_apart(at, values, alpha, min_depth, np.random.default_rng(derive(seed, "images")))
+        reading = replace(reading, told=told)
+    return _judged(reading, options, rng)
 
 
-def _check_options(alpha: float, min_depth: float, checkpoint_noise: float | None) -> None:
+def _read(at: NDArray[np.int64], values: Array, runs: bool, size: float | None, time: float | None) -> _Reading:
+    """The mean curve with its noise, under every plausible correlation time of its swings."""
+    curve, error = values.mean(1), image_error(at, values)
+    noise = measure_noise(values, runs=runs, checkpoint=size)
+    if error.freedom:
+        noise = replace(noise, freedom=max(int(error.freedom), 1), image_root=_root(error.covariance))
+    source = _source(values.shape[1], runs, size)
+    if noise.checkpoint == 0:
+        return _Reading(at, curve, noise, ((noise,),), source, error)
+    none = ImageError(np.zeros_like(error.covariance), 0.0, 0.0)
+    scale = measure_timescale(at, curve, none if values.shape[1] == 1 else error, size=size, time=time)
+    noises = [noises_at(noise, at, scale, int(k)) for k in np.flatnonzero(scale.plausible)]
+    return _Reading(at, curve, noises_at(noise, at, scale, scale.best)[0], tuple(zip(*noises, strict=True)), source, error, scale)
+
+
+def _root(covariance: Array) -> Array:
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)))
+
+
+def _judged(reading: _Reading, options: _Options, rng: np.random.Generator) -> CorruptionVerdict:
+    """The verdict of all levels, with its sentence."""
+    stage = read_stage(reading.curve)
+    p, least = _over_noises(reading, rng)
+    deep = stage.depth >= options.min_depth
+    told = reading.told
+    if _is_stage(reading, p, deep, options):
+        verdict = _corrupted(reading, stage, p, options, rng)
+    else:
+        verdict = _not_flagged(reading, stage, p, options, rng)
+    level = _level_3(reading, verdict.flagged, deep, least <= options.alpha)
+    runs = told.runs if told else ()
+    verdict = replace(
+        verdict, level_3=level, alpha=options.alpha, images_judged=told is not None,
+        avoid=tuple((int(reading.steps[run.start]), int(reading.steps[run.stop - 1])) for run in runs),
+        avoid_depths=tuple(run.depth for run in runs), correlation_times=reading.scale.span if reading.scale else None,
+        extra_steps=_extra(reading, stage) if level == NOT_MEASURED else (), blips=_blips(reading, stage if verdict.flagged else None),
+        image_noise=float(reading.noise.images.mean()), noise_source=reading.source,
+    )  # fmt: skip
+    return replace(verdict, sentence=sentence_of(verdict))
+
+
+def is_stage(
+    steps: ArrayLike, scores: ArrayLike, *, alpha: float = 0.05, min_depth: float = 0.03, seed: int = 0,
+    checkpoint_noise: float | None = None, correlation_time: float | None = None,
+) -> tuple[bool, bool]:  # fmt: skip
+    """Whether one run has a stage, and whether it has checkpoints to avoid: what ``detect_corruption`` decides, and nothing beside.
+
+    For simulations of many curves; arguments and errors as there, and scores have to be finite, for 6 checkpoints or more.
+    """
+    at, values, runs = _clean(steps, scores, None)
+    options, rng = _Options(alpha, min_depth), np.random.default_rng(derive(seed, "verdict"))
+    told = None if runs else told_apart(at, values, alpha, min_depth, np.random.default_rng(derive(seed, "images")))
+    reading = replace(_read(at, values, runs, checkpoint_noise, correlation_time), told=told)
+    p, _ = _over_noises(reading, rng)
+    return _is_stage(reading, p, stage_depth(reading.curve) >= min_depth, options), bool(told and told.runs)
+
+
+def _is_stage(reading: _Reading, p: float, deep: bool, options: _Options) -> bool:
+    seen = reading.told is None or bool(reading.told.runs)  # a stage that these images do not show is none
+    return deep and seen and p <= _needed(reading, options)
+
+
+def _needed(reading: _Reading, options: _Options) -> float:
+    """The largest p-value that makes a stage, never below what the resamples show."""
+    slow = reading.scale is not None and reading.scale.slow
+    return max(SLOW_SHARE * options.alpha, 1 / (RESAMPLES + 1)) if slow else options.alpha
+
+
+def _over_noises(reading: _Reading, rng: np.random.Generator) -> tuple[float, float]:
+    """p-value of a stage under the plausible noise that explains it best, and under that which does least.
+
+    The smaller of the ways to read the noise's size counts: each is conservative where the other is sharp, and simulation
+    has their joint error rate.
+    """
+    best, least = 1.0, 1.0
+    for noises in reading.ways:
+        found = [stage_p_value(reading.curve, noise, rng, SCREENED) for noise in noises]
+        worst = noises[int(np.argmax(found))]
+        best, least = min(best, stage_p_value(reading.curve, worst, rng)), min(least, *found)
+    return best, min(best, least)
+
+
+def _level_3(reading: _Reading, flagged: bool, deep: bool, some: bool) -> str:
+    """What is known of the deepest dip: ``some`` plausible noise does not explain it."""
+    if flagged:
+        return STAGE
+    if not deep:
+        return NO_DIP
+    slow = reading.scale is not None and reading.scale.slow
+    if some:
+        return SLOW if slow else NOT_MEASURED
+    if reading.told is None or not reading.told.runs:
+        return NO_DIP
+    return SLOW if slow else SWING
+
+
+def _extra(reading: _Reading, stage: Stage) -> tuple[int, ...]:
+    if reading.scale is None:
+        return ()
+    return extra_steps(reading.steps, stage.onset, max(stage.recovery, stage.onset + 1), reading.scale)
+
+
+def _check_options(alpha: float, min_depth: float, checkpoint_noise: float | None, correlation_time: float | None) -> None:
     least = 1 / (RESAMPLES + 1)
     if not least <= alpha < 1:
         raise ValueError(f"alpha={alpha} must lie below 1, and at {least:.4f} or above: {RESAMPLES} resamples show no smaller p-value")
-    for name, value in (("min_depth", min_depth), ("checkpoint_noise", checkpoint_noise or 0.0)):
+    given = {"min_depth": min_depth, "checkpoint_noise": checkpoint_noise or 0.0, "correlation_time": correlation_time or 0.0}
+    for name, value in given.items():
         if not 0 <= value < np.inf:
             raise ValueError(f"{name}={value} must be a number at 0 or above")
 
@@ -190,7 +268,7 @@ def _clean(steps: ArrayLike, scores: ArrayLike, groups: ArrayLike | None) -> tup
 def _source(columns: int, runs: bool, given: float | None) -> str:
     if runs:
         return OF_RUNS
-    between = "the curve's roughness" if given is None else "a given noise between checkpoints"
+    between = "the curve by lag" if given is None else "a given noise between checkpoints"
     return f"images and {between}" if columns > 1 else between
 
 
@@ -203,160 +281,147 @@ def _p_value(
     return float((1 + (drawn >= strength(curve) - rounding).sum()) / (1 + resamples))
 
 
-def _labels(stage: Stage, count: int) -> list[str]:
-    """Of ``count`` checkpoints with one stage; a plateau before the onset belongs to the peak."""
-    labels = ["rising"] * stage.peak + ["peak"] * (stage.onset - stage.peak) + ["corrupted"] * (stage.trough - stage.onset + 1)
-    return labels + ["recovering"] * (stage.recovery - stage.trough - 1) + ["recovered"] * (count - stage.recovery)
-
-
 def _part(reading: _Reading, start: int, stop: int) -> _Reading:
     """Some checkpoints of a reading, with the noise of the whole."""
-    noise = replace(reading.noise, images=reading.noise.images[start:stop])
-    return replace(reading, steps=reading.steps[start:stop], curve=reading.curve[start:stop], noise=noise)
+    return replace(reading, steps=reading.steps[start:stop], curve=reading.curve[start:stop], noise=reading.noise.part(start, stop))
 
 
-def _stage_in(reading: _Reading, alpha: float, min_depth: float, rng: np.random.Generator) -> Stage | None:
+def _stage_in(reading: _Reading, options: _Options, rng: np.random.Generator) -> Stage | None:
     """The strongest stage of a part of a curve, where there is one."""
-    if len(reading.curve) < MIN_POINTS or stage_p_value(reading.curve, reading.noise, rng) > alpha:
+    if len(reading.curve) < MIN_POINTS or stage_p_value(reading.curve, reading.noise, rng) > options.alpha:
         return None
     found = read_stage(reading.curve)
-    return found if found.depth >= min_depth else None
+    return found if found.depth >= options.min_depth else None
 
 
-def _all_labels(reading: _Reading, stage: Stage, alpha: float, min_depth: float, rng: np.random.Generator) -> tuple[list[str], str]:
+def _all_labels(reading: _Reading, stage: Stage, options: _Options, rng: np.random.Generator) -> tuple[list[str], list[str]]:
     """Labels of a curve with this stage, and what else to say of it: a return in between, further stages, a fall that has not come back.
 
     What lies before the peak, inside the stage (upside down) and behind the recovery is tested again, each at ``alpha``: a curve
     that has one stage may have others.
     """
     at, count = reading.steps, len(reading.steps)
-    labels, more = _labels(stage, count), ""
+    labels, more = labels_of(stage, count), []
     inside = _part(reading, stage.onset, stage.recovery)
-    hump = _stage_in(replace(inside, curve=-inside.curve), alpha, min_depth, rng)
+    hump = _stage_in(replace(inside, curve=-inside.curve), options, rng)
     top = stage.onset + hump.trough if hump else 0
     if hump and 4 <= top < count - 4:
         first, second = read_stage(reading.curve[: top + 1]), read_stage(reading.curve[top:])
-        labels = [*_labels(first, top + 1)[:top], *_labels(second, count - top)]
-        more = f" In between it comes back, at step {at[top]}, and falls again."
+        labels = [*labels_of(first, top + 1)[:top], *labels_of(second, count - top)]
+        more.append(f"In between it comes back, at step {at[top]}, and falls again.")
     for start, stop in ((0, stage.peak + 1), (stage.recovery, count)):
         part = _part(reading, start, stop)
-        if other := _stage_in(part, alpha, min_depth, rng):
-            labels[start:stop] = _labels(other, stop - start)
-            more += f" So it does once more, around step {part.steps[other.trough]}."
+        if other := _stage_in(part, options, rng):
+            labels[start:stop] = labels_of(other, stop - start)
+            more.append(f"So it does once more, around step {part.steps[other.trough]}.")
     behind = _part(reading, stage.trough, count)
     last = max(stage.recovery, stage.trough + int(behind.curve.argmax()))
-    if "corrupted" not in labels[last:] and _has_fallen(behind, alpha, min_depth, rng):
+    if "corrupted" not in labels[last:] and _has_fallen(behind, options, rng):
         labels[last + 1 :] = ["corrupted"] * (count - last - 1)
-        more += f" It falls again after step {at[last]} and is not back at the last checkpoint."
+        more.append(f"It falls again after step {at[last]} and is not back at the last checkpoint.")
     return labels, more
 
 
-def _has_fallen(reading: _Reading, alpha: float, min_depth: float, rng: np.random.Generator) -> bool:
+def _has_fallen(reading: _Reading, options: _Options, rng: np.random.Generator) -> bool:
     """Whether the last checkpoints, two or more, lie below the highest one by more than noise."""
     curve = reading.curve
     peak = int(curve.argmax())
-    deep_enough = len(curve) > 3 and peak < len(curve) - 2 and curve[peak] - curve[-2:].max() >= min_depth
-    return bool(deep_enough and _p_value(fall_strength, monotone_fit, curve, reading.noise, rng, RESAMPLES) <= alpha)
+    deep_enough = len(curve) > 3 and peak < len(curve) - 2 and curve[peak] - curve[-2:].max() >= options.min_depth
+    return bool(deep_enough and _p_value(fall_strength, monotone_fit, curve, reading.noise, rng, RESAMPLES) <= options.alpha)
 
 
-def _corrupted(reading: _Reading, stage: Stage, p: float, alpha: float, min_depth: float, rng: np.random.Generator) -> CorruptionVerdict:
+def _corrupted(reading: _Reading, stage: Stage, p: float, options: _Options, rng: np.random.Generator) -> CorruptionVerdict:
     at, curve = reading.steps, reading.curve
     draws = draws_beside(stage, curve, reading.noise, rng)
     spread = spread_of(stage, at, np.median(np.abs(draws), 0) / 0.6745, draws)  # the size of most draws: some are wild
-    interval = spread.depth_interval
-    labels, more = _all_labels(reading, stage, alpha, min_depth, rng)
+    labels, more = _all_labels(reading, stage, options, rng)
+    labels = by_level(labels, curve, reading.told)
     best, equals = _best(reading, labels, rng)
     where = "before the stage" if best <= stage.peak else "after the recovery"
-    sentence = (
-        f"Corrupted: fidelity peaks at step {at[stage.peak]} ({curve[stage.peak]:.3f}), falls from step {at[stage.onset]} to "
-        f"{curve[stage.trough]:.3f} at step {at[stage.trough]} (depth {spread.depth:.3f}, 95% interval {interval[0]:.3f} to "
-        f"{interval[1]:.3f}, p = {p:.4f}) and recovers by step {at[stage.recovery]}.{more} Keep step {at[best]}."
-    )
-    verdict = CorruptionVerdict(
-        True, "corruption", p, spread.depth, interval, int(at[stage.peak]), int(at[stage.onset]), int(at[stage.trough]),
-        int(at[stage.recovery]), int(at[best]), f"highest fidelity outside the corrupted range ({where})", tuple(labels),
-        reading.noise.between(), sentence, spread.area, best_steps=equals,
-        peak_interval=spread.span(at, "peak"), onset_interval=spread.span(at, "onset"),
+    return CorruptionVerdict(
+        True, "corruption", p, spread.depth, spread.depth_interval, int(at[stage.peak]), int(at[stage.onset]), int(at[stage.trough]),
+        int(at[stage.recovery]), int(at[best]), _reason(reading, f"highest fidelity outside the corrupted range ({where})"),
+        tuple(labels), reading.noise.between(), "", spread.area, best_steps=equals, remarks=tuple(more),
+        better_than_base=_better_than_base(reading), peak_interval=spread.span(at, "peak"), onset_interval=spread.span(at, "onset"),
         trough_interval=spread.span(at, "trough"), recovery_interval=spread.span(at, "recovery"),
-    )  # fmt: skip
-    return _with_noise(verdict, reading, stage)
-
-
-def _with_noise(verdict: CorruptionVerdict, reading: _Reading, stage: Stage) -> CorruptionVerdict:
-    return replace(
-        verdict, blips=_blips(reading, stage if verdict.flagged else None), image_noise=float(reading.noise.images.mean()),
-        noise_source=reading.source,
     )  # fmt: skip
 
 
 def _blips(reading: _Reading, stage: Stage | None) -> tuple[int, ...]:
-    """Checkpoints that lie three standard deviations below both neighbours, outside the stage."""
-    curve, size = reading.curve, reading.noise.size()
+    """Checkpoints that lie three standard deviations below both neighbours, or that images tell from both, outside the stage and runs."""
+    curve, size, told = reading.curve, reading.noise.size(), reading.told
     inner = np.arange(1, len(curve) - 1)
     gap = np.minimum(curve[inner - 1], curve[inner + 1]) - curve[inner]
-    found = inner[gap > 3 * np.sqrt(1.5) * size[inner]]
-    return tuple(int(reading.steps[i]) for i in found if stage is None or not stage.peak < i < stage.recovery)
+    low = gap > 3 * np.sqrt(1.5) * size[inner]
+    if told is not None:
+        low |= told.worse[inner, inner - 1] & told.worse[inner, inner + 1]
+    runs = {i for run in told.runs for i in range(run.start, run.stop)} if told else set()
+    return tuple(int(reading.steps[i]) for i in inner[low] if i not in runs and (stage is None or not stage.peak < i < stage.recovery))
 
 
-def outside_stage(labels: Sequence[str]) -> NDArray[np.bool_]:
-    """(T,) which checkpoints lie outside the corrupted range."""
-    return np.array([label not in IN_STAGE for label in labels])
+def _has_base(steps: NDArray[np.int64]) -> bool:
+    """Whether the curve begins with the model as it was before training, which is never the checkpoint to keep."""
+    return bool(steps[0] == 0 and len(steps) > 1)
+
+
+def _better_than_base(reading: _Reading) -> bool:
+    """Whether the highest checkpoint exceeds step 0, by more than chance (5 %, for the images at hand) where there are images."""
+    if not _has_base(reading.steps):
+        return True
+    top = 1 + int(reading.curve[1:].argmax())
+    contrast = np.zeros(len(reading.curve))
+    contrast[0], contrast[top] = -1.0, 1.0
+    error = max(float(contrast @ reading.error.covariance @ contrast), 0.0) ** 0.5
+    return bool(contrast @ reading.curve > 1.645 * error)
+
+
+def _reason(reading: _Reading, reason: str) -> str:
+    return reason if _better_than_base(reading) else "nothing is better than the base model (step 0); the highest of the others"
+
+
+def keepable(steps: NDArray[np.int64], labels: list[str] | tuple[str, ...]) -> NDArray[np.bool_]:
+    """(T,) checkpoints that may be kept: outside the corrupted range, and never step 0; all but step 0 where that leaves none."""
+    trained = np.ones(len(steps), dtype=bool)
+    trained[0] = not _has_base(steps)
+    allowed = outside_stage(labels) & trained
+    return allowed if allowed.any() else trained
 
 
 def _best(reading: _Reading, labels: list[str], rng: np.random.Generator) -> tuple[int, tuple[int, ...]]:
     """The highest checkpoint outside the stage, and the steps that may be the best one."""
-    allowed = outside_stage(labels)
+    allowed = keepable(reading.steps, labels)
     best = int(np.where(allowed, reading.curve, -np.inf).argmax())
     near = possible_best(reading.curve, reading.noise.draw(rng, RESAMPLES), allowed)
     return best, tuple(int(s) for s in reading.steps[near])
 
 
-def _not_flagged(reading: _Reading, stage: Stage, p: float, alpha: float, min_depth: float, rng: np.random.Generator) -> CorruptionVerdict:
+def _not_flagged(reading: _Reading, stage: Stage, p: float, options: _Options, rng: np.random.Generator) -> CorruptionVerdict:
     """No stage; a fall at the end that is larger than noise is ``in_progress``, a rise there ``undertrained``."""
-    at, curve = reading.steps, reading.curve
+    at, curve, peak = reading.steps, reading.curve, int(reading.curve.argmax())
     interval = spread_of(stage, at, reading.noise.size(), reading.noise.draw(rng, REFITS)).depth_interval
-    depth = max(stage.depth, 0.0)
-    kind, labels, peak = "none", _up_to_peak(curve), int(curve.argmax())
-    fallen = float(curve[peak] - curve[-2:].max())
-    if _has_fallen(reading, alpha, min_depth, rng):
-        kind = "in_progress"
+    kind, better = _kind(reading, options, rng), _better_than_base(reading)
+    labels = up_to_peak(curve)
+    if kind == "in_progress":
         labels = ["corrupted" if i > peak else label for i, label in enumerate(labels)]
-        sentence = f"In progress: fidelity fell by {fallen:.3f} after step {at[peak]} and is not back at the last checkpoint."
-    elif depth >= min_depth and _is_of_the_weights(reading, alpha, rng):
-        kind, labels = "unstable", _labels(stage, len(at))  # images say that these checkpoints have fallen, whatever made them
-        sentence = (
-            f"Unstable: fidelity falls to {curve[stage.trough]:.3f} at step {at[stage.trough]} and comes back, which images do not "
-            f"explain; but this run swings by {reading.noise.between():.3f} between checkpoints, and a stage is not told apart from "
-            f"that (p = {p:.3f}). More seeds or checkpoints would tell."
-        )
-    elif _still_rising(reading, rng):
-        kind = "undertrained"
-        sentence = f"No corruption stage: fidelity still rises over the last checkpoints (p = {p:.3f}); train on to know."
-    else:
-        scatter = float(reading.noise.size().mean())
-        sentence = f"No corruption stage: the deepest dip is {depth:.3f}, where checkpoints scatter by {scatter:.3f} (p = {p:.3f})."
-        if depth >= max(min_depth, CLEAR_STEP * scatter):
-            sentence += " A dip this deep may be one: more checkpoints or seeds would tell."
-    trough = int(at[stage.trough]) if kind == "unstable" else None
+    labels = by_level(labels, curve, reading.told)
     best, equals = _best(reading, labels, rng)
+    in_runs = [i for run in reading.told.runs for i in range(run.start, run.stop)] if kind == "unstable" and reading.told else []
+    low = np.array(in_runs, dtype=np.intp)
     reason = "highest fidelity; later checkpoints are lower" if kind == "in_progress" else "highest fidelity; no stage found"
-    verdict = CorruptionVerdict(
-        False, kind, p, depth, interval, int(at[peak]), None, trough, None, int(at[best]), reason, tuple(labels),
-        reading.noise.between(), f"{sentence} Keep step {at[best]}.", best_steps=equals,
+    return CorruptionVerdict(
+        False, kind if better else "nothing_better_than_base", p, max(stage.depth, 0.0), interval, int(at[peak]), None,
+        int(at[low[int(curve[low].argmin())]]) if in_runs else None, None, int(at[best]), _reason(reading, reason), tuple(labels),
+        reading.noise.between(), "", best_steps=equals, better_than_base=better,
     )  # fmt: skip
-    return _with_noise(verdict, reading, stage)
 
 
-def _is_of_the_weights(reading: _Reading, alpha: float, rng: np.random.Generator) -> bool:
-    """Whether the dip is more than another set of images would show: the test without noise between checkpoints."""
-    if reading.noise.freedom == 0 or reading.source == OF_RUNS or reading.noise.between() < reading.noise.images.mean():
-        return False
-    return stage_p_value(reading.curve, replace(reading.noise, checkpoint=0.0), rng) <= alpha
-
-
-def _up_to_peak(curve: Array) -> list[str]:
-    peak = int(curve.argmax())
-    return ["rising" if i < peak else "peak" for i in range(len(curve))]
+def _kind(reading: _Reading, options: _Options, rng: np.random.Generator) -> str:
+    """Of a curve without a stage."""
+    if _has_fallen(reading, options, rng):
+        return "in_progress"
+    if reading.told is not None and reading.told.runs:
+        return "unstable"  # images say that these checkpoints have fallen, whatever made them
+    return "undertrained" if _still_rising(reading, rng) else "none"
 
 
 def _still_rising(reading: _Reading, rng: np.random.Generator) -> bool:
@@ -374,7 +439,8 @@ def _plain(at: NDArray[np.int64], values: Array, kind: str, sentence: str) -> Co
     """A verdict without a test: the best finite checkpoint and why there is no more to say."""
     finite = np.asarray(np.isfinite(values).all(axis=1))
     curve = np.where(finite, np.where(np.isfinite(values), values, 0.0).mean(1), -np.inf)
-    best = int(curve.argmax())
+    trained = finite & keepable(at, ["rising"] * len(at))
+    best = int(np.where(trained if trained.any() else finite, curve, -np.inf).argmax())
     labels = tuple("rising" if ok else "corrupted" for ok in finite.tolist())
     return CorruptionVerdict(
         False, kind, 1.0, 0.0, (0.0, 0.0), None, None, None, None, int(at[best]), "highest finite score", labels, 0.0, sentence

@@ -21,8 +21,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdiff.corruption.best import possible_best, trade_off
-from bayesdiff.corruption.detector import RESAMPLES, CorruptionVerdict, detect_corruption, outside_stage
+from bayesdiff.corruption.detector import RESAMPLES, detect_corruption, keepable
+from bayesdiff.corruption.kinds import NOISE, SPECKLE, grain, kind_of
+from bayesdiff.corruption.levels import told_apart
+from bayesdiff.corruption.outcome import CorruptionVerdict, outside_stage
 from bayesdiff.corruption.shape import Array
+from bayesdiff.corruption.words import sentence_of
 
 FAILED_SHARE = 0.5
 """A checkpoint is bad when more of its images failed than this."""
@@ -34,7 +38,7 @@ BESIDE = {"clip_i": "CLIP-I", "dino": "DINO", "hf_energy": "high-frequency energ
 def diagnose(
     steps: Sequence[int], columns: Mapping[str, ArrayLike], fidelity: str = "dino", *, ceiling: float | None = None,
     alpha: float = 0.05, min_depth: float = 0.03, seed: int = 0, groups: ArrayLike | None = None,
-    checkpoint_noise: float | None = None, whole: float = 1.0,
+    checkpoint_noise: float | None = None, correlation_time: float | None = None, whole: float = 1.0, photo_hf: float | None = None,
 ) -> CorruptionVerdict:  # fmt: skip
     """Verdict of ``fidelity`` over ``steps``, refined by the other columns there are.
 
@@ -43,14 +47,17 @@ def diagnose(
             ``diversity``, ``failed`` (1 for an image that is not finite), ``clip_i`` and ``hf_energy`` are used where
             they are, and left out where they have values that are not finite.
         ceiling: mean similarity of different photographs of the subject, in the fidelity's units.
+        correlation_time: as for ``detect_corruption``.
         whole: fidelity of equal images: 1, or 100 for scores in percent.
+        photo_hf: mean high-frequency energy of the training photographs, in the units of ``hf_energy``.
 
     Raises:
         ValueError: as ``detect_corruption``; a column of other checkpoints than the fidelity's, or several runs.
     """
     columns = _checked(columns, fidelity)
     verdict = detect_corruption(
-        steps, columns[fidelity], alpha=alpha, min_depth=min_depth, seed=seed, groups=groups, checkpoint_noise=checkpoint_noise
+        steps, columns[fidelity], alpha=alpha, min_depth=min_depth, seed=seed, groups=groups, checkpoint_noise=checkpoint_noise,
+        correlation_time=correlation_time,
     )  # fmt: skip
     at, reference = np.asarray(steps), (ceiling or whole) if ALIGNMENT in columns else None
     if verdict.kind == "too_few_points":  # the choice of a checkpoint must not wait: others are being deleted
@@ -59,8 +66,9 @@ def diagnose(
         return replace(verdict, flagged=False, kind="broken_sampling", sentence=broken)
     if verdict.kind == "diverged":
         return verdict
+    verdict = _with_grain(verdict, at, columns, fidelity, photo_hf, seed)
     over = _overfit(columns, fidelity, ceiling, verdict, alpha)
-    verdict = _labelled(_with_others(verdict, at, columns, fidelity), over)
+    verdict = _labelled(_with_others(_with_kinds(verdict, at, columns, fidelity, ceiling, photo_hf), at, columns, fidelity), over)
     return _with_best(verdict, at, columns, fidelity, reference, groups, seed)
 
 
@@ -81,7 +89,7 @@ def _checked(columns: Mapping[str, ArrayLike], fidelity: str) -> dict[str, Array
 
 def judge_run(
     steps: Sequence[int], columns: Mapping[str, ArrayLike], prompts: Sequence[int], detector: Mapping[str, Any],
-    ceilings: Mapping[str, float], seed: int,
+    ceilings: Mapping[str, float], seed: int, *, photo_hf: float | None = None,
 ) -> CorruptionVerdict:  # fmt: skip
     """The verdict on a run by its own settings: while it trains, at its end, and from its record later.
 
@@ -89,11 +97,13 @@ def judge_run(
         prompts: (images,) the prompt of each column.
         detector: the ``detector`` group of the run's configuration.
         ceilings: similarity of different photographs of the subject by metric.
+        photo_hf: mean high-frequency energy of the training photographs, where it is known.
     """
     metric = str(getattr(detector["metric"], "value", detector["metric"]))
     return diagnose(
         steps, columns, metric, ceiling=ceilings.get(metric), alpha=detector["alpha"], min_depth=detector["min_depth"], seed=seed,
         groups=list(prompts) if detector["sampled_prompts"] else None, checkpoint_noise=detector["checkpoint_noise"],
+        correlation_time=detector.get("correlation_time"), photo_hf=photo_hf,
     )  # fmt: skip
 
 
@@ -152,13 +162,50 @@ def _overfit(
 def _labelled(verdict: CorruptionVerdict, over: NDArray[np.bool_]) -> CorruptionVerdict:
     """Checkpoints that are overfit say so; where there is no stage and the last one is, so does the verdict."""
     labels = tuple("overfit" if o else label for o, label in zip(over, verdict.labels, strict=True))
-    if verdict.kind in ("none", "undertrained", "unstable") and over[-1]:
-        sentence = (
-            "Overfit: fidelity is at the photographs' own level at the last checkpoint, while prompt alignment or diversity has fallen; "
-            f"no corruption stage (p = {verdict.p_value:.3f}). Keep step {verdict.best_step}."
-        )
-        return replace(verdict, kind="overfit", labels=labels, sentence=sentence)
-    return replace(verdict, labels=labels)
+    kind = "overfit" if verdict.kind in ("none", "undertrained", "unstable") and over[-1] else verdict.kind
+    return replace(verdict, kind=kind, labels=labels)
+
+
+def _with_kinds(
+    verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Mapping[str, Array], fidelity: str, ceiling: float | None,
+    photo_hf: float | None,
+) -> CorruptionVerdict:  # fmt: skip
+    """The second level: what changed in each run to avoid, against the checkpoints beside it."""
+    if not verdict.avoid or len(columns) < 2:
+        return verdict
+    spans = [(int(np.searchsorted(at, first)), int(np.searchsorted(at, last)) + 1) for first, last in verdict.avoid]
+    beside = keepable(at, verdict.labels)
+    for start, stop in spans:
+        beside[start:stop] = False
+    full = {name: values for name, values in columns.items() if np.isfinite(values).all()}
+    found = [kind_of(full, *span, beside, fidelity=fidelity, ceiling=ceiling, photo_hf=photo_hf) for span in spans]
+    return replace(verdict, avoid_kinds=tuple(bad.kind for bad in found), avoid_evidence=tuple(bad.reason for bad in found))
+
+
+def _with_grain(
+    verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Mapping[str, Array], fidelity: str, photo_hf: float | None, seed: int
+) -> CorruptionVerdict:
+    """The first level once more, on high-frequency energy: dense speckle that the fidelity does not see is not to be kept either."""
+    share = grain(columns, photo_hf)
+    if share is None or not np.isfinite(share).all() or verdict.kind == "diverged":
+        return verdict
+    told = told_apart(at, -share, verdict.alpha, NOISE, np.random.default_rng((seed, 18)))
+    labels, found = list(verdict.labels), []
+    for run in told.runs if told else ():
+        inside = float(share[run.start : run.stop].mean())
+        known = any(first <= at[i] <= last for i in range(run.start, run.stop) for first, last in verdict.avoid)
+        if inside > SPECKLE and not known:
+            labels[run.start : run.stop] = ["corrupted"] * (run.stop - run.start)
+            found.append(((int(at[run.start]), int(at[run.stop - 1])), inside))
+    if not found:
+        return verdict
+    curve, allowed = columns[fidelity].mean(1), keepable(at, labels)
+    best = int(at[int(np.where(allowed, curve, -np.inf).argmax())])
+    near = tuple(step for step in verdict.best_steps if allowed[int(np.searchsorted(at, step))])
+    spans, sizes = zip(*found, strict=True)
+    return replace(
+        verdict, labels=tuple(labels), grainy=spans, grainy_shares=sizes, grainy_beside=fidelity, best_step=best, best_steps=near or (best,)
+    )
 
 
 def _with_others(verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Mapping[str, Array], fidelity: str) -> CorruptionVerdict:
@@ -178,8 +225,7 @@ def _with_others(verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Map
             said.append(f"{called} {'falls' if gap.mean() < 0 else 'rises'} by {abs(gap.mean()):.3f}")
     if not said:
         return verdict
-    head, keep, rest = verdict.sentence.rpartition("Keep step")
-    return replace(verdict, sentence=f"{head}From peak to trough {' and '.join(said)}. {keep}{rest}")
+    return replace(verdict, remarks=(*verdict.remarks, f"From peak to trough {' and '.join(said)}."))
 
 
 def _image_weights(count: int, groups: ArrayLike | None, rng: np.random.Generator) -> Array:
@@ -201,11 +247,11 @@ def _with_best(
     ``reference`` is the fidelity that counts as all of it; None where there is no alignment to weigh.
     """
     if reference is None:
-        return verdict
+        return _worded(verdict)
     f, a = columns[fidelity], columns[ALIGNMENT]
     if a.shape != f.shape:  # means of a checkpoint alone: the same for all images
         a = np.repeat(a.mean(1, keepdims=True), f.shape[1], axis=1)
-    allowed, score = outside_stage(verdict.labels), trade_off(f.mean(1), a.mean(1), reference)
+    allowed, score = keepable(at, verdict.labels), trade_off(f.mean(1), a.mean(1), reference)
     best = int(np.where(allowed, score, -np.inf).argmax())
     rng = np.random.default_rng((seed, 17))
     weights = _image_weights(f.shape[1], groups, rng)
@@ -214,5 +260,10 @@ def _with_best(
     equals = tuple(int(s) for s in at[possible_best(score, drawn - drawn.mean(0), allowed)])
     others = f"; {len(equals) - 1} other checkpoints may be as good" if len(equals) > 1 else ""
     reason = f"best trade-off of fidelity (up to {reference:.3g}) and prompt alignment outside the corrupted range{others}"
-    sentence = verdict.sentence.replace(f"Keep step {verdict.best_step}.", f"Keep step {at[best]}.")
-    return replace(verdict, best_step=int(at[best]), best_steps=equals, best_reason=reason, sentence=sentence)
+    reason = reason if verdict.better_than_base else verdict.best_reason
+    return _worded(replace(verdict, best_step=int(at[best]), best_steps=equals, best_reason=reason))
+
+
+def _worded(verdict: CorruptionVerdict) -> CorruptionVerdict:
+    """With the sentence that its fields make; of a curve that was not tested, what it says already."""
+    return verdict if verdict.kind == "too_few_points" else replace(verdict, sentence=sentence_of(verdict))

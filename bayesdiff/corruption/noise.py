@@ -5,15 +5,16 @@ tell: what an image deviates by after its own level is taken out. An image chang
 that its deviation at one checkpoint resembles that at the next; the scores tell how much.
 
 *Between checkpoints*: one weight update moves all images together, and no resampling of images shows
-it. Several runs tell; otherwise the curve's own roughness does, which a few real corners do not move
+it. Several runs tell; otherwise the curve does. Its roughness does, which a few real corners do not move
 much (the largest bends are left out), and which is uncertain itself. Draws of the noise carry that uncertainty: a roughness
 r is seen where noise of size sigma has roughness sigma * r1, so sigma is drawn as r / r1 with r1 from
-the same noise (the fiducial argument; exact for white noise around a line).
+the same noise (the fiducial argument; exact for white noise around a line). Or its size is drawn by the chances that
+``timescale`` gives each, from what the curve shows at several lags.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ Array = NDArray[np.float64]
 
 
 CHECKPOINT_CORRELATION = 0.6
-"""Assumed between neighbouring checkpoints; ``make calibration`` says what it costs and guards against."""
+"""A strong correlation between neighbouring checkpoints, for simulations; verdicts weigh correlation times (``timescale``)."""
 KEPT = 0.8
 """Share of the second differences, from the smallest, that roughness is taken from."""
 _KEPT_MOMENT = 0.43775
@@ -64,6 +65,14 @@ class Noise:
     """Correlation between neighbouring checkpoints of what moves all images together."""
     image_rho: float = 0.0
     """Correlation between neighbouring checkpoints of an image's deviations."""
+    image_root: Array | None = None
+    """(T, K) whose product with its transpose is the covariance of the means over images; in place of ``image_rho``."""
+    root: Array | None = None
+    """(T, K) the same of what moves all images together, at unit size; in place of ``rho``."""
+    sizes: Array | None = None
+    """(S,) standard deviations of the noise between checkpoints, where it was measured by lag; in place of ``rough``."""
+    weights: Array | None = None
+    """(S,) chances of the sizes."""
 
     def size(self) -> Array:
         """(T,) standard deviation of one checkpoint's mean, the best single guess."""
@@ -73,19 +82,34 @@ class Noise:
         """Standard deviation of the noise between checkpoints."""
         if self.checkpoint is not None:
             return self.checkpoint
+        if self.sizes is not None and self.weights is not None:
+            return float(self.sizes @ self.weights)
         smooth = (6 - 8 * self.image_rho + 2 * self.image_rho**2) / 6  # of second differences, against white noise
         return float(np.sqrt(max(self.rough**2 - smooth * float((self.images**2).mean()), 0.0)))
 
     def draw(self, rng: np.random.Generator, count: int) -> Array:
         """Deviations of the mean curve, (count, T)."""
-        of_images = self.images * correlated(rng.standard_normal((count, len(self.images))), self.image_rho)
+        of_images = self._of_images(rng, count)
         if self.freedom:
             of_images *= np.sqrt(self.freedom / rng.chisquare(self.freedom, count))[:, None]
-        unit = correlated(rng.standard_normal(of_images.shape), self.rho)
+        white = rng.standard_normal((count, len(self.images) if self.root is None else self.root.shape[1]))
+        unit = correlated(white, self.rho) if self.root is None else white @ self.root.T
         if self.checkpoint is not None:
             return of_images + self.checkpoint * unit
+        if self.sizes is not None:
+            return of_images + rng.choice(self.sizes, count, p=self.weights)[:, None] * unit
         left = np.maximum(self.rough**2 - roughness(of_images) ** 2, 0.0)
         return of_images + np.sqrt(left)[:, None] / np.maximum(roughness(unit), 1e-12)[:, None] * unit
+
+    def _of_images(self, rng: np.random.Generator, count: int) -> Array:
+        if self.image_root is not None:
+            return np.asarray(rng.standard_normal((count, self.image_root.shape[1])) @ self.image_root.T)
+        return np.asarray(self.images * correlated(rng.standard_normal((count, len(self.images))), self.image_rho))
+
+    def part(self, start: int, stop: int) -> Noise:
+        """The noise of some neighbouring checkpoints."""
+        roots = {name: root[start:stop] for name in ("image_root", "root") if (root := getattr(self, name)) is not None}
+        return replace(self, images=self.images[start:stop], **roots)
 
 
 def deviations(scores: Array) -> Array:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bayesdiff.diffusion.latents import encode_latents
+
 
 @dataclass(frozen=True)
 class Conditioning:
@@ -71,8 +73,7 @@ def encode_pictures(pipe: Any, images: list[Image.Image], text: str) -> Encoded:
     """Encode pictures (squares of one size) once; each step then draws from their posteriors."""
     means, stds = [], []
     for image in images:
-        posterior = pipe.vae.encode(to_tensor([image]).to(pipe.device)).latent_dist
-        means.append(posterior.mean)
-        stds.append(posterior.std)
-    scale = pipe.vae.config.scaling_factor
-    return Encoded(torch.cat(means) * scale, torch.cat(stds) * scale, encode_text(pipe, text, images[0].width), text)
+        mean, std = encode_latents(pipe, pipe.vae.encode(to_tensor([image]).to(pipe.device)).latent_dist)
+        means.append(mean)
+        stds.append(std)
+    return Encoded(torch.cat(means), torch.cat(stds), encode_text(pipe, text, images[0].width), text)

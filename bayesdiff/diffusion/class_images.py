@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def class_images(pipe: StableDiffusionPipeline, cfg: Config, class_noun: str) -> list[Image.Image]:
-    """The class's images for (model, prompt, count, sampler), from the cache or sampled now.
+    """The class's images for (model, prompt, count, sampler and its scheduler), from the cache or sampled now.
 
     Two runs that want the same set at once wait for one of them to make it.
 
@@ -38,14 +38,25 @@ def class_images(pipe: StableDiffusionPipeline, cfg: Config, class_noun: str) ->
         "weights": fingerprint(Path(model_location(cfg.model))),
         "text": text,
         "sampler": {**settings["sampler"], "prompts": [text], "images_per_prompt": conf.images_per_prompt, "sample_weights": 0},
+        "scheduler": {key: str(value) for key, value in pipe.scheduler.config.items() if not key.startswith("_")},
     }
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     folder = Path(cfg.paths.cache) / f"class-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        if not folder.exists():
+        if (found := _kept(folder, conf.images_per_prompt)) is None:
             samples = sample_prompts(pipe, [Prompt(text, text, text)], conf, cfg.model.resolution)
             if failed := sum(sample.failed for sample in samples):
                 raise UserError(f"class images: {failed} of {len(samples)} are not finite; look at the model and its precision first")
             save_samples(samples, folder)
-    return [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))]
+            found = _kept(folder, conf.images_per_prompt)
+    return found or []
+
+
+def _kept(folder: Path, count: int) -> list[Image.Image] | None:
+    """The images of a set that is whole; None where one is missing or cannot be read."""
+    paths = sorted(folder.glob("*.png"))
+    try:
+        return [Image.open(path).convert("RGB") for path in paths] if len(paths) == count else None
+    except (OSError, SyntaxError, ValueError):
+        return None

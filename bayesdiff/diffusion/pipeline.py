@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from bayesdiff.config.schema import ModelConf, Precision, SamplerConf, Scheduler
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.processes import process_count
+from bayesdiff.diffusion.latents import refused_autoencoder
+from bayesdiff.diffusion.schedules import build_sampler, check_steps, own_sampler, refused_schedule
 
 if TYPE_CHECKING:
     import torch
     from diffusers import StableDiffusionPipeline
 
 
-PREDICTIONS = ("epsilon", "v_prediction")
-"""What the U-Net of a model may predict (``objective.prediction_target``)."""
 KINDS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
@@ -58,7 +58,8 @@ def fetch_command(location: str, revision: str | None) -> str:
     return f"""python -c "from diffusers import DiffusionPipeline as P; P.download('{location}'{pinned}, safety_checker=None)\""""
 
 
-def _remedy(conf: ModelConf, location: str) -> str:
+def remedy(conf: ModelConf, location: str) -> str:
+    """How to get, or mend, a model that cannot be loaded."""
     if conf.path == "toybox":
         from bayesdiff.toybox.weights import RESTORE
 
@@ -74,7 +75,8 @@ def load_pipeline(conf: ModelConf, device: torch.device) -> StableDiffusionPipel
     """Load all parts of a Stable Diffusion or SDXL pipeline in float32, frozen and in evaluation mode.
 
     Raises:
-        UserError: weights missing, truncated or of another layout; the message names the remedy.
+        UserError: weights missing, truncated, of another layout, or of a model that would be trained wrongly; the message
+            names the remedy.
     """
     import torch
     from diffusers import DiffusionPipeline
@@ -92,7 +94,8 @@ def load_pipeline(conf: ModelConf, device: torch.device) -> StableDiffusionPipel
         if type(pipe).__name__ not in KINDS:
             raise ValueError(f"it holds a {type(pipe).__name__}; this suite fine-tunes {' and '.join(KINDS)}")
     except Exception as error:  # the loaders raise OSError, ValueError, SafetensorError, KeyError … for a bad folder
-        raise UserError(f"model {location}: cannot be loaded ({first_line(error)}); {_remedy(conf, location)}") from error
+        raise UserError(f"model {location}: cannot be loaded ({first_line(error)}); {remedy(conf, location)}") from error
+    check_supported(pipe, location)
     for part in (pipe.unet, pipe.vae, pipe.text_encoder, getattr(pipe, "text_encoder_2", None)):
         if part is not None:
             part.requires_grad_(False).eval()
@@ -114,42 +117,56 @@ def check_precision(precision: Precision, device: torch.device) -> None:
         raise UserError("training.mixed_precision=bf16: this GPU has no bf16; choose fp16 or no")
 
 
+def _refused_parts(pipe: StableDiffusionPipeline) -> str:
+    """Why training could not condition this U-Net as the stock pipeline does; empty where it can."""
+    config, sdxl = pipe.unet.config, type(pipe).__name__ == "StableDiffusionXLPipeline"
+    latents = pipe.vae.config.latent_channels
+    if not config.in_channels == config.out_channels == latents:
+        return f"its U-Net has {config.in_channels} channels in and {config.out_channels} out for {latents} of latents"
+    if config.get("time_cond_proj_dim"):
+        return "its U-Net is told the guidance scale (a distilled model)"
+    wanted = "text_time" if sdxl else None
+    for key, value in {"addition_embed_type": wanted, "class_embed_type": None, "encoder_hid_dim_type": None}.items():
+        if config.get(key) != value:
+            return f"its U-Net has {key}={config.get(key)}"
+    if pipe.text_encoder is None or (sdxl and pipe.text_encoder_2 is None):
+        return "it lacks a text encoder (an SDXL refiner has but one)"
+    return ""
+
+
+def check_supported(pipe: StableDiffusionPipeline, location: str) -> None:
+    """Raises ``UserError`` for a model that only looks supported: it would be trained on another schedule, latents or conditions."""
+    if why := refused_schedule(pipe.scheduler) or refused_autoencoder(pipe) or _refused_parts(pipe):
+        raise UserError(f"model {location}: cannot be fine-tuned here: {why}; choose Stable Diffusion 1.x, 2.x or SDXL by model=…")
+
+
 def check_limits(pipe: StableDiffusionPipeline, conf: ModelConf, sampler: SamplerConf) -> None:
     """Settings that only the loaded model can judge; raises ``UserError``."""
     halvings = len(pipe.unet.config.block_out_channels) - 1
     multiple = max(8, pipe.vae_scale_factor * 2**halvings)
     if conf.resolution < multiple or conf.resolution % multiple:
         raise UserError(f"model.resolution={conf.resolution}: must be a multiple of {multiple} for this model")
-    if (kind := pipe.scheduler.config.get("prediction_type", "epsilon")) not in PREDICTIONS:
-        raise UserError(f"model {model_location(conf)}: predicts {kind}; this suite trains {' and '.join(PREDICTIONS)}")
-    if sampler.steps > pipe.scheduler.config.num_train_timesteps:
-        raise UserError(f"sampler.steps={sampler.steps}: this model has {pipe.scheduler.config.num_train_timesteps} timesteps")
+    check_supported(pipe, model_location(conf))
+    if sampler.steps > (length := pipe.scheduler.config.num_train_timesteps):
+        raise UserError(f"sampler.steps={sampler.steps}: this model has {length} timesteps; give fewer")
 
 
 def unknown_words(pipe: StableDiffusionPipeline, texts: Iterable[str]) -> list[str]:
-    """Words that the model's tokenizer has no token for, in order: all of them look the same to the model.
+    """Words that the model's tokenizer has no token for, in order (``words.unknown_to``)."""
+    from bayesdiff.diffusion.words import unknown_to
 
-    Tokenizers of Stable Diffusion spell out what they do not know; the toybox's has whole words alone.
-    """
-    tokenizer = pipe.tokenizer
-    if tokenizer.unk_token_id in (None, tokenizer.eos_token_id):
-        return []
-    words = dict.fromkeys(re.findall(r"\w+", " ".join(texts)))
-    return [word for word in words if tokenizer.unk_token_id in tokenizer(word, add_special_tokens=False).input_ids]
+    return unknown_to(pipe.tokenizer, " ".join(texts))
 
 
 def use_sampler(pipe: StableDiffusionPipeline, conf: SamplerConf) -> None:
-    """Put the sampler's scheduler on the pipeline, built from the model's own noise schedule.
+    """Put the sampler's scheduler on the pipeline, built from the model's noise schedule alone.
+
+    ``model`` keeps the scheduler that the model was saved with; none of them clips latents.
 
     Raises:
-        UserError: the scheduler cannot follow that schedule (PNDM knows no zero terminal SNR).
+        UserError: the scheduler cannot follow that schedule (PNDM knows no zero terminal SNR), or not in so many steps.
     """
-    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, PNDMScheduler
-
-    kinds = {Scheduler.ddim: DDIMScheduler, Scheduler.pndm: PNDMScheduler, Scheduler.dpm: DPMSolverMultistepScheduler}
-    if conf.scheduler is Scheduler.model:
-        return
-    scheduler = kinds[conf.scheduler].from_config(pipe.scheduler.config)
-    if not scheduler.alphas_cumprod.allclose(pipe.scheduler.alphas_cumprod, rtol=0, atol=1e-6):
-        raise UserError(f"sampler.scheduler={conf.scheduler.value}: cannot follow this model's noise schedule; use ddim, dpm or model")
+    own = conf.scheduler is Scheduler.model
+    scheduler = own_sampler(pipe.scheduler) if own else build_sampler(conf.scheduler, pipe.scheduler)
+    check_steps(scheduler, conf.scheduler, conf.steps)
     pipe.scheduler = scheduler

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from bayesdiff.config.schema import DataConf, DataSource
 from bayesdiff.core.errors import UserError, did_you_mean
 from bayesdiff.core.seeds import derive
+from bayesdiff.diffusion.photos import Photo, Photos, read_folder, skipped_line, square
 
 DREAMBOOTH_CLASSES = {
     "backpack": "backpack", "backpack_dog": "backpack", "bear_plushie": "stuffed animal", "berry_bowl": "bowl", "can": "can",
@@ -22,16 +23,6 @@ DREAMBOOTH_CLASSES = {
     "wolf_plushie": "stuffed animal",
 }  # fmt: skip
 """Subjects and class nouns of the DreamBooth set (github.com/google/dreambooth, ``prompts_and_classes.txt``)."""
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-
-
-@dataclass(frozen=True)
-class Photo:
-    """One training image: its name, square RGB pixels, and the hash of the bytes it came from."""
-
-    name: str
-    image: Image.Image
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -43,42 +34,15 @@ class Subject:
     identifier: str
     photos: tuple[Photo, ...]
     others: tuple[Photo, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+    """Pictures of the folder that are neither: (name, why and what to do)."""
+    notes: tuple[str, ...] = ()
+    """What else is to be said of the photographs: frames, captions, folders."""
 
-
-def square(image: Image.Image, side: int) -> Image.Image:
-    """Upright, opaque RGB, centre-cropped to a square and resized to ``side`` pixels.
-
-    Applies the EXIF rotation, puts transparency on white, and spreads greyscale over three channels.
-    """
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits a pixel, which convert() would clip
-        image = Image.fromarray((np.asarray(image, dtype=np.float64) / 257).clip(0, 255).round().astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        image = Image.alpha_composite(white, rgba)
-    image = image.convert("RGB")
-    if image.size == (side, side):
-        return image
-    return ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
-
-
-def _read(path: Path, side: int) -> Photo:
-    try:
-        with Image.open(path) as image:
-            pixels = square(image, side)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot read the image {path}: replace it or take it out of the folder") from error
-    return Photo(path.name, pixels, hashlib.sha256(path.read_bytes()).hexdigest())
-
-
-def _folder_photos(folder: Path, side: int) -> list[Photo]:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; correct data.path")
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    if not files:
-        raise UserError(f"{folder}: no images in it ({', '.join(sorted(SUFFIXES))})")
-    return [_read(path, side) for path in files]
+    def said(self) -> list[str]:
+        """Lines to print before a run starts: what is not trained on, and the notes."""
+        left_out = [f"Photographs {skipped_line(list(self.skipped))}"] if self.skipped else []
+        return left_out + [f"Photographs: {note}" for note in self.notes]
 
 
 def _dataset_folder(conf: DataConf) -> Path:
@@ -112,15 +76,15 @@ def choose_shots(photos: list[Photo], count: int | None, seed: int) -> tuple[Pho
     return tuple(photos[i] for i in order[:count])
 
 
-def _photos_and_noun(conf: DataConf, side: int) -> tuple[list[Photo], str | None]:
+def _photos_and_noun(conf: DataConf, side: int) -> tuple[Photos, str | None]:
     """All photographs of the subject, and the class noun that its source knows."""
     if conf.source is DataSource.toybox:
         from bayesdiff.toybox.subjects import SUBJECTS
 
-        return _toybox_photos(conf.subject, side, conf.images), SUBJECTS[conf.subject]
+        return Photos(_toybox_photos(conf.subject, side, conf.images)), SUBJECTS[conf.subject]
     if conf.source is DataSource.folder:
-        return _folder_photos(Path(conf.path or "").expanduser(), side), None
-    return _folder_photos(_dataset_folder(conf), side), DREAMBOOTH_CLASSES.get(conf.subject)
+        return read_folder(Path(conf.path or "").expanduser(), side), None
+    return read_folder(_dataset_folder(conf), side), DREAMBOOTH_CLASSES.get(conf.subject)
 
 
 def load_subject(conf: DataConf, shots: int | None, seed: int, resolution: int) -> Subject:
@@ -133,10 +97,11 @@ def load_subject(conf: DataConf, shots: int | None, seed: int, resolution: int) 
     Raises:
         UserError: unknown subject, missing or empty folder, unreadable image, too many shots, no class noun.
     """
-    photos, known = _photos_and_noun(conf, resolution)
+    found, known = _photos_and_noun(conf, resolution)
     noun = conf.class_noun or known
     if not noun:
         raise UserError(f"data.subject={conf.subject}: its class is not known; add data.class_noun=… to the command")
-    chosen = choose_shots(photos, shots, seed)
+    chosen = choose_shots(found.photos, shots, seed)
     names = {photo.name for photo in chosen}
-    return Subject(conf.subject, noun, conf.identifier, chosen, tuple(photo for photo in photos if photo.name not in names))
+    others = tuple(photo for photo in found.photos if photo.name not in names)
+    return Subject(conf.subject, noun, conf.identifier, chosen, others, tuple(found.skipped), tuple(found.notes))

@@ -72,8 +72,9 @@ def crops(data: WorldData, generator: torch.Generator) -> torch.Tensor:
 
 @torch.no_grad()
 def encode_means(vae: AutoencoderKL, data: WorldData, count: int) -> torch.Tensor:
-    """Posterior means of the first ``count`` images: (count, 4, 32, 32) float32."""
-    chunks = [vae.encode(data.batch(list(range(i, min(i + 250, count))))).latent_dist.mean for i in range(0, count, 250)]
+    """Posterior means of the first ``count`` images, on the autoencoder's device: (count, 4, 32, 32) float32."""
+    batches = (data.batch(list(range(i, min(i + 250, count)))).to(vae.device) for i in range(0, count, 250))
+    chunks = [vae.encode(batch).latent_dist.mean for batch in batches]
     return torch.cat(chunks)
 
 

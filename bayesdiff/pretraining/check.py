@@ -25,7 +25,7 @@ from bayesdiff.diffusion.pipeline import load_pipeline, use_sampler
 from bayesdiff.diffusion.sampling import sample_prompts
 from bayesdiff.pretraining.dataset import HELD_OUT_SEED, to_pixels
 from bayesdiff.scoring.encoders import Encoders, ImageEncoder, load_encoders
-from bayesdiff.scoring.scores import high_frequency_energy
+from bayesdiff.scoring.pixels import high_frequency_energy
 from bayesdiff.toybox.objects import Instance, sample_instance
 from bayesdiff.toybox.pictures import Picture, render
 from bayesdiff.toybox.subjects import SUBJECTS, render_subject

@@ -22,7 +22,7 @@ from bayesdiff.pretraining.autoencoder import TRAIN_IMAGES
 from bayesdiff.pretraining.dataset import WorldData, render_world
 from bayesdiff.pretraining.dino import GLOBAL, PADDING, crop
 from bayesdiff.pretraining.recipe import WORK, Recipe, fit, work_folder
-from bayesdiff.pretraining.tokenizer import build_tokenizer
+from bayesdiff.pretraining.tokenizer import build_tokenizer, tokenize
 from bayesdiff.toybox.vocabulary import EOS, MAX_TOKENS, PAD, vocabulary
 from bayesdiff.toybox.weights import CLIP
 
@@ -49,13 +49,6 @@ def build() -> nn.Module:
     text = {k: v for k, v in config["text_cfg"].items() if k not in ("hf_tokenizer_name", "tokenizer_kwargs")}
     model: nn.Module = open_clip.CLIP(embed_dim=config["embed_dim"], vision_cfg=config["vision_cfg"], text_cfg=text)
     return model
-
-
-def tokenize(captions: list[str]) -> torch.Tensor:
-    """Token ids (B, MAX_TOKENS)."""
-    encoded = build_tokenizer()(captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
-    ids: torch.Tensor = encoded["input_ids"]
-    return ids
 
 
 def contrastive_loss(model: nn.Module, pixels: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

@@ -24,10 +24,9 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from bayesdiff.pretraining.autoencoder import TRAIN_IMAGES, encode_means
-from bayesdiff.pretraining.clip import tokenize
 from bayesdiff.pretraining.dataset import WorldData, render_world
 from bayesdiff.pretraining.recipe import WORK, Recipe, fit
-from bayesdiff.pretraining.tokenizer import build_tokenizer
+from bayesdiff.pretraining.tokenizer import build_tokenizer, tokenize
 from bayesdiff.toybox.vocabulary import BOS, EOS, MAX_TOKENS, PAD, vocabulary
 from bayesdiff.toybox.weights import PIPELINE, save_component
 from bayesdiff.training.objective import prediction_target, signal_to_noise
@@ -75,11 +74,11 @@ def build_unet() -> UNet2DConditionModel:
 
 
 class Denoiser(nn.Module):
-    """The two parts that are trained together."""
+    """The two parts that are trained together: the shipped sizes, or parts of other sizes."""
 
-    def __init__(self) -> None:
+    def __init__(self, unet: UNet2DConditionModel | None = None, text_encoder: CLIPTextModel | None = None) -> None:
         super().__init__()
-        self.unet, self.text_encoder = build_unet(), build_text_encoder()
+        self.unet, self.text_encoder = unet or build_unet(), text_encoder or build_text_encoder()
 
     def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """The prediction (B, C, H, W) for noisy latents of that shape, timesteps (B,) and tokens (B, length)."""
@@ -100,11 +99,14 @@ def loss_weight(scheduler: DDIMScheduler) -> torch.Tensor:
 
 
 def denoising_loss(
-    model: Denoiser, scheduler: DDIMScheduler, latents: torch.Tensor, tokens: torch.Tensor, g: torch.Generator
+    model: Denoiser, scheduler: DDIMScheduler, latents: torch.Tensor, tokens: torch.Tensor, g: torch.Generator | None
 ) -> torch.Tensor:
-    """Weighted mean squared error of the prediction on (B, 4, 32, 32) latents, timesteps uniform."""
-    noise = torch.randn(latents.shape, generator=g)
-    timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), generator=g)
+    """Weighted mean squared error of the prediction on (B, 4, 32, 32) latents, timesteps uniform.
+
+    ``g`` is a generator of the latents' device; None takes that device's default generator.
+    """
+    noise = torch.randn(latents.shape, generator=g, device=latents.device)
+    timesteps = torch.randint(scheduler.config.num_train_timesteps, (len(latents),), generator=g, device=latents.device)
     prediction = model(scheduler.add_noise(latents, noise, timesteps), timesteps, tokens)
     target = prediction_target(scheduler, latents, noise, timesteps)
     error = F.mse_loss(prediction.float(), target, reduction="none").mean((1, 2, 3))
@@ -115,7 +117,7 @@ def cached_latents(work: Path, data: WorldData, vae: AutoencoderKL) -> torch.Ten
     """Latents of all training images, (N, C, H, W) float16, computed once."""
     file = work / f"latents-{len(data.captions)}.pt"
     if not file.exists():
-        torch.save(encode_means(vae, data, len(data.captions)).half(), file)
+        torch.save(encode_means(vae, data, len(data.captions)).half().cpu(), file)
     latents: torch.Tensor = torch.load(file, weights_only=True)
     return latents
 

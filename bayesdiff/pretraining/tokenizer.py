@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from transformers import PreTrainedTokenizerFast
 
 from bayesdiff.toybox.vocabulary import BOS, EOS, MAX_TOKENS, PAD, UNKNOWN, vocabulary
@@ -21,3 +22,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD, unk_token=UNKNOWN, model_max_length=MAX_TOKENS
     )
+
+
+def tokenize(captions: list[str]) -> torch.Tensor:
+    """Token ids (B, MAX_TOKENS)."""
+    encoded = build_tokenizer()(captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
+    ids: torch.Tensor = encoded["input_ids"]
+    return ids

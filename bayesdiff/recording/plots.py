@@ -1,8 +1,13 @@
-"""The two pictures of a run: the curve with its verdict, and the grid of samples over steps."""
+"""The two pictures of a run: the curve with its verdict, and the grid of samples over steps.
+
+Texts that a user gave go through ``escape.plot``. Pictures are never shown with grain that they do not have (``shown``).
+"""
 
 from __future__ import annotations
 
+import math
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
+from bayesdiff.core import escape
 from bayesdiff.core.files import atomic_write
 from bayesdiff.core.layout import CURVE_PICTURE, GRID, image_name, images_folder
 from bayesdiff.corruption import CorruptionVerdict
@@ -20,6 +26,35 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GRID_COLUMNS = 12
+LEFT, HEADER = 130, 18
+"""Of the grid, in pixels: the width of the prompts, the height of the line of steps."""
+STRIP = 2
+"""Images of a checkpoint that ``curve.png`` shows, of its first prompts."""
+AXIS_LABELS = {
+    "dino": "DINO similarity to the training images", "clip_i": "CLIP-I similarity to the training images",
+    "clip_t": "CLIP-T similarity to the prompt", "clip_t_with_token": "CLIP-T similarity to the prompt with the identifier",
+    "clip_t_without_token": "CLIP-T similarity to the prompt without the identifier", "hf_energy": "high-frequency energy",
+    "failed": "share of failed images", "diversity": "DINO distance between images of a prompt",
+    "lpips": "LPIPS distance between images of a prompt", "clip_iqa": "CLIP-IQA quality",
+}  # fmt: skip
+"""What a metric says, for an axis; a metric of a user's own is shown by its name."""
+
+
+def axis_label(metric: str) -> str:
+    """A metric in words, ready for matplotlib."""
+    return AXIS_LABELS.get(metric) or escape.plot(metric)
+
+
+def shown(image: Image.Image, side: int) -> Image.Image:
+    """A square picture at about ``side`` pixels: shrunk by a Lanczos filter, or enlarged by a whole number of times.
+
+    A picture that is shrunk by leaving pixels out shows grain that it does not have; enlarged, every pixel keeps its own square.
+    """
+    width = image.width
+    if width > side:
+        return image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+    size = width * max(1, round(side / width))
+    return image.convert("RGB").resize((size, size), Image.Resampling.NEAREST)
 
 
 def save_figure(figure: Figure, *targets: Path) -> None:
@@ -54,15 +89,28 @@ def panels(count: int, columns: int, size: tuple[float, float], sharey: bool = F
 def draw_band(axes: Axes, curve: pd.DataFrame, metric: str, label: str, colour: str) -> None:
     """Mean curve with a 95 % band over images."""
     centre, half = curve[metric], 1.96 * curve[f"{metric}_se"].fillna(0.0)
-    axes.plot(curve["step"], centre, marker="o", markersize=3.5, color=colour, label=label)
+    axes.plot(curve["step"], centre, marker="o", markersize=3.5, color=colour, label=escape.plot(label))
     axes.fill_between(curve["step"], centre - half, centre + half, color=colour, alpha=0.2, linewidth=0)
 
 
-def _draw_verdict(axes: Axes, verdict: CorruptionVerdict) -> None:
-    """Shade the stage and mark the checkpoint to keep."""
+def _draw_verdict(axes: Axes, verdict: CorruptionVerdict, steps: Sequence[int], values: Sequence[float]) -> None:
+    """Shade the stage; mark peak, trough and the checkpoint to keep on the curve of ``values`` at ``steps``."""
     if verdict.onset_step is not None and verdict.recovery_step is not None:
         axes.axvspan(verdict.onset_step, verdict.recovery_step, color="C3", alpha=0.12, label="corruption stage")
-    axes.axvline(verdict.best_step, color="C2", linestyle="--", linewidth=1, label=f"best checkpoint ({verdict.best_step})")
+    height = dict(zip(steps, values, strict=True))
+    for step, word, marker, colour in (
+        (verdict.peak_step, "peak", "^", "C1"),
+        (verdict.trough_step, "trough", "v", "C3"),
+        (verdict.best_step, "checkpoint to keep", "*", "C2"),
+    ):
+        if step is not None and step in height:
+            size = 13 if marker == "*" else 8
+            axes.plot([step], [height[step]], marker, markersize=size, color=colour, zorder=3, label=f"{word} (step {step})")
+
+
+def _wrapped(text: str, width: int) -> str:
+    """A text in lines of at most ``width`` characters, ready for matplotlib."""
+    return "\n".join(escape.plot(line) for line in textwrap.wrap(escape.plain(text), width))
 
 
 def plot_verdicts(target: Path, curves: list[tuple[str, str, list[int], NDArray[np.float64], CorruptionVerdict]]) -> None:
@@ -70,17 +118,22 @@ def plot_verdicts(target: Path, curves: list[tuple[str, str, list[int], NDArray[
     figure, places = panels(len(curves), 2, (6.5, 3.8))
     for place, (name, metric, steps, scores, verdict) in zip(places, curves, strict=True):
         error = scores.std(1, ddof=1) / np.sqrt(scores.shape[1]) if scores.shape[1] > 1 else np.zeros(len(steps))
-        table = pd.DataFrame({"step": steps, metric: scores.mean(1), f"{metric}_se": error})
-        draw_band(place, table, metric, metric, "C0")
-        _draw_verdict(place, verdict)
-        place.set(xlabel="training step", ylabel=metric)
-        place.set_title("\n".join(textwrap.wrap(f"{Path(name).name}: {verdict.sentence}", 90)), fontsize=8)
+        table = pd.DataFrame({"step": steps, "value": scores.mean(1), "value_se": error})
+        draw_band(place, table, "value", metric, "C0")
+        _draw_verdict(place, verdict, steps, list(scores.mean(1)))
+        place.set(xlabel="training step", ylabel=escape.plot(metric))
+        place.set_title(_wrapped(f"{Path(name).name}: {verdict.sentence}", 90), fontsize=8)
         place.legend(fontsize=7)
     save_figure(figure, target)
 
 
-def plot_curve(run: Path, curve: pd.DataFrame, verdict: CorruptionVerdict, metric: str, title: str) -> None:
-    """``curve.png``: the curve, the stage shaded, samples at first, peak, trough and last checkpoint."""
+def plot_curve(
+    run: Path, curve: pd.DataFrame, verdict: CorruptionVerdict, metric: str, title: str, photos: Sequence[Image.Image] = ()
+) -> None:
+    """``curve.png`` and ``curve.svg``: the curve with its verdict, and below it the training images and what came of them.
+
+    Shown are samples at the first and last checkpoint, at peak and trough, and of the checkpoint to keep.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -91,53 +144,87 @@ def plot_curve(run: Path, curve: pd.DataFrame, verdict: CorruptionVerdict, metri
     top, bottom = parts
     axes = top.subplots()
     draw_band(axes, curve, metric, "mean and 95 % band over images", "C0")
-    _draw_verdict(axes, verdict)
-    axes.set(xlabel="training step", ylabel=f"{metric} similarity to the training images", title=title)
+    _draw_verdict(axes, verdict, [int(s) for s in curve["step"]], list(curve[metric]))
+    axes.set(xlabel="training step", ylabel=axis_label(metric), title=_wrapped(title, 100))
     axes.legend(fontsize=8)
-    named = {
-        "first": int(curve["step"].iloc[0]),
-        "peak": verdict.peak_step,
-        "trough": verdict.trough_step,
-        "last": int(curve["step"].iloc[-1]),
-    }
-    shown = {name: step for name, step in named.items() if step is not None}
-    for cell, (name, step) in zip(bottom.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
-        cell.imshow(_strip(images_folder(run, step)))
-        cell.set_title(f"{name}: step {step}", fontsize=9)
-        cell.axis("off")
-    top.suptitle("\n".join(textwrap.wrap(verdict.sentence, 120)), fontsize=8)
-    save_figure(figure, run / CURVE_PICTURE)
+    if cells := _cells(run, curve, verdict, photos):
+        for cell, (name, picture) in zip(bottom.subplots(1, len(cells), squeeze=False)[0], cells, strict=True):
+            cell.imshow(picture)
+            cell.set_title(name, fontsize=8)
+            cell.axis("off")
+    top.suptitle(_wrapped(verdict.sentence, 120), fontsize=8)
+    save_figure(figure, run / CURVE_PICTURE, (run / CURVE_PICTURE).with_suffix(".svg"))
 
 
-def _strip(folder: Path, count: int = 2) -> Image.Image:
-    """The first images of a checkpoint side by side."""
-    images = [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.png"))[:count]]
-    width, height = images[0].size
-    strip = Image.new("RGB", (width * len(images), height))
-    for i, image in enumerate(images):
-        strip.paste(image, (i * width, 0))
+def _cells(run: Path, curve: pd.DataFrame, verdict: CorruptionVerdict, photos: Sequence[Image.Image]) -> list[tuple[str, Image.Image]]:
+    """The training images, then the named steps in their order; a step that has several names is shown once."""
+    steps = [int(s) for s in curve["step"]]
+    roles = {"first": steps[0], "peak": verdict.peak_step, "trough": verdict.trough_step, "to keep": verdict.best_step, "last": steps[-1]}
+    named: dict[int, list[str]] = {}
+    for role, step in roles.items():
+        if step is not None:
+            named.setdefault(step, []).append(role)
+    more = f" ({min(STRIP, len(photos))} of {len(photos)})" if len(photos) > STRIP else ""
+    found = [(f"training images{more}", _strip(photos[:STRIP]))]
+    for step in sorted(named):
+        paths = sorted(images_folder(run, step).glob("*.png"))[:STRIP]
+        found.append((f"{', '.join(named[step])}\nstep {step}", _strip([Image.open(path) for path in paths])))
+    return [(name, picture) for name, picture in found if picture is not None]
+
+
+def _strip(images: Sequence[Image.Image], side: int = 192) -> Image.Image | None:
+    """Pictures side by side, each as ``shown``; None without one."""
+    tiles = [shown(image, side) for image in images]
+    if not tiles:
+        return None
+    strip = Image.new("RGB", (sum(tile.width for tile in tiles), max(tile.height for tile in tiles)), "white")
+    for i, tile in enumerate(tiles):
+        strip.paste(tile, (sum(t.width for t in tiles[:i]), 0))
     return strip
 
 
-def plot_grid(run: Path, steps: list[int], prompts: list[str], photos: list[Image.Image], side: int = 112) -> None:
-    """``grid.png``: rows are prompts, columns are steps; the training images stand on top."""
-    if len(steps) > GRID_COLUMNS:
-        chosen = [steps[round(i * (len(steps) - 1) / (GRID_COLUMNS - 1))] for i in range(GRID_COLUMNS)]
-        steps = sorted(set(chosen))
-    left, header = 130, 18
-    sheet = Image.new("RGB", (left + side * len(steps), header + side * (len(prompts) + 1)), "white")
+def grid_steps(steps: Sequence[int], kept: int | None = None) -> list[int]:
+    """At most ``GRID_COLUMNS`` of the steps, evenly chosen: the ends are among them, and the checkpoint to keep."""
+    if len(steps) <= GRID_COLUMNS:
+        return list(steps)
+    chosen = sorted({steps[round(i * (len(steps) - 1) / (GRID_COLUMNS - 1))] for i in range(GRID_COLUMNS)})
+    if kept is not None and kept in steps and kept not in chosen:
+        there = kept
+        nearest = min(chosen[1:-1], key=lambda step: abs(step - there))
+        chosen[chosen.index(nearest)] = kept
+    return sorted(chosen)
+
+
+def plot_grid(run: Path, steps: list[int], prompts: list[str], photos: list[Image.Image], side: int = 160, kept: int | None = None) -> None:
+    """``grid.png``: rows are prompts, columns are steps; all training images stand on top, ``kept`` is the checkpoint to keep."""
+    steps = grid_steps(steps, kept)
+    samples = {
+        (row, column): shown(Image.open(path), side)
+        for row in range(len(prompts))
+        for column, step in enumerate(steps)
+        if (path := images_folder(run, step) / image_name(row, 0)).exists()
+    }
+    tiles = [shown(photo, side) for photo in photos]
+    size = max((tile.width for tile in [*samples.values(), *tiles]), default=side)
+    columns = max(len(steps), min(GRID_COLUMNS, len(tiles)))
+    top = size * math.ceil(len(tiles) / columns)
+    sheet = Image.new("RGB", (LEFT + size * columns, top + HEADER + size * len(prompts)), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((4, 4), "training images", fill="black")
-    for i, photo in enumerate(photos[: len(steps)]):
-        sheet.paste(photo.resize((side, side), Image.Resampling.NEAREST), (left + i * side, 0))
+    if tiles:
+        draw.text((4, 4), f"{len(tiles)} training image{'s' if len(tiles) > 1 else ''}", fill="black")
+    for i, tile in enumerate(tiles):
+        sheet.paste(tile, (LEFT + i % columns * size, i // columns * size))
     for column, step in enumerate(steps):
-        draw.text((left + column * side + 4, side + 3), f"step {step}", fill="black")
+        draw.text((LEFT + column * size + 4, top + 3), f"step {step}{', to keep' if step == kept else ''}", fill="black")
     for row, prompt in enumerate(prompts):
-        y = header + side * (row + 1)
-        draw.multiline_text((4, y + 8), "\n".join(textwrap.wrap(prompt, 19)), fill="black")
-        for column, step in enumerate(steps):
-            path = images_folder(run, step) / image_name(row, 0)
-            if path.exists():
-                sheet.paste(Image.open(path).resize((side, side), Image.Resampling.NEAREST), (left + column * side, y))
+        _draw_prompt(draw, prompt, top + HEADER + row * size, size)
+    for (row, column), tile in samples.items():
+        sheet.paste(tile, (LEFT + column * size, top + HEADER + row * size))
     with atomic_write(run / GRID) as part:
         sheet.save(part, format="PNG")
+
+
+def _draw_prompt(draw: ImageDraw.ImageDraw, prompt: str, y: int, height: int) -> None:
+    """A prompt left of its row, cut where the row ends."""
+    lines = textwrap.wrap(escape.plain(prompt), 19, max_lines=max(1, (height - 8) // 15), placeholder=" …")
+    draw.multiline_text((4, y + 8), "\n".join(lines), fill="black")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pandas as pd
@@ -70,17 +70,19 @@ def display(total_steps: int, start: int) -> Iterator[Display]:
         yield Display(total_steps, start, console, bar)
 
 
-def print_curve(curve: pd.DataFrame, labels: tuple[str, ...], sentence: str, folder: str) -> None:
-    """The closing table of checkpoints, the verdict, and where to look."""
+def print_curve(curve: pd.DataFrame, labels: tuple[str, ...], sentence: str, folder: str, others: Mapping[str, str]) -> None:
+    """The closing table of checkpoints, the verdict, those of other evaluations by name, and where to look."""
     console = Console(width=None if Console().is_terminal else 100)
     table = Table(title=None)
-    for name in ("step", "dino", "± se", "clip_i", "clip_t", "hf energy", "failed", "stage"):
+    for name in ("step", "dino", "± se", "clip_i", "clip_t", "grain", "failed", "stage"):
         table.add_column(name, justify="left" if name == "stage" else "right")
     for (_, row), label in zip(curve.iterrows(), labels, strict=True):
         table.add_row(
             str(int(row["step"])), f"{row['dino']:.3f}", f"{row['dino_se']:.3f}", f"{row['clip_i']:.3f}", f"{row['clip_t']:.3f}",
-            f"{row['hf_energy']:.3f}", f"{row['failed'] * row['images']:.0f}", label,
+            f"{row['hf_relative']:.2f}", f"{row['failed'] * row['images']:.0f}", label,
         )  # fmt: skip
     console.print(table)
     console.print(sentence, highlight=False, soft_wrap=True)
+    for name, said in others.items():
+        console.print(f"{name}: {said}", highlight=False, soft_wrap=True, markup=False)
     console.print(f"Look at {folder}/curve.png and {folder}/grid.png", highlight=False, soft_wrap=True)

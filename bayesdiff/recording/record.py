@@ -17,7 +17,7 @@ from typing import Any
 
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import write_json
-from bayesdiff.core.layout import CURVE, PER_IMAGE, RECORD
+from bayesdiff.core.layout import RECORD
 from bayesdiff.core.processes import process_count
 
 PACKAGES = ("bayesdiff", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "timm", "numpy")
@@ -64,21 +64,6 @@ def load_record(folder: Path) -> RunRecord | None:
         return RunRecord(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: damaged; remove the folder {folder} and give the same command again") from error
-
-
-def whole_record(folder: Path) -> RunRecord | None:
-    """The record of a collected run that has ended and has all its files here; None for one still on its way, or damaged.
-
-    A folder that another machine sends may come file by file, in any order.
-    """
-    try:
-        record = load_record(folder)
-    except UserError:
-        return None
-    if record is None or record.status == "running":
-        return None
-    there = record.status == "diverged" or all((folder / name).exists() for name in (CURVE, PER_IMAGE))
-    return record if there else None
 
 
 def _git(*arguments: str) -> str:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from bayesdiff.config.prompts import Prompt, fill
 from bayesdiff.config.schema import Config
-from bayesdiff.core.files import fingerprint
 from bayesdiff.core.processes import join_processes
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.recording.record import RunRecord, environment
 from bayesdiff.runs.evaluations import Evaluation, evaluations_of, sampler_of, sampling_with
-from bayesdiff.runs.guards import check_same_device, check_same_gpu, check_words
+from bayesdiff.runs.guards import check_same_device, check_same_gpu, look_at_words
 from bayesdiff.runs.probing import pretrained_losses
 
 if TYPE_CHECKING:
@@ -42,24 +41,23 @@ class Bench:
     """Loss of the model before training on the training image, by timestep; empty without probes."""
 
 
-def weight_fingerprints(cfg: Config) -> dict[str, str]:
-    """Fingerprints of what is loaded from local folders: the run key only knows their names."""
+def local_places(cfg: Config) -> dict[str, Path]:
+    """Local folders that models are loaded from: the run key only knows their names."""
     from bayesdiff.diffusion.pipeline import model_location
     from bayesdiff.scoring.encoders import encoder_folder
 
-    places = {
+    return {
         "model": Path(model_location(cfg.model)),
         "clip": encoder_folder(cfg.metrics.clip, "clip"),
         "dino": encoder_folder(cfg.metrics.dino, "dino"),
     }
-    return {name: fingerprint(place) for name, place in places.items()}
 
 
 def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompts: list[Prompt]) -> Bench:
     """Load every model; nothing is written yet, so that bad input leaves no trace."""
     from bayesdiff.diffusion.pipeline import check_limits, check_precision, choose_device, load_pipeline
     from bayesdiff.scoring.encoders import load_encoders
-    from bayesdiff.scoring.scores import describe_photos
+    from bayesdiff.scoring.pixels import describe_photos
     from bayesdiff.training.loop import prepare
 
     device = choose_device(cfg.device)
@@ -67,11 +65,11 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     here = environment(str(device))
     check_same_device(folder, record, here)
     check_precision(cfg.training.mixed_precision, device)
+    look_at_words(cfg, subject, prompts)
     encoders = load_encoders(cfg.metrics, device)
     pipe = load_pipeline(cfg.model, device)
     for sampler in [cfg.sampler, *(sampler_of(cfg.sampler, one) for one in cfg.evaluations.values())]:
         check_limits(pipe, cfg.model, sampler)
-    check_words(pipe, subject, prompts)
     training = prepare(pipe, cfg, *_encoded(cfg, pipe, subject))
     check_same_gpu(folder, record, here, training.arm.NOISE_ON_DEVICE)
     evaluations = evaluations_of(cfg, folder, subject, prompts, encoders)
@@ -79,6 +77,7 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     record.subject = {
         "name": subject.name, "class_noun": subject.class_noun,
         "photos": [{"name": p.name, "sha256": p.digest} for p in subject.photos],
+        "skipped": [list(entry) for entry in subject.skipped], "notes": list(subject.notes),
     }  # fmt: skip
     record.photographs = describe_photos([photo.image for photo in subject.photos])
     record.bayesian = _converted(training)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -12,6 +12,7 @@ from bayesdiff.core.processes import broadcast
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.diagnosis import judge_run
 from bayesdiff.corruption.monitor import warning
+from bayesdiff.corruption.outcome import DETECTOR_VERSION
 from bayesdiff.methods import method_of
 from bayesdiff.recording.checkpoint import retain, save_checkpoint
 from bayesdiff.recording.progress import Display
@@ -29,7 +30,16 @@ if TYPE_CHECKING:
 def judge(bench: Bench, scores: pd.DataFrame) -> CorruptionVerdict:
     """The verdict on one evaluation's scores so far, by the run's own settings."""
     steps, columns, images = score_columns(scores)
-    return judge_run(steps, columns, [prompt for prompt, _ in images], vars(bench.cfg.detector), bench.record.real_to_real, bench.cfg.seed)
+    record, cfg = bench.record, bench.cfg
+    return judge_run(
+        steps, columns, [prompt for prompt, _ in images], vars(cfg.detector), record.real_to_real, cfg.seed,
+        photo_hf=record.photographs.get("hf_energy"),
+    )  # fmt: skip
+
+
+def versioned(verdict: CorruptionVerdict) -> dict[str, Any]:
+    """A verdict as records keep it, with the version of the detector that made it."""
+    return {**verdict.to_dict(), "detector_version": DETECTOR_VERSION}
 
 
 def checkpoint(bench: Bench, step: int, tracker: Tracker, show: Display) -> None:

@@ -6,6 +6,8 @@ The same command again resumes a run that was stopped.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,8 @@ from filelock import FileLock, Timeout
 from bayesdiff.config.identity import arm_name, as_dict, run_key, run_name
 from bayesdiff.config.prompts import evaluation_prompts
 from bayesdiff.config.schema import Config, StopAfter
-from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import LOCK_SECONDS, check_writable, remove_partial, write_text
+from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.files import LOCK_SECONDS, check_writable, fingerprint, remove_partial, write_text
 from bayesdiff.core.layout import CONFIG, CURVE, LOCK
 from bayesdiff.core.processes import broadcast, check_shares, gather, is_main_process
 from bayesdiff.corruption.monitor import may_stop
@@ -26,8 +28,8 @@ from bayesdiff.recording.checkpoint import finish, restore, resumable_step
 from bayesdiff.recording.progress import Display, display, print_curve
 from bayesdiff.recording.record import RunRecord, load_record, phase
 from bayesdiff.recording.tracker import Tracker
-from bayesdiff.runs.bench import Bench, load_bench, weight_fingerprints
-from bayesdiff.runs.checkpoints import checkpoint, curves, judge, sampled_draws
+from bayesdiff.runs.bench import Bench, load_bench, local_places
+from bayesdiff.runs.checkpoints import checkpoint, curves, judge, sampled_draws, versioned
 from bayesdiff.runs.evaluations import MAIN, read_back, sample, write_csv
 from bayesdiff.runs.guards import check_same_photos, check_same_weights
 
@@ -44,10 +46,11 @@ def run_experiment(cfg: Config, command: str = "") -> tuple[Path, RunRecord]:
     seed = cfg.seed if cfg.shots.seed is None else cfg.shots.seed
     subject = load_subject(cfg.data, cfg.shots.count, seed, cfg.model.resolution)
     done = load_record(folder)
-    weights = weight_fingerprints(cfg)
+    places = local_places(cfg)
+    weights = {name: fingerprint(place) for name, place in places.items()}
     if done is not None:
         check_same_photos(folder, done, subject)
-        check_same_weights(folder, done, weights)
+        check_same_weights(folder, done, weights, places)
     if done is not None and done.status != "running":
         _say_done(cfg, folder, done)
         return folder, done
@@ -160,23 +163,33 @@ def _conclude(bench: Bench, tracker: Tracker) -> None:
         write_csv(one.folder / CURVE, curve)  # again: a run killed between the two tables would lack the last row
         verdict = judge(bench, one.scores)
         if one.name == MAIN:
-            record.verdict = verdict.to_dict()
+            record.verdict = versioned(verdict)
         else:
-            record.evaluations[one.name] = {**as_dict(cfg)["evaluations"][one.name], "verdict": verdict.to_dict()}
+            record.evaluations[one.name] = {**as_dict(cfg)["evaluations"][one.name], "verdict": versioned(verdict)}
     if record.status != "diverged":
         record.status = "completed"
     record.save(folder)  # before what only an unfinished run needs is removed, and before anything cosmetic can fail
-    _picture(bench)
-    if record.status == "diverged":
-        print(f"Diverged: {record.message}; the curve up to there is kept in {folder}")
-    record.save(folder)
     if record.verdict is not None:
         finish(folder, cfg.schedule.keep, record.verdict["best_step"])
+    if record.status == "diverged":
+        print(f"Diverged: {record.message}; the curve up to there is kept in {folder}")
+    _unless_it_fails(record, "pictures", lambda: _picture(bench))
+    _unless_it_fails(record, "closing words", lambda: _closing_words(bench))
+    record.save(folder)
     tracker.finish(bench.evaluations[0].scores, {"status": record.status, **(record.verdict or {})})
 
 
+def _unless_it_fails(record: RunRecord, name: str, action: Callable[[], None]) -> None:
+    """Do something cosmetic; whatever it raises becomes a line in the record of a run that is finished already."""
+    try:
+        action()
+    except Exception as error:  # fonts, terminals, full disks: none of them may undo a finished run
+        record.message = "; ".join(filter(None, [record.message, f"{name} failed: {first_line(error)}"]))
+        warnings.warn(f"{name} of the run failed and are left out: {first_line(error)}", stacklevel=2)
+
+
 def _picture(bench: Bench) -> None:
-    """Curve and grid of every evaluation, and the run's own table on the terminal."""
+    """Curve and grid of every evaluation."""
     from bayesdiff.corruption import CorruptionVerdict
     from bayesdiff.recording.plots import plot_curve, plot_grid
 
@@ -188,13 +201,18 @@ def _picture(bench: Bench) -> None:
         verdict = CorruptionVerdict.from_dict(kept)
         named = title if one.name == MAIN else f"{title}, {one.name}"
         with phase(record, "plot"):
-            plot_curve(one.folder, curve, verdict, cfg.detector.metric.value, named)
             photos = [photo.image for photo in bench.subject.photos]
-            plot_grid(one.folder, [int(s) for s in curve["step"]], [p.text for p in one.prompts], photos)
+            plot_curve(one.folder, curve, verdict, cfg.detector.metric.value, named, photos)
+            plot_grid(one.folder, [int(s) for s in curve["step"]], [p.text for p in one.prompts], photos, kept=verdict.best_step)
+
+
+def _closing_words(bench: Bench) -> None:
+    """The run's own table and verdict on the terminal, then a line for each further evaluation."""
+    for one, curve in curves(bench):
         if one.name == MAIN:
-            print_curve(curve, verdict.labels, verdict.sentence, str(bench.folder))
-        else:
-            print(f"{one.name}: {verdict.sentence}")
+            verdict = judge(bench, one.scores)
+            others = {name: kept["verdict"]["sentence"] for name, kept in bench.record.evaluations.items()}
+            print_curve(curve, verdict.labels, verdict.sentence, str(bench.folder), others)
 
 
 def _yaml(content: dict[str, Any]) -> str:

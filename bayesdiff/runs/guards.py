@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bayesdiff.config.prompts import Prompt
+from bayesdiff.config.schema import Config
 from bayesdiff.core.errors import UserError
+from bayesdiff.core.files import fingerprint_of_ends
 from bayesdiff.core.processes import is_main_process
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.recording.record import RunRecord
-
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
 
 
 def check_same_photos(folder: Path, record: RunRecord, subject: Subject) -> None:
@@ -22,9 +21,11 @@ def check_same_photos(folder: Path, record: RunRecord, subject: Subject) -> None
         raise UserError(f"{folder}: made with other photographs than there are now; remove the folder, or give data.subject another name")
 
 
-def check_same_weights(folder: Path, record: RunRecord, weights: dict[str, str]) -> None:
+def check_same_weights(folder: Path, record: RunRecord, weights: dict[str, str], places: dict[str, Path]) -> None:
     """Raises ``UserError`` when a run was begun with other local weights than there are now."""
-    if changed := [name for name, value in weights.items() if record.weights.get(name, value) != value]:
+    kept = record.weights
+    changed = [name for name, value in weights.items() if kept.get(name, value) not in (value, fingerprint_of_ends(places[name]))]
+    if changed:
         raise UserError(f"{folder}: made with other weights ({', '.join(changed)}) than there are now; remove the folder, or move it")
 
 
@@ -42,12 +43,11 @@ def check_same_gpu(folder: Path, record: RunRecord, here: dict[str, Any], noise_
         raise UserError(f"{folder}: begun on {was}, and {now} would draw other noise; resume there, or remove the folder")
 
 
-def check_words(pipe: StableDiffusionPipeline, subject: Subject, prompts: list[Prompt]) -> None:
-    """Raises ``UserError`` for an identifier or class noun that the model has no token for; says so of other words of prompts."""
-    from bayesdiff.diffusion.pipeline import unknown_words
+def look_at_words(cfg: Config, subject: Subject, prompts: list[Prompt]) -> None:
+    """Say what is left out, cut or unknown; raises ``UserError`` before any model is loaded."""
+    from bayesdiff.diffusion.words import check_texts, model_readers
+    from bayesdiff.scoring.encoders import clip_reader
 
-    for key, word in (("identifier", subject.identifier), ("class_noun", subject.class_noun)):
-        if unknown_words(pipe, [word]):
-            raise UserError(f"data.{key}={word}: this model has no token for it; the toybox's words are in bayesdiff/toybox/vocabulary.py")
-    if (others := unknown_words(pipe, [prompt.text for prompt in prompts])) and is_main_process():
-        print(f"Prompts have words that this model does not know, and reads as one and the same: {', '.join(others)}")
+    lines = subject.said() + check_texts(cfg, subject, prompts, model_readers(cfg.model), [clip_reader(cfg.metrics.clip)])
+    for line in lines if is_main_process() else []:
+        print(line)

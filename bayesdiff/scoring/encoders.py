@@ -13,8 +13,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bayesdiff.config.prompts import TextReader
 from bayesdiff.config.schema import MetricsConf
 from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.processes import is_main_process
+from bayesdiff.diffusion.words import unknown_to
 from bayesdiff.scoring.metrics import COLUMNS, METRICS
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ TextEncoder = Callable[["list[str]"], "torch.Tensor"]
 
 
 QUALITY_WORDS = ("Good photo.", "Bad photo.")
+TRIED = 256
+"""Side in pixels of the picture that a metric of a user's own is tried on before any model is loaded."""
 
 
 @dataclass(frozen=True)
@@ -78,18 +83,57 @@ def encoder_folder(name: str, kind: str) -> Path:
     return Path(_library_name(name, kind).removeprefix("local-dir:"))
 
 
+def clip_name(name: str) -> tuple[str, str]:
+    """Architecture and pretrained tag of an open_clip name; ``local-dir:FOLDER`` has no tag.
+
+    Weights that were trained with QuickGELU (open_clip's tags say which) need the architecture that has it: with another
+    activation they load without a word and give other features.
+    """
+    import open_clip
+
+    if name.startswith("local-dir:"):
+        return name, ""
+    architecture, _, tag = name.partition("/")
+    quick = open_clip.pretrained.get_pretrained_cfg(architecture, tag).get("quick_gelu", False)
+    if quick and not (open_clip.get_model_config(architecture) or {}).get("quick_gelu", False):
+        return f"{architecture}-quickgelu", tag
+    return architecture, tag
+
+
+def clip_reader(name: str, key: str = "metrics.clip") -> TextReader:
+    """How an open_clip model reads texts, without its weights; raises ``UserError``."""
+    import open_clip
+
+    try:
+        tokenizer = open_clip.get_tokenizer(clip_name(_library_name(name, "clip"))[0])
+    except Exception as error:  # as in load_clip
+        raise UserError(f"{key}={name}: cannot be loaded ({first_line(error)}); {_remedy(_library_name(name, 'clip'))}") from error
+    inner = getattr(tokenizer, "tokenizer", None)
+    if inner is None:  # open_clip's own, which spells every word out; begin and end come on top
+        return TextReader(key, tokenizer.context_length, lambda text: len(tokenizer.encode(text)) + 2)
+
+    def count(text: str) -> int:
+        return len(inner(tokenizer.clean_fn(text), truncation=False, verbose=False).input_ids)
+
+    return TextReader(key, tokenizer.context_length, count, lambda text: unknown_to(inner, text))
+
+
 def load_clip(name: str, device: torch.device, batch_size: int = 32, key: str = "metrics.clip") -> tuple[ImageEncoder, TextEncoder]:
-    """An open_clip model: ``toybox``, ``local-dir:FOLDER`` or ``ARCHITECTURE/PRETRAINED``. Raises ``UserError``."""
+    """An open_clip model: ``toybox``, ``local-dir:FOLDER`` or ``ARCHITECTURE/PRETRAINED``.
+
+    A name whose weights need QuickGELU is corrected, in a line. Raises ``UserError``.
+    """
     import open_clip
     import torch
 
     name = _library_name(name, "clip")
-    architecture, _, pretrained = (name, "", "") if name.startswith("local-dir:") else name.partition("/")
     try:
+        architecture, pretrained = clip_name(name)
         model = open_clip.create_model(architecture, pretrained or None, require_pretrained=True)
         tokenizer = open_clip.get_tokenizer(architecture)
     except Exception as error:  # loaders raise many kinds for a bad or missing file
         raise UserError(f"{key}={name}: cannot be loaded ({first_line(error)}); {_remedy(name)}") from error
+    _say_corrected(key, name, f"{architecture}/{pretrained}")
     model = model.eval().requires_grad_(False).to(device).float()
     visual = model.visual
     side = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
@@ -102,16 +146,37 @@ def load_clip(name: str, device: torch.device, batch_size: int = 32, key: str = 
     return _image_encoder(model.encode_image, side, visual.image_mean, visual.image_std, device, batch_size), encode_text
 
 
+def _say_corrected(key: str, name: str, built: str) -> None:
+    if not name.startswith("local-dir:") and name != built and is_main_process():
+        print(f"{key}={name}: its weights were trained with QuickGELU, so that {built} is used")
+
+
+def timm_name(name: str) -> str:
+    """A timm name whose weights keep their own activation: timm has CLIP's under names with and without QuickGELU."""
+    import timm
+
+    if name.startswith(("local-dir:", "hf-hub:", "hf_hub:")) or "quickgelu" in name:
+        return name
+    notes = getattr(timm.get_pretrained_cfg(name, allow_unregistered=True), "notes", None) or ()
+    quick = name.replace("_clip_", "_clip_quickgelu_")
+    return quick if any("QuickGELU" in note for note in notes) and timm.is_model(quick.partition(".")[0]) else name
+
+
 def load_dino(name: str, device: torch.device, batch_size: int = 32) -> ImageEncoder:
-    """A timm vision transformer's class token: ``toybox``, ``local-dir:FOLDER`` or a timm name. Raises ``UserError``."""
+    """A timm vision transformer's class token: ``toybox``, ``local-dir:FOLDER`` or a timm name.
+
+    A name whose weights need QuickGELU is corrected, in a line. Raises ``UserError``.
+    """
     import timm
     from timm.data import resolve_model_data_config
 
     name = _library_name(name, "dino")
     try:
-        model = timm.create_model(name, pretrained=True, num_classes=0)
+        built = timm_name(name)
+        model = timm.create_model(built, pretrained=True, num_classes=0)
     except Exception as error:  # as above; timm's FileNotFoundError has an empty message
         raise UserError(f"metrics.dino={name}: cannot be loaded ({first_line(error)}); {_remedy(name)}") from error
+    _say_corrected("metrics.dino", name, built)
     model = model.eval().requires_grad_(False).to(device).float()
     data = resolve_model_data_config(model)
     return _image_encoder(model, data["input_size"][-1], data["mean"], data["std"], device, batch_size)
@@ -185,12 +250,23 @@ def _own_metrics(names: list[str]) -> dict[str, Callable[[Image.Image], float]]:
 
 
 def _own_metric(name: str) -> Callable[[Image.Image], float]:
-    """A function of one image by its dotted name; raises ``UserError``."""
+    """A function of one image by its dotted name, tried on a grey picture; raises ``UserError``."""
+    from PIL import Image
+
     module, _, function = name.rpartition(".")
     try:
         found: Callable[[Image.Image], float] = getattr(import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"metrics.extra={name}: cannot be imported ({error}); give module.function, its folder on PYTHONPATH") from error
+    except Exception as error:  # the module is a user's own and may raise anything
+        raise UserError(
+            f"metrics.extra={name}: cannot be imported ({first_line(error)}); give module.function, its folder on PYTHONPATH"
+        ) from error
+    try:
+        float(found(Image.new("RGB", (TRIED, TRIED), "grey")))
+    except Exception as error:
+        raise UserError(
+            f"metrics.extra={name}: gives no number for a picture of {TRIED} × {TRIED} pixels ({first_line(error)}); "
+            "give a function from a PIL image to a number"
+        ) from error
     return found
 
 

@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from bayesdiff.config.prompts import Prompt
 from bayesdiff.diffusion.sampling import Sample
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.scoring.encoders import Encoders, ImageEncoder
 from bayesdiff.scoring.metrics import COLUMNS
+from bayesdiff.scoring.pixels import describe_photos, high_frequency_energy, mean_colour
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class References:
     hf_energy: float
     """Mean over the training images."""
     colour: NDArray[np.float64]
-    """(3,) mean RGB over the training images, in [-1, 1]."""
+    """(3,) mean RGB over the training images, in [0, 1]."""
 
 
 def embed_references(encoders: Encoders, subject: Subject, prompts: list[Prompt]) -> References:
@@ -48,24 +48,6 @@ def embed_references(encoders: Encoders, subject: Subject, prompts: list[Prompt]
         tuple(p.name for p in subject.photos), encoders.dino(photos), encoders.clip_image(photos), texts,
         describe_photos(photos)["hf_energy"], np.mean([mean_colour(photo) for photo in photos], axis=0),
     )  # fmt: skip
-
-
-def describe_photos(photos: list[Image.Image]) -> dict[str, float]:
-    """What samples are measured against besides features: the photographs' mean ``hf_energy``."""
-    return {"hf_energy": round(float(np.mean([high_frequency_energy(photo) for photo in photos])), 6)}
-
-
-def mean_colour(image: Image.Image) -> NDArray[np.float64]:
-    """Mean RGB (3,) of an image, in [-1, 1]."""
-    colour: NDArray[np.float64] = np.asarray(image.convert("RGB"), dtype=np.float64).mean((0, 1)) / 127.5 - 1
-    return colour
-
-
-def high_frequency_energy(image: Image.Image) -> float:
-    """Mean absolute Laplacian (four neighbours, no border) of the image in [-1, 1]; flat images have 0."""
-    x = np.asarray(image.convert("RGB"), dtype=np.float64) / 127.5 - 1
-    inner = 4 * x[1:-1, 1:-1] - x[:-2, 1:-1] - x[2:, 1:-1] - x[1:-1, :-2] - x[1:-1, 2:]
-    return float(np.abs(inner).mean())
 
 
 def _distance_from_others(table: torch.Tensor, samples: list[Sample]) -> list[float | None]:

@@ -9,7 +9,6 @@ decided*, and the page says how large a difference these runs would have found i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,24 +17,20 @@ import pandas as pd
 
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import write_text
-from bayesdiff.core.layout import CLAIMS, CURVE
+from bayesdiff.core.layout import CLAIMS
 from bayesdiff.corruption import detect_corruption
 from bayesdiff.corruption.power import detectable_depth
 from bayesdiff.corruption.shape import Array
-from bayesdiff.recording.collect import image_scores
+from bayesdiff.recording.archive import UNJUDGED
 from bayesdiff.stats import Difference, detectable, holm, paired_difference, power
-from bayesdiff.studies.rows import NAMES, OF_COST, UNJUDGED, Found, Row, pair_of, prompts_of, scores_of_run
-from bayesdiff.studies.tables import curve_shape
+from bayesdiff.studies.measures import AT_STEP, CLAIM, COSINES, COST, CURVE, LAST, MEASURES, of
+from bayesdiff.studies.rows import Found, Row, pair_of, prompts_of, read
 
 LEVEL, POWER = 0.05, 0.8
 HOLDS, AGAINST, OPEN = "holds", "contradicted", "not decided"
 MISSING, DIVERGED, UNMEASURED = "runs missing", "runs diverged", "not measured"
 LACKING = {MISSING, DIVERGED, UNMEASURED}
-STAGE, AT_STEP = "stage", "step of the deepest fall"
-COSINES = 2.0
-"""Farther apart than this no two values of a measure are that is made of cosines (or of shares)."""
-NO_FALL = 0.03
-"""Less than this is no fall, in the metric's units (the detector's smallest depth)."""
+STAGE = "stage"
 DIRECTIONS = ("higher", "lower", "same")
 
 
@@ -48,7 +43,7 @@ class Claim:
     """The paper's own words or number; empty for a question of ours."""
     study: str = "???"
     measure: str = "???"
-    """One of a table's (``NAMES``), or one of ``MEASURES``, or ``stage``: do the runs of a row show one together?"""
+    """One of ``MEASURES``, or ``stage``: do the runs of a row show one together?"""
     row: dict[str, str] = field(default_factory=dict)
     against: dict[str, str] = field(default_factory=dict)
     """Labels in which the reference row differs from ``row``."""
@@ -79,23 +74,8 @@ class Finding:
     """Why nothing can be said."""
 
 
-def _fall_at(found: Found) -> Array:
-    """Step at which the mean curve is farthest below what it had reached; the last one where it never falls."""
-    curve = pd.read_csv(found.folder / CURVE)
-    shape = curve_shape(curve)
-    return np.array([shape["at_step"] if shape["fall"] >= NO_FALL else float(curve["step"].iloc[-1])])
-
-
-def _seconds(phase: str) -> Callable[[Found], Array]:
-    """Logarithm of a phase's wall time: differences are relative."""
-    return lambda found: np.log([found.record.seconds[phase]])
-
-
-MEASURES: dict[str, Callable[[Found], Array | None]] = {
-    AT_STEP: _fall_at,
-    "seconds of sampling (log)": _seconds("sample"), "seconds of training (log)": _seconds("train"),
-}  # fmt: skip
-KNOWN = (STAGE, *MEASURES, *NAMES)
+KNOWN = (STAGE, *(measure.name for measure in (*of(CLAIM), *of(LAST, CURVE, COST))))
+"""What a claim can be about."""
 
 
 def load_claims(path: Path) -> list[Claim]:
@@ -135,8 +115,8 @@ def judge(claim: Claim, rows: list[Row]) -> Finding:
         return _stage(claim, row)
     reference = _row(rows, {**claim.row, **claim.against}, claim)
     count = f"{len(row.found)} + {len(reference.found)} of {len(row.cells)} + {len(reference.cells)}"
-    of_run = MEASURES.get(claim.measure, lambda found: scores_of_run(found, claim.measure))
-    pair = pair_of(row, reference, of_run) if row.complete and reference.complete else None
+    measure = MEASURES[claim.measure]
+    pair = pair_of(row, reference, lambda found: read(found, measure)) if row.complete and reference.complete else None
     if pair is None:
         return Finding(claim, count, lacking=_lacking(row, reference))
     found = _difference(claim, count, paired_difference(*pair, prompts=prompts_of(row, pair[0].shape[3])))
@@ -147,7 +127,7 @@ def _largest(measure: str, row: Row) -> float:
     """Beyond this no difference can be."""
     if measure == AT_STEP:
         return float(max(found.record.config["schedule"]["steps"] for found in row.found))
-    return float("inf") if measure in (*MEASURES, *OF_COST) else COSINES
+    return MEASURES[measure].largest
 
 
 def _lacking(*rows: Row) -> str:
@@ -163,7 +143,7 @@ def _stage(claim: Claim, row: Row) -> Finding:
         return Finding(claim, count, lacking=_lacking(row))
     steps, scores = scores_together(row)
     verdict = detect_corruption(steps, scores)
-    alone = sum(found.verdict.flagged for found in row.found)
+    alone = sum(found.verdict is not None and found.verdict.flagged for found in row.found)
     low, high = verdict.depth_interval
     effect = f"depth {verdict.depth:.3f} [{low:.3f}, {high:.3f}]; {alone} of {len(row.found)} runs flagged alone"
     several = scores.mean(2) if len(scores) > 1 and verdict.kind not in UNJUDGED else None
@@ -172,9 +152,14 @@ def _stage(claim: Claim, row: Row) -> Finding:
 
 def scores_together(row: Row) -> tuple[list[int], Array]:
     """Steps that all runs of a row share, and their scores (runs, steps, images)."""
-    curves = [image_scores(found.folder, "dino") for found in row.found]
+    curves = [fidelity_of(found) for found in row.found]
     shared = sorted(set.intersection(*(set(steps) for steps, _ in curves)))
     return shared, np.stack([scores[np.isin(steps, shared)] for steps, scores in curves])
+
+
+def fidelity_of(found: Found) -> tuple[list[int], Array]:
+    """Steps (T,) and fidelity (T, images) of a run."""
+    return found.images.steps.tolist(), found.images.columns["dino"]
 
 
 def _difference(claim: Claim, runs: str, found: Difference) -> Finding:
@@ -253,9 +238,17 @@ def page(findings: list[Finding], options: str = "") -> str:
 
 
 def write_page(text: str, results: Path) -> None:
-    """``claims.md``, and the same between the marks of this set in the README beside it, where there are some."""
+    """``claims.md``, and the same between the marks of this set in the README beside it, where there are some.
+
+    Raises:
+        UserError: a README with one of the two marks alone; nothing of it is changed.
+    """
     write_text(results / CLAIMS, f"# Claim by claim\n\n{text}")
     readme, begin, end = results.parent / "README.md", f"<!-- claims of {results.name} -->\n", "<!-- end of claims -->\n"
-    if readme.exists() and begin in (before := readme.read_text(encoding="utf-8")):
-        head, _, rest = before.partition(begin)
-        write_text(readme, head + begin + text + end + rest.partition(end)[2])
+    if not readme.exists() or begin not in (before := readme.read_text(encoding="utf-8")):
+        return
+    head, _, rest = before.partition(begin)
+    old, found, behind = rest.partition(end)
+    if not found or "<!-- claims of " in old:
+        raise UserError(f"{readme}: {begin.strip()} has no {end.strip()} behind it; add that line where the page of claims is to end")
+    write_text(readme, head + begin + text + end + behind)

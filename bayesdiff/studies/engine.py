@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import statistics
 import subprocess
 import sys
 import time
@@ -20,47 +19,20 @@ from threading import Event
 
 from filelock import FileLock, Timeout
 from rich.console import Console
-from rich.table import Table
 
-from bayesdiff.core.errors import ExitCode
+from bayesdiff.config.words import override
+from bayesdiff.core.errors import ExitCode, UserError, first_line
 from bayesdiff.core.files import LOCK_SECONDS, write_text
-from bayesdiff.core.layout import LOCK, LOGS
+from bayesdiff.core.layout import LOCK, LOGS, RECORDS
 from bayesdiff.core.machine import claim_gpu, cores
+from bayesdiff.recording.archive import whole_record
 from bayesdiff.recording.collect import collect
-from bayesdiff.studies.plan import (
-    ENDS,
-    Planned,
-    Study,
-    claim_file,
-    end_of,
-    failure_file,
-    is_held,
-    plan,
-)
+from bayesdiff.recording.columns import Damaged
+from bayesdiff.studies.plan import Study
+from bayesdiff.studies.state import DAMAGED, ENDS, Planned, claim_file, end_of, failure_file, is_held, plan, record_of
 
 FINISHED = (ExitCode.DONE, ExitCode.DIVERGED)
 """Exit codes of a run that has an end."""
-
-
-def estimate_minutes(study: Study, planned: list[Planned]) -> float:
-    """Minutes of one run: the median of the study's own finished runs, else what the study says."""
-    spent = [sum(run.ended.seconds.values()) / 60 for run in planned if run.ended is not None and run.ended.seconds]
-    return statistics.median(spent) if spent else study.minutes
-
-
-def print_plan(study: Study, planned: list[Planned], workers: int, console: Console) -> None:
-    """What a study consists of, what is done, and what the rest will take."""
-    fed = f", for {', '.join(study.feeds)}" if study.feeds else ""
-    table = Table("run", "state", "folder", title=f"{study.name}: {study.title}{fed}")
-    for run in planned:
-        table.add_row(run.cell.name, run.state, run.folder.name)
-    console.print(table)
-    left = [run for run in planned if run.ended is None]
-    minutes = estimate_minutes(study, planned)
-    console.print(
-        f"{len(planned)} runs, {len(planned) - len(left)} done, {len(left)} left; about {minutes:.0f} minutes a run, "
-        f"{len(left) * minutes / workers / 60:.1f} hours with {workers} worker(s)", highlight=False,
-    )  # fmt: skip
 
 
 def devices() -> list[str]:
@@ -110,7 +82,7 @@ def run_one(
 
 def run_command(run: Planned, root: Path, extra: tuple[str, ...]) -> list[str]:
     """The command of record for one run of a study."""
-    return [sys.executable, "-m", "bayesdiff.run", *run.cell.overrides, *extra, f"paths.runs={root}"]
+    return [sys.executable, "-m", "bayesdiff.run", *run.cell.overrides, *extra, override("paths.runs", str(root))]
 
 
 def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str]) -> str:
@@ -133,6 +105,23 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
     return "failed"
 
 
+def _not_collected(run: Planned, results: Path) -> str:
+    """Copy the small files of a run that has ended here; what is wrong where that cannot be done, else nothing.
+
+    A run that ended elsewhere has its record among the results already.
+    """
+    try:
+        if record_of(run.folder) is not None:
+            collect(run.folder, results)
+    except Damaged as damaged:
+        return "" if whole_record(results / RECORDS / run.folder.name) is not None else str(damaged)
+    except UserError as error:
+        return str(error)
+    except (OSError, ValueError, KeyError) as error:
+        return f"{run.folder}: cannot be collected ({first_line(error)}); remove the folder and give the same command again"
+    return ""
+
+
 def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (), results: Path | None = None) -> dict[str, int]:
     """Do every run that is not done and that no one else does; counts by state afterwards.
 
@@ -142,15 +131,20 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
     noted = {run.folder: _noted(failure_file(root, run.folder)) for run in planned}
     gpus, stopped, console = devices(), Event(), Console()
 
+    for run in planned:
+        if run.note:
+            console.print(f"{DAMAGED:9} {run.cell.name}: {run.note}", markup=False, highlight=False, soft_wrap=True)
+
     def work(run: Planned) -> str:
-        if stopped.is_set() or run.ended is not None:
+        if stopped.is_set() or run.ended is not None or run.state == DAMAGED:
             state = run.state
         else:
             with claim_gpu(gpus) as gpu:
                 state = run_one(run, root, extra, worker_environment(workers, gpu), results, noted[run.folder])
-            console.print(f"{state:9} {run.cell.name}", highlight=False, soft_wrap=True)
-        if results is not None and end_of(run.folder) is not None:
-            collect(run.folder, results)
+            console.print(f"{state:9} {run.cell.name}", markup=False, highlight=False, soft_wrap=True)
+        if results is not None and state in ENDS.values() and (wrong := _not_collected(run, results)):
+            console.print(f"{DAMAGED:9} {run.cell.name}: {wrong}", markup=False, highlight=False, soft_wrap=True)
+            return DAMAGED
         return state
 
     with ThreadPoolExecutor(workers) as pool:

@@ -6,11 +6,14 @@ LPIPS, CLIP-IQA. All are of four to six images a subject (faces: five). Table 4 
 
 from __future__ import annotations
 
+from bayesdiff.studies.measures import COST, LAST, in_the_paper
+
 PAPER_IMAGES = 4
 """Fewest images a subject that the paper's numbers are of."""
 PAPER_SUBJECTS = 30
 """Classes of the DreamBooth set, or identities of CelebA-HQ."""
-METRICS = ("clip_t", "dino", "clip_i", "lpips", "clip_iqa")
+METRICS = in_the_paper(LAST)
+"""The columns of Tables 1, 2 and 4, in the paper's order."""
 LABELS = {"sd14": "paper, SD 1.4", "sd20": "paper, SD 2.0"}
 
 Row = tuple[tuple[float, float], ...]
@@ -63,7 +66,7 @@ TABLE_4_COST: dict[str, tuple[float, float]] = {
     "norms": (1088, 26.6),
 }
 """Seconds of training a class on one A100, and GB of GPU memory."""
-COSTS = ("train_seconds", "train_memory")
+COSTS = in_the_paper(COST)
 
 
 def paper_label(model: str) -> str:

@@ -8,36 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from bayesdiff.config.identity import run_name
-from bayesdiff.core.layout import PER_IMAGE, RECORDS
 from bayesdiff.corruption import CorruptionVerdict
-from bayesdiff.corruption.detector import stage_depth
-from bayesdiff.corruption.shape import Array
-from bayesdiff.recording.collect import image_scores, judged
-from bayesdiff.recording.record import RunRecord, whole_record
-from bayesdiff.studies.plan import Cell, Study, compose_cell
+from bayesdiff.recording.archive import MAIN, Archive, Run
+from bayesdiff.recording.cache import Scores
+from bayesdiff.recording.columns import Array, Images
+from bayesdiff.recording.record import RunRecord
+from bayesdiff.studies.measures import MEASURES, Measure
+from bayesdiff.studies.plan import EVALUATION, Cell, Study, compose_cell, evaluations_of
 
-METRICS = ("dino", "clip_i", "clip_t", "lpips", "clip_iqa", "diversity", "hf_energy")
-OF_THE_CURVE = ("dino over steps", "dip", "flagged")
-"""What is said of whole curves, behind the metrics at the last checkpoint."""
-OF_COST = ("train_seconds", "train_memory", "process_memory", "bayesian_share")
-"""What a run cost, for studies that ask (``cost: true``)."""
-NAMES = {
-    "dino": "DINO", "clip_i": "CLIP-I", "clip_t": "CLIP-T", "lpips": "LPIPS", "clip_iqa": "CLIP-IQA", "diversity": "diversity",
-    "hf_energy": "HF energy", "dino over steps": "DINO over steps", "dip": "deepest dip", "flagged": "flagged",
-    "train_seconds": "training, s", "train_memory": "GPU memory of training, GB",
-    "process_memory": "process memory to the end of training, GB", "bayesian_share": "Bayesian share of weights",
-}  # fmt: skip
 SAMPLED_AXES = ("seed", "data.subject")
 """Axes that a row averages over."""
-UNJUDGED = ("too_few_points", "diverged", "broken_sampling")
-"""Verdicts that say nothing about a dip."""
 
 Cells = dict[tuple[str, str], Array]
 """(seed, subject) -> values of one run."""
@@ -45,21 +31,38 @@ Cells = dict[tuple[str, str], Array]
 
 @dataclass(frozen=True)
 class Found:
-    """One run of a study that has a record."""
+    """One run of a study that has a record, read by one evaluation."""
 
     cell: Cell
-    folder: Path
-    record: RunRecord
+    run: Run
+    evaluation: str = MAIN
 
     @property
     def place(self) -> tuple[str, str]:
         """Seed and subject."""
         return self.cell.labels.get("seed", "0"), self.cell.labels.get("data.subject", "")
 
-    @cached_property
-    def verdict(self) -> CorruptionVerdict:
-        """Today's verdict, asked for once."""
-        return judged(self.folder, self.record)
+    @property
+    def folder(self) -> Path:
+        return self.run.folder
+
+    @property
+    def record(self) -> RunRecord:
+        return self.run.record
+
+    @property
+    def scores(self) -> Scores:
+        return self.run.scores[self.evaluation]
+
+    @property
+    def images(self) -> Images:
+        """All scores, checkpoint by checkpoint."""
+        return self.run.images(self.evaluation)
+
+    @property
+    def verdict(self) -> CorruptionVerdict | None:
+        """Of this version's detector."""
+        return self.scores.verdict
 
 
 @dataclass(frozen=True)
@@ -91,33 +94,54 @@ class Row:
         return f"{len(self.found)}/{len(self.cells)}" + (f", {len(self.diverged)} diverged" if self.diverged else "")
 
 
-def rows_of(study: Study, results: Path) -> list[Row]:
-    """The rows of a study's table, in the order of its grid, with the records there are."""
+def rows_of(study: Study, archive: Archive) -> list[Row]:
+    """The rows of a study's table, in the order of its grid, with the records there are; a row an evaluation."""
     grouped: dict[tuple[tuple[str, str], ...], list[Cell]] = {}
     for cell in study.cells:
         key = tuple((axis, label) for axis, label in cell.labels.items() if axis not in SAMPLED_AXES)
         grouped.setdefault(key, []).append(cell)
-    return [_row(dict(key), cells, results) for key, cells in grouped.items()]
+    rows = []
+    for key, cells in grouped.items():
+        for evaluation in evaluations_of(study):
+            labels = dict(key) | ({EVALUATION: evaluation} if study.evaluations else {})
+            rows.append(_row(labels, cells, archive, evaluation))
+    return rows
 
 
-def _row(labels: dict[str, str], cells: list[Cell], results: Path) -> Row:
+@lru_cache(maxsize=65_536)
+def _name_of(overrides: tuple[str, ...]) -> str:
+    return run_name(compose_cell(Cell({}, overrides)))
+
+
+def _row(labels: dict[str, str], cells: list[Cell], archive: Archive, evaluation: str) -> Row:
     found, diverged = [], []
     for cell in cells:
-        folder = results / RECORDS / run_name(compose_cell(cell))
-        record = whole_record(folder)
-        if record is not None and record.status == "completed":
-            found.append(Found(cell, folder, record))
-        elif record is not None and record.status == "diverged":
+        run = archive.runs.get(_name_of(cell.overrides)) if archive.runs else None
+        if run is None:
+            continue
+        if run.record.status == "diverged":
             diverged.append(cell)
+        elif evaluation in run.scores:
+            found.append(Found(cell, run, evaluation))
     return Row(labels, tuple(cells), tuple(found), tuple(diverged))
+
+
+def read(found: Found, measure: Measure) -> Array | None:
+    """Values (images,) or (1,) of a measure; None where it was not measured or judged."""
+    return measure.read(found.run, found.scores)
+
+
+def scores_of_run(found: Found, name: str) -> Array | None:
+    """``read`` of the measure with this name, (steps, images) or (1, 1)."""
+    return read(found, MEASURES[name])
 
 
 def cells_of(row: Row, of_run: Callable[[Found], Array | None]) -> Cells | None:
     """What is read off every run that has a result; None where runs are still missing, or one has no such value."""
-    read = {found.place: of_run(found) for found in row.found} if not row.missing else {}
-    if not read or any(value is None for value in read.values()):
+    read_off = {found.place: of_run(found) for found in row.found} if not row.missing else {}
+    if not read_off or any(value is None for value in read_off.values()):
         return None
-    return {place: value for place, value in read.items() if value is not None}
+    return {place: value for place, value in read_off.items() if value is not None}
 
 
 def common_grid(*tables: Cells) -> list[Array]:
@@ -137,12 +161,12 @@ def common_grid(*tables: Cells) -> list[Array]:
     return [np.array([[table[seed, subject] for subject in subjects] for seed in seeds], dtype=np.float64)[:, :, None] for table in tables]
 
 
-def values(row: Row, metric: str) -> Array | None:
-    """Scores (seeds, subjects, 1, images), see ``scores_of_run``; one value a run for what is of the curve or of cost.
+def values(row: Row, name: str) -> Array | None:
+    """A measure of a row, (seeds, subjects, 1, images); one value a run for what is of the curve or of cost.
 
-    None where the metric was not measured, or a run of the row is missing.
+    None where it was not measured, or a run of the row is missing.
     """
-    cells = cells_of(row, lambda found: scores_of_run(found, metric))
+    cells = cells_of(row, lambda found: scores_of_run(found, name))
     if cells is None:
         return None
     (table,) = common_grid(cells)
@@ -156,45 +180,6 @@ def pair_of(row: Row, reference: Row, of_run: Callable[[Found], Array | None]) -
         return None
     first, second = common_grid(mine, other)
     return (first, second) if first.size else None
-
-
-def scores_of_run(found: Found, metric: str) -> Array | None:
-    """A metric's scores (images,) at the last checkpoint, or one value for ``OF_THE_CURVE`` and ``OF_COST``.
-
-    None where it was not measured or judged, or has values that are not finite.
-    """
-    if metric in OF_COST:
-        return _cost(found.record, metric)
-    if metric in ("dip", "flagged") and found.verdict.kind in UNJUDGED:
-        return None
-    if metric == "flagged":
-        return np.array([float(found.verdict.flagged)])
-    if metric == "dip":  # as fitted, whether flagged or not: a verdict's depth is less what noise adds, where it is flagged
-        judged_metric = found.record.config["detector"]["metric"]
-        return np.array([max(stage_depth(image_scores(found.folder, judged_metric)[1].mean(1)), 0.0)])
-    column = "dino" if metric == "dino over steps" else metric
-    if column not in pd.read_csv(found.folder / PER_IMAGE, nrows=0).columns:
-        return None
-    steps, scores = image_scores(found.folder, column)
-    if column == metric:
-        of_images = scores[-1]
-    elif len(steps) > 1:
-        of_images = np.trapezoid(scores, steps, axis=0) / (steps[-1] - steps[0])
-    else:
-        return None
-    return np.asarray(of_images) if np.isfinite(of_images).all() else None
-
-
-def _cost(record: RunRecord, measure: str) -> Array | None:
-    """Seconds of training, GB (10^9 bytes) that it took on a GPU or else in the process, or the Gaussian share of the U-Net's weights."""
-    gigabytes = {phase: megabytes * 2**20 / 1e9 for phase, megabytes in record.peak_memory_mb.items()}
-    value = {
-        "train_seconds": record.seconds.get("train"),
-        "train_memory": gigabytes.get("train_gpu"),
-        "process_memory": gigabytes.get("train") if "train_gpu" not in gigabytes else None,
-        "bayesian_share": float(record.bayesian.get("share", 0.0)),
-    }[measure]
-    return None if value is None else np.array([value])
 
 
 def reference_of(study: Study, row: Row, rows: list[Row]) -> Row | None:

@@ -34,6 +34,18 @@ def caption(rng: Rng, picture: Picture) -> str:
     return " ".join(words)
 
 
+def full_caption(picture: Picture) -> str:
+    """A caption that always names both colours, the pattern, and what else there is to name; at most 26 words."""
+    thing = picture.instance
+    words = ["a photo of a", picture.finish, f"{picture.colour or thing.colour} and {thing.second}", thing.pattern, thing.class_noun]
+    return " ".join(word for word in (*words, picture.outfit, picture.context) if word is not None)
+
+
+def describe(seed: int, index: int) -> str:
+    """The full caption of image ``index`` (see ``sample``), without rendering it."""
+    return full_caption(sample_picture(np.random.default_rng((seed, index))))
+
+
 def sample_picture(rng: Rng) -> Picture:
     """Draw a picture of the pretraining distribution."""
     instance = sample_instance(rng)

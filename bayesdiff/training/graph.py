@@ -78,9 +78,9 @@ def capture(state: Training, cfg: Config, example: Batch, dtype: torch.dtype | N
         return values
 
     graph, values = _record(step)
-    hold.zero_()
 
     def run(batch: Batch, rate: float) -> torch.Tensor:
+        hold.zero_()  # also keeps the tensor: the graph reads its memory, and no one else may get it
         _fill(static, batch)
         for group in state.optimizer.param_groups:
             group["lr"].fill_(rate * group.get("factor", 1.0))

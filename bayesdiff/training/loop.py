@@ -18,6 +18,7 @@ from bayesdiff.arms.registry import arm_of
 from bayesdiff.config.schema import Config, Precision, Weights
 from bayesdiff.core.processes import all_reduce, share
 from bayesdiff.diffusion.batch import Batch, Encoded, encode_text
+from bayesdiff.diffusion.schedules import training_scheduler
 from bayesdiff.methods import method_of
 from bayesdiff.training.batches import batch_at
 from bayesdiff.training.graph import GraphedStep, capture, obstacle
@@ -103,22 +104,16 @@ def prepare(pipe: StableDiffusionPipeline, cfg: Config, instance: Encoded, class
     scaler = torch.amp.GradScaler(trained[0].device.type, enabled=cfg.training.mixed_precision is Precision.fp16)
     decays = {one.ema_decay for one in cfg.evaluations.values() if one.weights is Weights.ema}
     averages = {decay: WeightAverage(trained, decay) for decay in sorted(decays)}
+    schedule = training_scheduler(pipe.scheduler)
     state = Training(
-        pipe, parts, trained, arm, optimizer, instance, classes, _training_scheduler(pipe), scaler, pipe.scheduler, averages=averages
-    )
+        pipe, parts, trained, arm, optimizer, instance, classes, schedule, scaler, model_scheduler=pipe.scheduler, averages=averages
+    )  # fmt: skip
     if cfg.training.gradient_checkpointing:
         for name, part in parts.items():
             (part.enable_gradient_checkpointing if name == "unet" else part.gradient_checkpointing_enable)()  # type: ignore[operator]
     if cfg.training.compile:
         pipe.unet.compile()
     return state
-
-
-def _training_scheduler(pipe: StableDiffusionPipeline) -> Any:
-    """The forward process of the model's own schedule, whatever sampler the pipeline uses."""
-    from diffusers import DDPMScheduler
-
-    return DDPMScheduler.from_config(pipe.scheduler.config)
 
 
 def _sources(state: Training, cfg: Config) -> tuple[Encoded, Encoded | None]:

@@ -28,9 +28,10 @@ def build_optimizer(means: list[nn.Parameter], of_arm: list[dict[str, Any]], con
         groups.append({"params": group["params"], "weight_decay": decay, "factor": group["factor"]})
     betas = (conf.betas[0], conf.betas[1])
     if conf.optimizer is Optimizer.adamw:
-        on_gpu = means[0].device.type == "cuda"  # there the rate is a tensor, so that a recorded step reads it anew
-        lr = torch.tensor(rate, device=means[0].device) if on_gpu else rate
-        return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True, capturable=on_gpu)
+        on_gpu = means[0].device.type == "cuda"
+        if on_gpu:  # a tensor for each group, so that a recorded step reads its own rate anew
+            groups = [{**group, "lr": torch.tensor(rate, device=means[0].device)} for group in groups]
+        return torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True, capturable=on_gpu)
     try:
         from bitsandbytes.optim import AdamW8bit
     except Exception as error:  # it also fails on import where its binary does not fit the machine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import STAGING, atomic_write, fingerprint, remove_partial, sha256, write_json, write_text
+from bayesdiff.core.files import STAGING, atomic_write, fingerprint, fingerprint_of_ends, remove_partial, sha256, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -164,14 +165,27 @@ def test_a_fingerprint_sees_weights_and_configurations_and_nothing_else(tmp_path
     first = fingerprint(tmp_path)
     (tmp_path / "notes.txt").write_text("x")
     assert fingerprint(tmp_path) == first
-    for content in (bytes((3 << 20) - 1) + b"x", b"x" + bytes((3 << 20) - 1), bytes((3 << 20) + 1)):
+    middle = bytes(3 << 19) + b"x" + bytes((3 << 19) - 1)
+    for content in (bytes((3 << 20) - 1) + b"x", b"x" + bytes((3 << 20) - 1), middle, bytes((3 << 20) + 1)):
         weights.write_bytes(content)
         assert fingerprint(tmp_path) != first
     weights.write_bytes(bytes(3 << 20))
     assert fingerprint(tmp_path) == first
-    (tmp_path / "config.json").write_text("{}")
-    assert fingerprint(tmp_path) != first
+    for name in ("config.json", "merges.txt", "vocab.txt", "old.ckpt", "spiece.model"):
+        before = fingerprint(tmp_path)
+        (tmp_path / name).write_text("{}")
+        assert fingerprint(tmp_path) != before, name
 
 
 def test_what_is_not_there_has_no_fingerprint(tmp_path: Path) -> None:
-    assert fingerprint(tmp_path / "none") == ""
+    assert fingerprint(tmp_path / "none") == fingerprint_of_ends(tmp_path / "none") == ""
+
+
+def test_the_committed_records_hold_the_shipped_weights_as_they_saw_them() -> None:
+    from bayesdiff.toybox.weights import CLIP, DINO, PIPELINE
+
+    here = {name: fingerprint_of_ends(place) for name, place in (("model", PIPELINE), ("clip", CLIP), ("dino", DINO))}
+    records = sorted((Path(__file__).parents[2] / "results" / "toybox" / "records").glob("*/record.json"))
+    assert len(records) > 100
+    assert all(json.loads(path.read_text())["weights"] == here for path in records)
+    assert fingerprint(PIPELINE) != here["model"]

@@ -60,11 +60,11 @@ def test_shares_cover_everything_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_micro_batches_that_cannot_be_divided_are_refused(monkeypatch: pytest.MonkeyPatch, make_config: Callable[..., Config]) -> None:
-    cfg = make_config("training.gradient_accumulation_steps=3")
-    check_shares(cfg)
+    steps = make_config("training.gradient_accumulation_steps=3").training.gradient_accumulation_steps
+    check_shares(steps)
     as_process(monkeypatch, 0, 2)
     with pytest.raises(UserError, match=r"gradient_accumulation_steps=3: 2 processes .* a multiple of 2"):
-        check_shares(cfg)
+        check_shares(steps)
 
 
 def test_processes_take_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def test_fidelity_alone_gives_the_verdict_of_the_test() -> None:
 def test_copies_that_lose_the_prompt_or_their_variety_are_overfit(column: str) -> None:
     verdict = diagnose(STEPS, {"dino": images(RISE, 0), column: images(LOST, 1, 0.01)}, ceiling=0.7)
     assert (verdict.flagged, verdict.kind) == (False, "overfit")
-    assert verdict.sentence.startswith("Overfit: ")
+    assert verdict.sentence.startswith(f"Keep step {verdict.best_step}. Overfit: ")
     assert verdict.labels[-1] == "overfit"
     assert verdict.labels[:3] == ("rising", "rising", "rising")
 
@@ -91,7 +91,7 @@ def test_the_best_checkpoint_weighs_prompts_against_fidelity() -> None:
     verdict = diagnose(STEPS, scores)
     assert verdict.best_step == 200
     assert "trade-off" in verdict.best_reason
-    assert verdict.sentence.endswith("Keep step 200.")
+    assert verdict.sentence.startswith("Keep step 200. Avoid steps ")
     assert 200 in verdict.best_steps
     assert not {300, 400, 500} & set(verdict.best_steps)
 
@@ -162,7 +162,8 @@ def test_other_columns_say_what_a_fall_was() -> None:
     verdict = diagnose(STEPS, columns)
     assert verdict.flagged
     assert "From peak to trough CLIP-I falls by 0." in verdict.sentence and "high-frequency energy rises by 0.3" in verdict.sentence
-    assert verdict.sentence.endswith(f"Keep step {verdict.best_step}.")
+    assert verdict.sentence.startswith(f"Keep step {verdict.best_step}. Avoid steps 300 to 1000 (noise pattern: high-frequency energy")
+    assert verdict.avoid_kinds == ("noise_pattern",)
     assert "From peak" not in diagnose(STEPS, {**columns, "clip_i": images(STEADY, 2), "hf_energy": images(STEADY, 3)}).sentence
 
 
@@ -191,3 +192,30 @@ def test_sampled_prompts_make_more_checkpoints_as_good_as_the_best() -> None:
     scores = {"dino": images(RISE, 0, 0.01) + of_prompts, "clip_t": images(STEADY, 1, 0.01)}
     alone, together = (diagnose(STEPS, scores, groups=g, checkpoint_noise=0.0) for g in (None, groups))
     assert len(together.best_steps) > len(alone.best_steps)
+
+
+def test_speckle_that_fidelity_does_not_see_is_not_kept() -> None:
+    grainy = np.array([1.0, 1, 1, 1, 1, 1, 1.6, 1.5, 1, 1, 1, 1])
+    steady = np.array([0.3, 0.5, 0.65, 0.72, 0.75, 0.75, 0.85, 0.85, 0.75, 0.75, 0.75, 0.75])
+    verdict = diagnose(STEPS, {"dino": images(steady, 0), "hf_relative": images(grainy, 1)})
+    assert verdict.grainy == ((500, 600),)
+    assert verdict.best_step not in (500, 600)
+    assert f"Keep step {verdict.best_step}. Avoid steps 500 to 600 (high-frequency energy 1.5" in verdict.sentence
+    assert not diagnose(STEPS, {"dino": images(steady, 0), "hf_relative": images(0.6 * grainy, 1)}).grainy, "smoother than the photograph"
+    energy = {"dino": images(steady, 0), "hf_energy": 0.3 * images(grainy, 1)}
+    assert diagnose(STEPS, energy, photo_hf=0.3).grainy == ((500, 600),)
+    assert not diagnose(STEPS, energy).grainy, "without the photograph nothing says what is too much"
+
+
+def test_fewer_images_than_four_have_no_first_level() -> None:
+    verdict = diagnose(STEPS, {"dino": images(STAGE, 0, count=3), "clip_t": images(STEADY, 1, count=3)})
+    assert not verdict.images_judged and not verdict.avoid
+
+
+def test_the_kind_is_named_for_each_run_to_avoid() -> None:
+    noisy = np.where(STAGE < 0.65, 0.5, 0.3)
+    columns = {"dino": images(STAGE, 0), "hf_energy": images(noisy, 3)}
+    verdict = diagnose(STEPS, columns, photo_hf=0.32)
+    assert len(verdict.avoid) == len(verdict.avoid_kinds) == len(verdict.avoid_evidence) == len(verdict.avoid_depths) > 0
+    assert "of the photograph's" in verdict.avoid_evidence[0]
+    assert diagnose(STEPS, {"dino": columns["dino"]}).avoid_kinds == ()

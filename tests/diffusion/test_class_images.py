@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ class CountingPipeline:
 
     def __init__(self) -> None:
         self.prompts: list[str] = []
+        self.scheduler = SimpleNamespace(config={"clip_sample": False, "beta_end": 0.012, "_class_name": "DDIMScheduler"})
 
     def __call__(self, prompt: list[str], generator: list[Any], **_: Any) -> SimpleNamespace:
         self.prompts += prompt
@@ -79,6 +81,21 @@ def test_another_count_model_prompt_or_sampler_makes_another_set(
     made(pipe, make_config, tmp_path, override)
     assert len(pipe.prompts) == 3 + (4 if "class_images" in override else 3)
     assert len(list(tmp_path.glob("class-*[0-9a-f]"))) == 2
+
+
+def test_another_scheduler_makes_another_set(pipe: CountingPipeline, make_config: Make, tmp_path: Path) -> None:
+    made(pipe, make_config, tmp_path)
+    pipe.scheduler.config["clip_sample"] = True
+    made(pipe, make_config, tmp_path)
+    assert len(pipe.prompts) == 6
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:40]), lambda path: path.write_text("")])
+def test_a_damaged_set_is_made_again(pipe: CountingPipeline, make_config: Make, tmp_path: Path, damage: Callable[[Path], Any]) -> None:
+    first = made(pipe, make_config, tmp_path)
+    damage(next(tmp_path.glob("class-*/*.png")))
+    assert same(first, made(pipe, make_config, tmp_path))
+    assert len(pipe.prompts) == 6
 
 
 def test_images_of_a_set_differ(pipe: CountingPipeline, make_config: Make, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_a_model_that_predicts_something_else_is_refused_before_training(random_
     pipe, cfg = load(random_pipeline), make_config("+experiment=smoke")
     check_limits(pipe, cfg.model, cfg.sampler)
     pipe.scheduler.register_to_config(prediction_type="sample")
-    with pytest.raises(UserError, match=r"predicts sample; this suite trains epsilon and v_prediction"):
+    with pytest.raises(UserError, match=r"predicts sample; this suite trains epsilon and v_prediction; choose"):
         check_limits(pipe, cfg.model, cfg.sampler)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,21 +12,8 @@ from PIL import Image
 
 from bayesdiff.config.schema import DataConf, DataSource
 from bayesdiff.core.errors import UserError
-from bayesdiff.diffusion.subject import DREAMBOOTH_CLASSES, Photo, choose_shots, load_subject, square
+from bayesdiff.diffusion.subject import DREAMBOOTH_CLASSES, Photo, choose_shots, load_subject
 from bayesdiff.toybox.subjects import render_subject
-
-ORIENTATION = 0x0112
-STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    1: lambda upright: upright,
-    2: lambda upright: upright[:, ::-1],
-    3: lambda upright: upright[::-1, ::-1],
-    4: lambda upright: upright[::-1],
-    5: lambda upright: upright.swapaxes(0, 1),
-    6: lambda upright: upright.swapaxes(0, 1)[::-1],
-    7: lambda upright: upright.swapaxes(0, 1)[::-1, ::-1],
-    8: lambda upright: upright.swapaxes(0, 1)[:, ::-1],
-}
-"""EXIF orientation to how a camera stores an upright picture."""
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -58,68 +44,6 @@ def photos(tmp_path: Path) -> Path:
     (folder / "notes.txt").write_text("not an image")
     (folder / ".hidden.png").write_text("not an image either")
     return folder
-
-
-@pytest.mark.parametrize("orientation", STORED)
-def test_a_photo_is_turned_upright(tmp_path: Path, orientation: int) -> None:
-    upright, exif = pixels(noise(24, 24)), Image.Exif()
-    exif[ORIENTATION] = orientation
-    Image.fromarray(np.ascontiguousarray(STORED[orientation](upright))).save(tmp_path / "a.png", exif=exif)
-    with Image.open(tmp_path / "a.png") as image:
-        assert np.array_equal(pixels(square(image, 24)), upright)
-
-
-@pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparency_becomes_white(mode: str) -> None:
-    image = Image.new("RGBA", (20, 20), (0, 0, 0, 255))
-    image.paste((0, 0, 0, 0), (0, 0, 10, 20))
-    squared = pixels(square(image.convert(mode), 20))
-    assert (squared[:, :10] == 255).all()
-    assert (squared[:, 10:] == 0).all()
-
-
-def test_a_transparent_palette_colour_becomes_white() -> None:
-    image = Image.new("P", (12, 12), 0)
-    image.putpalette([10, 20, 30, 200, 100, 50])
-    image.paste(1, (0, 0, 6, 12))
-    image.info["transparency"] = 1
-    squared = pixels(square(image, 12))
-    assert (squared[:, :6] == 255).all()
-    assert (squared[:, 6:] == (10, 20, 30)).all()
-
-
-def test_half_transparency_is_mixed_with_white() -> None:
-    squared = pixels(square(Image.new("RGBA", (8, 8), (0, 0, 0, 128)), 8))
-    assert np.abs(squared.astype(int) - 127).max() <= 1
-
-
-def test_greyscale_is_spread_over_three_channels() -> None:
-    grey = noise(10, 10).convert("L")
-    squared = pixels(square(grey, 10))
-    assert squared.shape == (10, 10, 3)
-    assert all(np.array_equal(squared[..., c], pixels(grey)) for c in range(3))
-
-
-def test_greyscale_of_16_bits_keeps_its_shades() -> None:
-    ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(256, 0)
-    assert np.abs(pixels(square(Image.fromarray(ramp), 256))[0, :, 0].astype(int) - np.arange(256)).max() <= 1
-
-
-@pytest.mark.parametrize("size", [(40, 20), (20, 40)])
-def test_the_middle_is_kept(size: tuple[int, int]) -> None:
-    image = Image.new("RGB", size, "red")
-    left, top = (size[0] - 20) // 2, (size[1] - 20) // 2
-    image.paste((0, 0, 255), (left, top, left + 20, top + 20))
-    assert (pixels(square(image, 20)) == (0, 0, 255)).all()
-
-
-def test_a_photo_of_the_right_size_is_unchanged() -> None:
-    image = noise(32, 32)
-    assert np.array_equal(pixels(square(image, 32)), pixels(image))
-
-
-def test_a_flat_photo_stays_flat_when_resized() -> None:
-    assert (pixels(square(Image.new("RGB", (70, 50), (9, 99, 199)), 32)) == (9, 99, 199)).all()
 
 
 def test_a_folder_of_mixed_sizes_is_read_in_the_order_of_names(photos: Path) -> None:
@@ -229,47 +153,3 @@ def test_a_toybox_subject_has_as_many_photographs_as_are_asked_for() -> None:
 def test_an_unknown_toybox_subject_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"data\.subject=toy_dragon.*toy_dog"):
         load_subject(toybox("toy_dragon"), 1, 0, 64)
-
-
-def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere: no such folder; correct data\.path"):
-        load_subject(own(tmp_path / "nowhere"), 1, 0, 32)
-
-
-def test_a_file_in_place_of_a_folder_is_refused(photos: Path) -> None:
-    with pytest.raises(UserError, match="no such folder"):
-        load_subject(own(photos / "a.jpg"), 1, 0, 32)
-
-
-def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(UserError, match="no images in it"):
-        load_subject(own(tmp_path), 1, 0, 32)
-
-
-@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + bytes(40)])
-def test_a_file_that_is_no_image_is_refused_by_name(photos: Path, content: bytes) -> None:
-    (photos / "zz.png").write_bytes(content)
-    with pytest.raises(UserError, match=r"cannot read the image .*zz\.png") as caught:
-        load_subject(own(photos), 1, 0, 32)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-@pytest.mark.parametrize("name", ["cut.png", "cut.jpg"])
-def test_a_photo_that_was_cut_off_is_refused_by_name(photos: Path, name: str) -> None:
-    noise(64, 64).save(photos / name)
-    (photos / name).write_bytes((photos / name).read_bytes()[:-600])
-    with pytest.raises(UserError, match=name):
-        load_subject(own(photos), 1, 0, 32)
-
-
-def test_a_folder_named_like_an_image_is_refused_by_name(photos: Path) -> None:
-    (photos / "odd.png").mkdir()
-    with pytest.raises(UserError, match=r"odd\.png"):
-        load_subject(own(photos), 1, 0, 32)
-
-
-def test_a_picture_too_large_to_open_is_refused(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(UserError, match="cannot read the image"):
-        load_subject(own(photos), 1, 0, 32)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from bayesdiff.core.errors import UserError
-from bayesdiff.recording.collect import collect, image_scores, judged, load_records
+from bayesdiff.recording.archive import open_archive
+from bayesdiff.recording.collect import collect
 from bayesdiff.scoring.curve import image_matrix, per_image, read_scores
 from tests import made_records
-from tests.corruption.test_detector import CLEAR, TWELVE
 
 pytestmark = pytest.mark.usefixtures("restored_studies")
 
@@ -25,13 +23,12 @@ def test_a_run_is_kept_small_and_its_scores_are_the_same(tmp_path: Path) -> None
     Image.new("RGB", (40, 20), "red").save(run / "grid.png")
     target = collect(run, tmp_path / "results")
     assert {path.name for path in target.iterdir()} == {"record.json", "curve.csv", "images.csv", "grid.png"}
-    steps, kept = image_scores(target, "dino")
-    expected = image_matrix(per_image(read_scores(run)), "dino")
-    assert steps == expected[0]
-    assert kept == pytest.approx(expected[1], abs=1e-5)
-    ((folder, record),) = load_records(tmp_path / "results")
-    assert folder == target
-    assert (record.config["paths"], record.environment) == ({}, {})
+    (kept,) = open_archive(tmp_path / "results").runs.values()
+    steps, expected = image_matrix(per_image(read_scores(run)), "dino")
+    assert kept.images().steps.tolist() == steps
+    assert kept.images().columns["dino"] == pytest.approx(expected, abs=1e-5)
+    assert kept.folder == target
+    assert (kept.record.config["paths"], kept.record.environment) == ({}, {})
 
 
 def test_collecting_again_changes_nothing(tmp_path: Path) -> None:
@@ -49,7 +46,7 @@ def test_what_a_collected_run_has_lost_is_collected_again(tmp_path: Path) -> Non
     target = collect(run, tmp_path / "results")
     before = (target / "images.csv").read_bytes()
     (target / "images.csv").unlink()
-    assert load_records(tmp_path / "results") == []
+    assert not open_archive(tmp_path / "results").runs
     collect(run, tmp_path / "results")
     assert (target / "images.csv").read_bytes() == before
 
@@ -77,40 +74,17 @@ def test_a_run_without_an_end_is_not_collected(tmp_path: Path) -> None:
     assert not (tmp_path / "results").exists()
 
 
-def test_a_folder_that_is_being_written_is_left_out(tmp_path: Path) -> None:
+def test_evaluations_are_collected_also_when_they_come_later(tmp_path: Path) -> None:
     study = made_records.prepare(tmp_path / "studies")
-    results = made_records.fill(study, tmp_path, study.cells[:3])
-    (results / "records" / "half").mkdir()
-    (results / "records" / "half" / "curve.csv").write_text("step\n")
-    assert len(load_records(results)) == 3
-
-
-def test_results_without_records_say_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--results"):
-        load_records(tmp_path)
-
-
-def test_images_keep_their_place(tmp_path: Path) -> None:
-    study = made_records.prepare(tmp_path / "studies")
-    results = made_records.fill(study, tmp_path, study.cells[:2])
-    shapes = {image_scores(folder, "dino")[1].shape for folder, _ in load_records(results)}
-    assert shapes == {(3, 4)}
-    assert all(np.isfinite(image_scores(folder, "clip_t")[1]).all() for folder, _ in load_records(results))
-
-
-def test_a_collected_run_is_judged_by_its_own_settings(tmp_path: Path) -> None:
-    """By today's detector: the stage is found, unless the run asked for a deeper one; the ceiling counts."""
-    study = made_records.prepare(tmp_path / "studies")
-    folder = made_records.fill(study, tmp_path, study.cells[:1]) / "records"
-    ((run, record),) = load_records(folder.parent)
-    table = (
-        pd.DataFrame(CLEAR).set_axis(TWELVE).rename_axis("step").reset_index().melt(id_vars="step", var_name="column", value_name="dino")
-    )
-    table["prompt"], table["image"] = table["column"].astype(int) // 4, table["column"].astype(int) % 4
-    table.assign(clip_t=0.3).drop(columns="column").to_csv(run / "images.csv", index=False)
-    verdict = judged(run, record)
-    assert (verdict.flagged, verdict.peak_step, verdict.trough_step) == (True, 100, 400)
-    deeper = dataclasses.replace(record, config={**record.config, "detector": {**record.config["detector"], "min_depth": 0.9}})
-    assert not judged(run, deeper).flagged
-    capped = dataclasses.replace(record, real_to_real={"dino": 0.5})
-    assert judged(run, capped).best_step < verdict.best_step
+    run = made_records.make_run(study.cells[0], tmp_path / "runs")
+    target = collect(run, tmp_path / "results")
+    assert not (target / "evaluations").exists()
+    made_records.evaluate(run, "guided", by=0.1)
+    collect(run, tmp_path / "results")
+    folder = target / "evaluations" / "guided"
+    assert {path.name for path in folder.iterdir()} == {"curve.csv", "images.csv"}
+    own, other = (pd.read_csv(place / "images.csv") for place in (target, folder))
+    assert (other["dino"] - own["dino"]).to_numpy() == pytest.approx(0.1, abs=2e-5)
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    collect(run, tmp_path / "results")
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before

@@ -8,13 +8,29 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.text import Text
 from PIL import Image
 
 from bayesdiff.core.layout import images_folder
 from bayesdiff.corruption import detect_corruption
-from bayesdiff.recording.plots import GRID_COLUMNS, plot_curve, plot_grid
+from bayesdiff.recording.plots import (
+    AXIS_LABELS,
+    GRID_COLUMNS,
+    HEADER,
+    LEFT,
+    axis_label,
+    grid_steps,
+    plot_curve,
+    plot_grid,
+    plot_verdicts,
+    shown,
+)
 from bayesdiff.scoring.curve import curve_table, image_matrix, per_image
 from bayesdiff.scoring.metrics import COLUMNS, METRICS
+from bayesdiff.scoring.pixels import high_frequency_energy
 
 STEPS = [0, 50, 100, 200, 300, 400, 500, 600]
 STAGE = [0.4, 0.6, 0.8, 0.5, 0.4, 0.5, 0.8, 0.82]
@@ -46,15 +62,21 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def draw_curve(run: Path, values: list[float], title: str = "toy_dog") -> bytes:
+def draw_curve(run: Path, values: list[float], title: str = "toy_dog", photos: tuple[Image.Image, ...] = ()) -> bytes:
     table = scores(values)
-    plot_curve(run, curve_table(table), detect_corruption(*image_matrix(per_image(table), "dino"), checkpoint_noise=0.01), "dino", title)
-    return (run / "curve.png").read_bytes()
+    verdict = detect_corruption(*image_matrix(per_image(table), "dino"), checkpoint_noise=0.01)
+    plot_curve(run, curve_table(table), verdict, "dino", title, photos)
+    return (run / "curve.png").read_bytes() + (run / "curve.svg").read_bytes()
 
 
 def draw_grid(run: Path) -> bytes:
     plot_grid(run, STEPS, PROMPTS, [Image.new("RGB", (16, 16), "blue")], side=20)
     return (run / "grid.png").read_bytes()
+
+
+def cell(sheet: Image.Image, column: int, row: int, top: int = 16, side: int = 16) -> tuple[int, int, int]:
+    """The colour in the middle of a sample's cell, below ``top`` pixels of photographs."""
+    return sheet.getpixel((LEFT + side * column + side // 2, top + HEADER + side * row + side // 2))  # type: ignore[return-value]
 
 
 def test_the_folders_of_samples_sort_as_their_steps() -> None:
@@ -93,14 +115,14 @@ def test_the_curve_of_a_few_checkpoints_is_drawn_too(run: Path, count: int) -> N
 def test_a_picture_leaves_nothing_else_behind(run: Path, draw: Callable[[Path], bytes]) -> None:
     before = set(run.iterdir())
     draw(run)
-    assert len(set(run.iterdir()) - before) == 1
+    assert {path.name for path in set(run.iterdir()) - before} in ({"curve.png", "curve.svg"}, {"grid.png"})
 
 
 def test_the_grid_is_a_picture_and_the_same_twice(run: Path) -> None:
     first = draw_grid(run)
     assert draw_grid(run) == first
     with Image.open(run / "grid.png") as image:
-        assert image.size == (130 + 20 * len(STEPS), 18 + 20 * 3)
+        assert image.size == (LEFT + 16 * len(STEPS), HEADER + 16 * 3)
 
 
 def test_the_grid_has_prompts_in_rows_steps_in_columns_and_photos_on_top(run: Path) -> None:
@@ -108,16 +130,26 @@ def test_the_grid_has_prompts_in_rows_steps_in_columns_and_photos_on_top(run: Pa
     with Image.open(run / "grid.png") as image:
         for row, colour in enumerate(COLOURS):
             for column in range(len(STEPS)):
-                at = (130 + 20 * column + 10, 18 + 20 * (row + 1) + 10)
-                assert image.getpixel(at) == tuple(v + 5 * column for v in colour)
-        assert image.getpixel((140, 10)) == (0, 0, 255)
+                assert cell(image, column, row) == tuple(v + 5 * column for v in colour)
+        assert image.getpixel((LEFT + 8, 8)) == (0, 0, 255)
 
 
 def test_a_missing_sample_leaves_its_cell_white(run: Path) -> None:
     (images_folder(run, 50) / "prompt-01-image-00.png").unlink()
     draw_grid(run)
     with Image.open(run / "grid.png") as image:
-        assert image.getpixel((130 + 20 + 10, 18 + 40 + 10)) == (255, 255, 255)
+        assert cell(image, 1, 1) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("count", [1, len(STEPS), 9, 30])
+def test_every_photo_stands_in_the_grid(run: Path, count: int) -> None:
+    """More of them than there are steps take more columns, and more rows."""
+    plot_grid(run, STEPS, PROMPTS, [Image.new("RGB", (16, 16), (0, 0, 50 + i)) for i in range(count)], side=16)
+    with Image.open(run / "grid.png") as image:
+        columns = max(len(STEPS), min(count, GRID_COLUMNS))
+        places = [(LEFT + 16 * (i % columns) + 8, 16 * (i // columns) + 8) for i in range(count)]
+        assert [image.getpixel(place) for place in places] == [(0, 0, 50 + i) for i in range(count)]
+        assert cell(image, 0, 0, top=16 * -(-count // columns)) == COLOURS[0]
 
 
 @pytest.mark.parametrize("count", [GRID_COLUMNS, GRID_COLUMNS + 1, 40])
@@ -125,10 +157,109 @@ def test_a_long_run_is_thinned_out_and_keeps_its_ends(tmp_path: Path, count: int
     steps = list(range(count))
     for step in steps:
         images_folder(tmp_path, step).mkdir(parents=True)
-        Image.new("RGB", (4, 4), (step, 0, 0)).save(images_folder(tmp_path, step) / "prompt-00-image-00.png")
+        Image.new("RGB", (20, 20), (step, 0, 0)).save(images_folder(tmp_path, step) / "prompt-00-image-00.png")
     plot_grid(tmp_path, steps, ["a dog"], [], side=20)
     with Image.open(tmp_path / "grid.png") as image:
-        assert image.width == 130 + 20 * GRID_COLUMNS
-        shown = [image.getpixel((130 + 20 * column + 10, 48))[0] for column in range(GRID_COLUMNS)]
-    assert (shown[0], shown[-1]) == (0, count - 1)
-    assert shown == sorted(set(shown))
+        assert image.width == LEFT + 20 * GRID_COLUMNS
+        columns = [cell(image, column, 0, top=0, side=20)[0] for column in range(GRID_COLUMNS)]
+    assert (columns[0], columns[-1]) == (0, count - 1)
+    assert columns == sorted(set(columns))
+
+
+@pytest.mark.parametrize("count", [5, 13, 40, 201])
+def test_the_checkpoint_to_keep_is_among_the_columns(count: int) -> None:
+    for kept in range(count):
+        steps = grid_steps(range(count), kept)
+        assert kept in steps
+        assert (steps[0], steps[-1], len(steps)) == (0, count - 1, min(count, GRID_COLUMNS))
+        assert steps == sorted(set(steps))
+
+
+def grainy(side: int) -> Image.Image:
+    """Smooth shapes with fine noise: what a corrupted sample of Stable Diffusion looks like."""
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 255, (24, 24, 3), dtype=np.uint8)).resize((side, side), Image.Resampling.BICUBIC)
+    return Image.fromarray((np.asarray(smooth) + rng.normal(0, 25, (side, side, 3))).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("width", [200, 512, 768, 1024])
+def test_a_grid_shows_no_grain_that_is_not_there(tmp_path: Path, width: int) -> None:
+    """On the default path: the sample in the grid has the high-frequency energy of one that a proper filter shrank."""
+    images_folder(tmp_path, 0).mkdir(parents=True)
+    picture = grainy(width)
+    picture.save(images_folder(tmp_path, 0) / "prompt-00-image-00.png")
+    plot_grid(tmp_path, [0], ["a dog"], [picture])
+    with Image.open(tmp_path / "grid.png") as sheet:
+        side = sheet.width - LEFT
+        tiles = [sheet.crop((LEFT, top, LEFT + side, top + side)) for top in (0, side + HEADER)]
+    expected = high_frequency_energy(picture.resize((side, side), Image.Resampling.LANCZOS))
+    left_out = high_frequency_energy(picture.resize((side, side), Image.Resampling.NEAREST))
+    for tile in tiles:
+        assert high_frequency_energy(tile) == pytest.approx(expected, rel=0.02)
+    assert left_out > 1.2 * expected
+
+
+@pytest.mark.parametrize(("width", "size"), [(16, 160), (32, 160), (64, 128), (100, 200), (160, 160), (161, 160), (512, 160)])
+def test_a_small_picture_is_enlarged_by_whole_pixels(width: int, size: int) -> None:
+    picture = grainy(width)
+    found = shown(picture, 160)
+    assert found.size == (size, size)
+    if width <= 160:
+        times = size // width
+        assert np.array_equal(np.asarray(found), np.asarray(picture).repeat(times, 0).repeat(times, 1))
+
+
+def artists(run: Path, monkeypatch: pytest.MonkeyPatch, values: list[float], photos: tuple[Image.Image, ...]) -> tuple[Figure, list[str]]:
+    """The figure of a curve, and every text on it."""
+    kept: list[Figure] = []
+    monkeypatch.setattr("bayesdiff.recording.plots.save_figure", lambda figure, *_: kept.append(figure))
+    table = scores(values)
+    plot_curve(
+        run, curve_table(table), detect_corruption(*image_matrix(per_image(table), "dino"), checkpoint_noise=0.01), "dino", "x", photos
+    )
+    return kept[0], [text.get_text() for text in kept[0].findobj(Text)]
+
+
+def test_the_curve_shows_the_photo_and_the_checkpoint_to_keep(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure, texts = artists(run, monkeypatch, STAGE, (Image.new("RGB", (16, 16), (1, 2, 3)),))
+    verdict = detect_corruption(*image_matrix(per_image(scores(STAGE)), "dino"), checkpoint_noise=0.01)
+    titles = [text for text in texts if "\nstep " in text]
+    assert any(f"step {verdict.best_step}" in title and "to keep" in title for title in titles)
+    assert len(titles) == len({verdict.best_step, verdict.peak_step, verdict.trough_step, STEPS[0], STEPS[-1]} - {None})
+    assert "training images" in texts
+    assert tuple(figure.findobj(AxesImage)[0].get_array()[0, 0]) == (1, 2, 3)
+
+
+def test_marks_on_the_curve_can_be_told_apart_and_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure, texts = artists(run, monkeypatch, STAGE, ())
+    axes = figure.findobj(Axes)[0]
+    marks = {line.get_label(): line.get_marker() for line in axes.lines}
+    assert len(set(marks.values())) == len(marks) == 4
+    assert any(label.startswith("checkpoint to keep (step") for label in marks)
+    assert AXIS_LABELS["dino"] in texts
+    assert not any("_" in text for text in texts)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_an_axis_says_a_metric_in_words(metric: str) -> None:
+    assert AXIS_LABELS[metric] == axis_label(metric)
+    assert "_" not in axis_label(metric)
+
+
+ODD = ["Ca$$h", "$x_$", "$\\frac$", "[bold]", "_dog", "zoë 犬", "a\x00b", "\udc80", "%s {}", "\\"]
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.parametrize("name", ODD)
+def test_any_text_can_stand_in_a_picture(run: Path, name: str) -> None:
+    draw_curve(run, STAGE, title=f"{name}, 1 image(s)")
+    plot_grid(run, STEPS, [name, f"a photo of {name}"], [], side=16)
+    verdict = detect_corruption(STEPS, STAGE)
+    plot_verdicts(run / "all.png", [(name, name, STEPS, np.array(STAGE)[:, None], verdict)])
+    assert (run / "all.png").stat().st_size > 5000
+
+
+def test_a_picture_of_a_run_without_samples_is_drawn(tmp_path: Path) -> None:
+    draw_curve(tmp_path, STAGE)
+    plot_grid(tmp_path, STEPS, PROMPTS, [])
+    assert (tmp_path / "grid.png").exists()

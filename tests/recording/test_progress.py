@@ -12,7 +12,7 @@ from rich.console import Console
 from bayesdiff.recording import progress
 from bayesdiff.recording.progress import PLAIN_INTERVAL, Display, display, print_curve
 
-ROW = {"dino": 0.71234, "clip_i": 0.8, "clip_t": 0.25, "hf_energy": 0.125}
+ROW = {"dino": 0.71234, "clip_i": 0.8, "clip_t": 0.25, "hf_relative": 1.25}
 
 
 class Clock:
@@ -41,7 +41,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[StringIO]:
 
 
 def curve(steps: int = 3) -> pd.DataFrame:
-    means = {"dino": [0.1, 0.7, 0.4], "clip_i": [0.2] * 3, "clip_t": [0.3] * 3, "hf_energy": [0.05] * 3, "failed": [0.0, 0.25, 1.0]}
+    means = {"dino": [0.1, 0.7, 0.4], "clip_i": [0.2] * 3, "clip_t": [0.3] * 3, "hf_relative": [0.05] * 3, "failed": [0.0, 0.25, 1.0]}
     return pd.DataFrame({"step": [0, 50, 100], "images": [4] * 3, **means, "dino_se": [0.01] * 3}).head(steps)
 
 
@@ -68,14 +68,14 @@ def test_a_checkpoint_is_one_plain_line(capsys: pytest.CaptureFixture[str]) -> N
     with display(100, 0) as shown:
         shown.phase("sample", 50)
         shown.checkpoint(50, ROW)
-    assert capsys.readouterr().out == "step    50  dino 0.712  clip_i 0.800  clip_t 0.250  hf 0.125\n"
+    assert capsys.readouterr().out == "step    50  dino 0.712  clip_i 0.800  clip_t 0.250  grain 1.25\n"
 
 
 def test_plain_output_has_no_control_codes(capsys: pytest.CaptureFixture[str]) -> None:
     with display(100, 0) as shown:
         shown.step(1, 0.5)
         shown.checkpoint(50, ROW)
-    print_curve(curve(), ("rising", "peak", "corrupted"), "A sentence.", "runs/x")
+    print_curve(curve(), ("rising", "peak", "corrupted"), "A sentence.", "runs/x", {})
     assert "\x1b" not in capsys.readouterr().out
 
 
@@ -92,7 +92,7 @@ def test_a_terminal_shows_a_bar_with_loss_and_checkpoints(terminal: StringIO) ->
 
 
 def test_the_closing_table_has_a_row_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
-    print_curve(curve(), ("rising", "peak", "corrupted"), "A sentence.", "runs/x")
+    print_curve(curve(), ("rising", "peak", "corrupted"), "A sentence.", "runs/x", {})
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     assert rows[1] == ["50", "0.700", "0.010", "0.200", "0.300", "0.050", "1", "peak"]
     assert [row[0] for row in rows] == ["0", "50", "100"]
@@ -101,11 +101,11 @@ def test_the_closing_table_has_a_row_a_checkpoint(capsys: pytest.CaptureFixture[
 
 def test_the_closing_words_are_not_broken(capsys: pytest.CaptureFixture[str]) -> None:
     sentence, folder = "Corrupted: " + "word " * 60 + "end.", "runs/" + "long" * 40
-    print_curve(curve(), ("rising", "peak", "corrupted"), sentence, folder)
+    print_curve(curve(), ("rising", "peak", "corrupted"), sentence, folder, {})
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2:] == [sentence, f"Look at {folder}/curve.png and {folder}/grid.png"]
 
 
 def test_every_checkpoint_needs_a_label() -> None:
     with pytest.raises(ValueError, match="zip"):
-        print_curve(curve(2), ("rising",), "A sentence.", "runs/x")
+        print_curve(curve(2), ("rising",), "A sentence.", "runs/x", {})

@@ -36,7 +36,7 @@ from bayesdiff.core.layout import CHECKPOINTS, MANIFEST, RESUME, steps_in
 from bayesdiff.diffusion.subject import load_subject
 from bayesdiff.recording.checkpoint import resumable_step
 from bayesdiff.recording.record import RunRecord, load_record
-from bayesdiff.runs import experiment
+from bayesdiff.runs import checkpoints, experiment
 from bayesdiff.runs.experiment import run_experiment
 from bayesdiff.scoring.curve import curve_table
 
@@ -112,7 +112,7 @@ def test_a_run_leaves_a_complete_folder(done: Done) -> None:
     assert [json.loads(line)["step"] for line in (folder / "train.jsonl").read_text().splitlines()] == [1, 2, 3, 4]
     assert pd.read_csv(folder / "curve.csv")["step"].tolist() == [0, 2, 4]
     scores = pd.read_csv(folder / "scores.csv", keep_default_na=False, float_precision="round_trip")
-    assert len(scores) == 3 * 2 * 8
+    assert len(scores) == 3 * 2 * 10
     assert curve_table(scores).to_csv(index=False) == (folder / "curve.csv").read_text()
     assert sorted(p.name for p in (folder / "images").iterdir()) == ["step-000000", "step-000002", "step-000004"]
     for picture in [*folder.glob("images/*/*.png"), folder / "curve.png", folder / "grid.png"]:
@@ -140,7 +140,7 @@ def test_the_record_says_what_was_run_and_what_came_out(done: Done, make_config:
     assert record.verdict is not None
     assert record.verdict["kind"] == "too_few_points"
     assert record.verdict["best_step"] in (0, 2, 4)
-    assert set(record.seconds) == {"load", "train", "save", "sample", "score", "plot"}
+    assert set(record.seconds) == {"load", "train", "save", "probe", "sample", "score", "plot"}
     assert all(seconds > 0 for seconds in record.seconds.values())
     assert set(record.peak_memory_mb) >= set(record.seconds)
     assert all(record.environment["versions"][name][0].isdigit() for name in ("torch", "diffusers", "open_clip_torch", "timm"))
@@ -186,7 +186,7 @@ def test_the_same_command_again_does_nothing_and_says_so(
     def forbidden(*_: Any) -> None:
         raise AssertionError("a model was loaded")
 
-    monkeypatch.setattr(experiment, "_load", forbidden)
+    monkeypatch.setattr(experiment, "load_bench", forbidden)
     again, record = finished(make_config, smoke, "tracker=none", "device=cpu")
     assert (again, record.status) == (folder, "completed")
     assert capsys.readouterr().out == f"Already completed: {folder} (remove the folder to run it again)\n"
@@ -213,11 +213,10 @@ def test_two_runs_of_one_configuration_are_equal(done: Done, make_config: Make, 
 
 MOMENTS: list[tuple[str, int, int]] = [
     ("bayesdiff.training.loop.train", 2, 2),
-    ("bayesdiff.sampling.save_samples", 1, 4),
-    ("bayesdiff.experiment.curve_table", 1, 4),
-    ("bayesdiff.recording.plots.plot_curve", 1, 4),
+    ("bayesdiff.diffusion.sampling.save_samples", 1, 4),
+    ("bayesdiff.runs.evaluations.curve_table", 1, 4),
 ]
-"""Function, which call of it, and the step to go on from: in training, before samples are saved, before they count, at the end."""
+"""Function, which call of it, and the step to go on from: in training, before samples are saved, before they count."""
 
 
 def test_a_run_that_was_interrupted_ends_as_if_it_had_not(done: Done, make_config: Make, smoke: list[str], tmp_path: Path) -> None:
@@ -289,7 +288,7 @@ def test_a_run_stops_behind_a_stage_when_it_is_asked_to(
 def test_what_the_running_verdict_warns_of_is_shown(
     make_config: Make, smoke: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(experiment, "warning", lambda verdict: "mind this" if len(verdict.labels) == 2 else "")
+    monkeypatch.setattr(checkpoints, "warning", lambda verdict: "mind this" if len(verdict.labels) == 2 else "")
     finished(make_config, smoke, "seed=77")
     out = capsys.readouterr().out
     assert out.count("! mind this") == 1
@@ -387,7 +386,7 @@ def test_a_control_that_was_interrupted_ends_as_if_it_had_not(
 def test_a_damaged_checkpoint_stops_the_run_and_is_named(make_config: Make, smoke: list[str], tmp_path: Path) -> None:
     short = ["schedule.steps=1", "schedule.checkpoints=[1]"]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_at(patch, "bayesdiff.sampling.save_samples", 1)
+        stop_at(patch, "bayesdiff.diffusion.sampling.save_samples", 1)
         finished(make_config, smoke, *short)
     weights = only_run(tmp_path / "runs") / CHECKPOINTS / "step-000001" / "unet" / "diffusion_pytorch_model.safetensors"
     os.truncate(weights, 100)
@@ -413,11 +412,65 @@ def test_a_run_does_not_go_on_with_another_devices_noise(done: Done, make_config
     record.save(folder)
     with pytest.raises(UserError, match=r"begun on cuda:0.*add device=cuda:0"):
         finished(make_config, smoke)
+    gaussian = copied(done[BNN_ON][0], smoke)
+    record = load_record(gaussian)
+    record.status = "running"
     record.environment.update(device="cpu", gpu="NVIDIA A100")
-    record.config["bnn"]["kind"] = "gaussian"
-    record.save(folder)
-    with pytest.raises(UserError, match=r"begun on NVIDIA A100.*on None; go on there"):
+    record.save(gaussian)
+    with pytest.raises(UserError, match=r"begun on NVIDIA A100, and None would draw other noise; resume there"):
+        finished(make_config, smoke, BNN_ON)
+
+
+def test_a_finished_run_stays_finished_when_its_pictures_fail(make_config: Make, smoke: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("no font")
+
+    monkeypatch.setattr("bayesdiff.recording.plots.plot_curve", broken)
+    with pytest.warns(UserWarning, match="pictures of the run failed"):
+        folder, record = finished(make_config, smoke)
+    stored = load_record(folder)
+    assert (record.status, stored.status, stored.message) == ("completed", "completed", "pictures failed: no font")
+    assert not (folder / RESUME).exists()
+
+
+EVALUATED = "+evaluations={plain:{guidance_scale:1.0},averaged:{weights:ema},few:{steps:1,scheduler:dpm,images_per_prompt:1}}"
+
+
+def test_evaluations_look_at_the_same_checkpoints_and_leave_the_run_as_it_is(done: Done, make_config: Make, smoke: list[str]) -> None:
+    folder, record = finished(make_config, smoke, EVALUATED)
+    assert folder.name == done[BNN_OFF][0].name, "evaluations do not name a run"
+    check_same_curve(folder, done[BNN_OFF][0])
+    assert set(record.evaluations) == {"plain", "averaged", "few"}
+    curves = {name: pd.read_csv(folder / "evaluations" / name / "curve.csv").set_index("step") for name in record.evaluations}
+    own = pd.read_csv(folder / "curve.csv").set_index("step")
+    assert all(curve.index.tolist() == [0, 2, 4] for curve in curves.values())
+    assert curves["averaged"].loc[0, "dino"] == own.loc[0, "dino"]
+    assert curves["averaged"].loc[4, "dino"] != own.loc[4, "dino"]
+    assert curves["plain"].loc[0, "dino"] != own.loc[0, "dino"]
+    assert curves["few"]["images"].tolist() == [1, 1, 1]
+
+
+def test_evaluations_that_were_interrupted_end_as_if_they_had_not(make_config: Make, smoke: list[str], tmp_path: Path) -> None:
+    whole, _ = finished(make_config, smoke, EVALUATED, f"paths.runs={tmp_path / 'whole'}")
+    for name, call in (("bayesdiff.training.loop.train", 2), ("bayesdiff.diffusion.sampling.save_samples", 3)):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            stop_at(patch, name, call)
+            finished(make_config, smoke, EVALUATED)
+    resumed, _ = finished(make_config, smoke, EVALUATED)
+    for evaluation in ("plain", "averaged", "few"):
+        assert (resumed / "evaluations" / evaluation / "scores.csv").read_bytes() == (
+            whole / "evaluations" / evaluation / "scores.csv"
+        ).read_bytes()
+    check_same_curve(resumed, whole)
+    assert (resumed / "probes.csv").read_bytes() == (whole / "probes.csv").read_bytes()
+
+
+def test_an_average_that_was_not_kept_from_the_start_is_refused(make_config: Make, smoke: list[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, "bayesdiff.training.loop.train", 2)
         finished(make_config, smoke)
+    with pytest.raises(UserError, match=r"no average-0\.99\.safetensors; an evaluation of averaged weights must be there from step 0"):
+        finished(make_config, smoke, "+evaluations={averaged:{weights:ema}}")
 
 
 def test_a_done_run_is_not_passed_off_as_one_of_other_photographs(make_config: Make, smoke: list[str], tmp_path: Path) -> None:

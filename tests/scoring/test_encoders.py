@@ -17,7 +17,17 @@ from PIL import Image
 
 from bayesdiff.config.schema import MetricsConf
 from bayesdiff.core.errors import UserError
-from bayesdiff.scoring.encoders import QUALITY_WORDS, Encoders, load_clip, load_clip_iqa, load_dino, load_encoders, load_lpips
+from bayesdiff.scoring.encoders import (
+    QUALITY_WORDS,
+    Encoders,
+    clip_name,
+    load_clip,
+    load_clip_iqa,
+    load_dino,
+    load_encoders,
+    load_lpips,
+    timm_name,
+)
 
 CPU = torch.device("cpu")
 LOADERS: dict[str, Callable[..., Any]] = {"clip": load_clip, "dino": load_dino}
@@ -131,7 +141,7 @@ def test_an_architecture_alone_is_no_clip() -> None:
         load_clip("ViT-S-32-alt", CPU)
 
 
-@pytest.mark.parametrize("names_of_own", [["os.path.dino"], ["os.path.images"], ["os.path.exists", "pathlib.exists"]])
+@pytest.mark.parametrize("names_of_own", [["os.path.dino"], ["os.path.images"], ["builtins.id", "builtins.id"]])
 def test_a_metric_of_ones_own_takes_no_other_column(random_encoders: dict[str, str], names_of_own: list[str]) -> None:
     clip, dino = names(random_encoders)
     column = names_of_own[-1].rpartition(".")[2]
@@ -203,3 +213,86 @@ def test_extra_measures_are_loaded_where_they_are_asked_for(random_encoders: dic
     assert plain.lpips is plain.clip_iqa is None
     assert full.lpips is not None
     assert full.clip_iqa is not None
+
+
+def is_quick(architecture: str) -> bool:
+    return bool((open_clip.get_model_config(architecture) or {}).get("quick_gelu", False))
+
+
+@pytest.mark.parametrize(("architecture", "tag"), open_clip.list_pretrained())
+def test_every_published_clip_is_built_with_the_activation_of_its_weights(architecture: str, tag: str) -> None:
+    built, kept = clip_name(f"{architecture}/{tag}")
+    assert kept == tag
+    assert built in open_clip.list_models()
+    assert is_quick(built) or not open_clip.pretrained.get_pretrained_cfg(architecture, tag).get("quick_gelu", False)
+    assert (built != architecture) <= (is_quick(built) and not is_quick(architecture))
+    assert open_clip.pretrained.get_pretrained_cfg(built, tag), "no weights by that name"
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32/laion2b_s34b_b79k", "ViT-L-14-quickgelu/openai", "roberta-ViT-B-32/laion2b_s12b_b32k"])
+def test_a_name_that_is_right_is_left_alone(name: str) -> None:
+    assert "/".join(clip_name(name)) == name
+
+
+def loaded_names(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What would be downloaded, on the way that loads it."""
+    asked: list[tuple[Any, ...]] = []
+
+    def remember(*names: Any, **_: Any) -> Any:
+        asked.append(names)
+        return torch.nn.Module()
+
+    monkeypatch.setattr(open_clip, "create_model", remember)
+    monkeypatch.setattr(timm, "create_model", remember)
+    return asked
+
+
+def test_the_openai_clip_is_loaded_with_quickgelu_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = loaded_names(monkeypatch)
+    with pytest.raises(AttributeError, match="visual"):  # the module above is no CLIP
+        load_clip("ViT-B-32/openai", CPU)
+    assert asked == [("ViT-B-32-quickgelu", "openai")]
+    said = capsys.readouterr().out
+    assert said == "metrics.clip=ViT-B-32/openai: its weights were trained with QuickGELU, so that ViT-B-32-quickgelu/openai is used\n"
+
+
+def test_a_timm_clip_is_loaded_with_quickgelu_and_that_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = loaded_names(monkeypatch)
+    monkeypatch.setattr("timm.data.resolve_model_data_config", lambda _: {"input_size": (3, 8, 8), "mean": (0.5,), "std": (0.5,)})
+    load_dino("vit_base_patch32_clip_224.openai", CPU)
+    assert asked == [("vit_base_patch32_clip_quickgelu_224.openai",)]
+    assert "so that vit_base_patch32_clip_quickgelu_224.openai is used" in capsys.readouterr().out
+
+
+def test_every_timm_clip_keeps_the_activation_of_its_weights() -> None:
+    for name in timm.list_pretrained():
+        needed = any("QuickGELU" in note for note in timm.get_pretrained_cfg(name).notes or ())
+        built = timm_name(name)
+        assert (built == name) == (not needed or "quickgelu" in name), name
+        assert not needed or built in timm.list_pretrained()
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("json.dumps", "gives no number for a picture of 256 × 256 pixels"),
+        ("math.pi", "gives no number"),
+        ("json.nothing", "cannot be imported"),
+        ("no_such_module.f", "cannot be imported"),
+        ("nothing", "cannot be imported"),
+        (".f", "cannot be imported"),
+        ("broken_metrics.f", r"cannot be imported \(division by zero\)"),
+        ("broken_metrics_2.f", r"cannot be imported \(.*invalid syntax"),
+    ],
+)
+def test_a_metric_that_is_no_function_of_an_image_is_refused_before_models_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, why: str
+) -> None:
+    (tmp_path / "broken_metrics.py").write_text("f = 1 / 0")
+    (tmp_path / "broken_metrics_2.py").write_text("def f(:")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=rf"metrics\.extra={name}: {why}") as caught:
+        load_encoders(MetricsConf("local-dir:none", "local-dir:none", extra=[name]), CPU)
+    assert "\n" not in str(caught.value)

@@ -17,16 +17,22 @@ from bayesdiff.diffusion.sampling import Sample
 from bayesdiff.diffusion.subject import Photo, Subject
 from bayesdiff.scoring.encoders import Encoders, load_encoders
 from bayesdiff.scoring.metrics import COLUMNS, HIGHER_IS_BETTER, METRICS
-from bayesdiff.scoring.scores import (
-    References,
-    embed_references,
-    high_frequency_energy,
-    real_to_real,
-    score_samples,
-)
+from bayesdiff.scoring.pixels import high_frequency_energy
+from bayesdiff.scoring.scores import References, embed_references, real_to_real, score_samples
 
 PROMPTS = [Prompt(text, text.replace("qwe ", ""), text.replace("qwe ", "")) for text in ("a photo of qwe dog", "a qwe dog in the snow")]
-ALWAYS = ("dino", "clip_i", "clip_t", "clip_t_with_token", "clip_t_without_token", "hf_energy", "failed", "diversity")
+ALWAYS = (
+    "dino",
+    "clip_i",
+    "clip_t",
+    "clip_t_with_token",
+    "clip_t_without_token",
+    "hf_energy",
+    "hf_relative",
+    "colour_distance",
+    "failed",
+    "diversity",
+)
 KEY = ["prompt", "image", "metric", "reference"]
 
 

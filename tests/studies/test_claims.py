@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bayesdiff import claims as judging
+from bayesdiff.claims import main
+from bayesdiff.recording.archive import Archive, open_archive
 from bayesdiff.stats import Difference
+from bayesdiff.studies import claims as judging
 from bayesdiff.studies import plan as planning
 from bayesdiff.studies.claims import (
     AGAINST,
@@ -28,10 +30,11 @@ from bayesdiff.studies.claims import (
     conclusion,
     judge,
     load_claims,
-    main,
 )
+from bayesdiff.studies.measures import MEASURES
 from bayesdiff.studies.plan import Study
-from bayesdiff.studies.rows import rows_of, scores_of_run
+from bayesdiff.studies.rows import Found, Row, scores_of_run
+from bayesdiff.studies.rows import rows_of as rows_of_archive
 from tests.made_records import EFFECT, fill, prepare
 
 HIGHER = Claim("Gaussian weights raise DINO", study="table_1", measure="dino", row={"method": "lora", "bnn": "on"}, against={"bnn": "off"})
@@ -40,6 +43,10 @@ HIGHER = Claim("Gaussian weights raise DINO", study="table_1", measure="dino", r
 @pytest.fixture
 def study(tmp_path: Path, restored_studies: None) -> Study:
     return prepare(tmp_path / "experiments")
+
+
+def rows_of(study: Study, results: Path) -> list[Row]:
+    return rows_of_archive(study, open_archive(results))
 
 
 def verdict(finding: Finding) -> str:
@@ -81,7 +88,7 @@ def test_runs_of_a_row_are_judged_together(study: Study, tmp_path: Path, monkeyp
     monkeypatch.setattr(judging, "detectable_depth", lambda curves, alpha, power: 0.1)
     claim = Claim("a stage", study="table_1", measure="stage", row={"method": "lora", "bnn": "off"})
     for mean, expected in ((shape, HOLDS), (np.maximum.accumulate(shape), OPEN)):
-        monkeypatch.setattr(judging, "image_scores", lambda folder, metric, mean=mean: (steps, _noisy(folder, mean)))
+        monkeypatch.setattr(judging, "fidelity_of", lambda found, mean=mean: (steps, _noisy(found.folder, mean)))
         found = judge(claim, rows)
         assert verdict(found) == expected
         assert "0 of 4 runs flagged alone" in found.effect
@@ -188,7 +195,7 @@ def test_every_claim_of_the_list_names_rows_of_its_study() -> None:
     assert len(claims) >= 20
     from bayesdiff.studies.plan import load_study
 
-    rows = {name: rows_of(load_study(name), root / "nowhere") for name in {claim.study for claim in claims}}
+    rows = {name: rows_of_archive(load_study(name), Archive(root / "nowhere", {}, {})) for name in {claim.study for claim in claims}}
     for claim in claims:
         assert judge(claim, rows[claim.study]).effect == ""
 
@@ -198,12 +205,13 @@ def test_measures_of_a_run(study: Study, tmp_path: Path) -> None:
     over = scores_of_run(row.found[0], "dino over steps")
     curve = pd.read_csv(row.found[0].folder / "curve.csv")
     assert over is not None and over.mean() == pytest.approx(np.trapezoid(curve["dino"], curve["step"]) / 20, abs=1e-4)
-    assert judging.MEASURES["seconds of training (log)"](row.found[0]) == pytest.approx([np.log(60.0)])
+    assert scores_of_run(row.found[0], "seconds of training (log)") == pytest.approx([np.log(60.0)])
     images = row.found[0].folder / "images.csv"
     last = pd.read_csv(images).query("step == step.max()")
     last.to_csv(images, index=False)
-    assert scores_of_run(row.found[0], "dino over steps") is None  # one checkpoint is no curve
-    assert scores_of_run(row.found[0], "dino") == pytest.approx(last["dino"].to_numpy())
+    changed = rows_of(study, tmp_path / "results")[0].found[0]
+    assert scores_of_run(changed, "dino over steps") is None  # one checkpoint is no curve
+    assert scores_of_run(changed, "dino") == pytest.approx(last["dino"].to_numpy())
 
 
 def test_what_runs_would_have_found_counts_the_correction() -> None:
@@ -239,9 +247,42 @@ def test_the_shipped_list_is_for_the_toybox(tmp_path: Path, capsys: pytest.Captu
     assert "--claims" in capsys.readouterr().err
 
 
+def fall_at(found: Found, dino: list[float]) -> float:
+    curve = {"step": np.array([0.0, 10.0, 20.0]), "dino": np.array(dino)}
+    at = MEASURES["step of the deepest fall"].read(found.run, replace(found.scores, curve=curve))
+    assert at is not None
+    return float(at[0])
+
+
 def test_a_curve_that_never_falls_falls_last(study: Study, tmp_path: Path) -> None:
-    row = rows_of(study, fill(study, tmp_path))[0]
-    pd.DataFrame({"step": [0, 10, 20], "dino": [0.1, 0.5, 0.49], "clip_t": 0.3}).to_csv(row.found[0].folder / "curve.csv")
-    assert judging.MEASURES["step of the deepest fall"](row.found[0]) == pytest.approx([20.0])
-    pd.DataFrame({"step": [0, 10, 20], "dino": [0.5, 0.1, 0.6], "clip_t": 0.3}).to_csv(row.found[0].folder / "curve.csv")
-    assert judging.MEASURES["step of the deepest fall"](row.found[0]) == pytest.approx([10.0])
+    found = rows_of(study, fill(study, tmp_path))[0].found[0]
+    assert fall_at(found, [0.1, 0.5, 0.49]) == 20.0
+    assert fall_at(found, [0.5, 0.1, 0.6]) == 10.0
+
+
+OPENED = "before\n<!-- claims of results -->\nmine\n"
+
+
+@pytest.mark.parametrize("page", [OPENED, f"{OPENED}<!-- claims of other -->\n<!-- end of claims -->\n"])
+def test_text_behind_a_missing_end_mark_is_never_deleted(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str], page: str
+) -> None:
+    results = fill(study, tmp_path)
+    (tmp_path / "README.md").write_text(page)
+    (tmp_path / "claims.yaml").write_text(
+        '- {claim: up, study: table_1, measure: dino, row: {method: lora, bnn: "on"}, against: {bnn: "off"}}\n'
+    )
+    assert main([str(results)]) == 2
+    assert (tmp_path / "README.md").read_text() == page
+    assert "has no <!-- end of claims --> behind it; add that line" in capsys.readouterr().err
+
+
+def test_a_damaged_record_is_named_and_costs_its_claims_alone(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = fill(study, tmp_path)
+    damaged = sorted((results / "records").iterdir())[0]
+    (damaged / "curve.csv").write_text("step,dino\n0,what\n")
+    (tmp_path / "claims.yaml").write_text(
+        '- {claim: up, study: table_1, measure: dino, row: {method: lora, bnn: "on"}, against: {bnn: "off"}}\n'
+    )
+    assert main([str(results)]) == 0
+    assert f"{damaged / 'curve.csv'}: not a table of numbers" in capsys.readouterr().out

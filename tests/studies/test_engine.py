@@ -14,11 +14,13 @@ import pytest
 from filelock import FileLock
 from rich.console import Console
 
-from bayesdiff import study as engine
 from bayesdiff.recording.record import RunRecord
+from bayesdiff.studies import engine, state
 from bayesdiff.studies import plan as planning
-from bayesdiff.studies.engine import estimate_minutes, main, print_plan, run_study, worker_environment
-from bayesdiff.studies.plan import failure_file, plan
+from bayesdiff.studies.engine import run_study, worker_environment
+from bayesdiff.studies.show import estimate_minutes, print_plan
+from bayesdiff.studies.state import failure_file, plan
+from bayesdiff.study import main
 from tests import stub_study
 
 pytestmark = pytest.mark.usefixtures("restored_studies")
@@ -74,15 +76,15 @@ def test_a_failed_run_is_tried_again_and_forgotten_when_it_succeeds(tmp_path: Pa
 
 def test_the_exit_code_says_how_many_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stub_study.prepare(tmp_path, failing="3")
-    assert main(["stub", "--runs", str(tmp_path / "runs")]) == 2
+    assert main(["stub", "--runs", str(tmp_path / "runs")]) == 1
     assert "10 done, 2 failed" in capsys.readouterr().out
     stub_study.prepare(tmp_path)
     assert main(["stub", "--runs", str(tmp_path / "runs")]) == 0
-    assert main(["nothing"]) == 120
-    assert main(["stub", "--workers", "0"]) == 120
+    assert main(["nothing"]) == 2
+    assert main(["stub", "--workers", "0"]) == 2
     (tmp_path / "file").write_text("")
     capsys.readouterr()
-    assert main(["stub", "--runs", str(tmp_path / "file" / "runs")]) == 120
+    assert main(["stub", "--runs", str(tmp_path / "file" / "runs")]) == 2
     assert capsys.readouterr().err.startswith(f"bayesdiff: --runs={tmp_path}/file/runs: {tmp_path}/file is not a folder")
 
 
@@ -127,7 +129,7 @@ def test_runs_are_spread_over_the_gpus_whoever_starts_them(tmp_path: Path, monke
     study, together, seen = stub_study.prepare(tmp_path), Barrier(3), []
 
     def run_one(
-        run: planning.Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str], results: Path | None, noted: int | None
+        run: state.Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str], results: Path | None, noted: int | None
     ) -> str:
         seen.append(environment["CUDA_VISIBLE_DEVICES"])
         together.wait(timeout=60)
@@ -190,9 +192,25 @@ def test_runs_whose_records_were_collected_are_not_done_again(tmp_path: Path) ->
 def test_a_look_at_a_claim_makes_no_worker_pass_the_run_over(tmp_path: Path) -> None:
     study = stub_study.prepare(tmp_path)
     (run, *_) = plan(study, tmp_path / "runs")
-    claim = planning.claim_file(tmp_path / "runs", run.folder)
+    claim = state.claim_file(tmp_path / "runs", run.folder)
     claim.parent.mkdir(parents=True)
     look = FileLock(claim, thread_local=False)  # released by another thread
     look.acquire()
     Timer(0.2, look.release, kwargs={"force": True}).start()
     assert engine.run_one(run, tmp_path / "runs", (), {}) == "done"
+
+
+def test_a_damaged_run_folder_does_not_stop_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stub_study.prepare(tmp_path)
+    runs, words = tmp_path / "runs", ["stub", "--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    first, second, *_ = plan(planning.load_study("stub"), runs)
+    for run in (first, second):
+        run.folder.mkdir(parents=True)
+    (first.folder / "record.json").write_text("{")
+    RunRecord(second.folder.name, "completed", {}).save(second.folder)
+    (second.folder / "scores.csv").write_text("step,what\n")
+    assert main(words) == 1
+    out = capsys.readouterr().out
+    assert "2 damaged, 10 done" in out
+    assert f"{first.folder}" in out and f"{second.folder}: cannot be collected" in out
+    assert len(started(tmp_path)) == 10

@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
-from bayesdiff.config.compose import CONF, resolve
+from bayesdiff.config.compose import CONF, compose, resolve
+from bayesdiff.config.identity import run_name
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.layout import RECORDS
-from bayesdiff.recording.record import RunRecord
 from bayesdiff.studies import plan as planning
+from bayesdiff.studies.engine import run_command
 from bayesdiff.studies.plan import (
-    ENDS,
     EXPERIMENTS,
-    STATES,
-    claim_file,
     compose_cell,
-    end_of,
-    failure_file,
     load_study,
     models_of,
     narrowed,
-    plan,
-    state_of,
     study_names,
 )
+from bayesdiff.studies.state import plan
 
 ASKED_FOR = {
     "figure_1", "figure_2", "table_1", "table_1_faces", "table_2", "table_4", "figure_7", "figure_8", "figure_9a", "figure_9b",
@@ -62,12 +52,13 @@ def test_a_study_opens_with_its_command_cost_and_outcome(name: str) -> None:
 
 
 def test_a_cell_composes_to_what_the_command_of_record_composes() -> None:
-    from hydra import compose, initialize_config_dir
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
 
     for name, model in (("table_1", "toybox"), ("figure_7", "sd15"), ("cost", "toybox"), ("table_4", "sd15")):
         cell = load_study(name, model).cells[-1]
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            assert compose_cell(cell) == resolve(compose("config", list(cell.overrides)))
+            assert compose_cell(cell) == resolve(hydra_compose("config", list(cell.overrides)))
 
 
 def test_the_grid_is_the_product_of_its_axes() -> None:
@@ -104,6 +95,21 @@ GOOD = "title: t\nexperiment: smoke\ngrid:\n  seed: [0, 1]\nmodels:\n  toybox: {
     ("text", "message"),
     [
         (GOOD + "extra: 1\n", "unknown key extra"),
+        (GOOD + "comapre: {seed: 0}\n", r"mine\.yaml:7: .*did you mean compare"),
+        (GOOD + "cost: maybe\n", r"mine\.yaml:7: cost: is not true or false"),
+        (GOOD + "overrides: [seed=1, shots.cout=4]\n", r"mine\.yaml:7: overrides\.1: .*did you mean shots\.count"),
+        (GOOD + "overrides:\n  - bnn=onn\n", r"mine\.yaml:8: .*no such choice; did you mean on"),
+        (GOOD + "overrides: ['bnn.layers=(a|b)']\n", r"mine\.yaml:7: .*put the value in quotes"),
+        (GOOD + "overrides: [shots.count=many]\n", r"mine\.yaml:7: .*many"),
+        (GOOD + "overrides: ['+a.b=1']\n", r"leave the \+ out"),
+        (GOOD + "overrides: ['seed=1,2']\n", "give one key=value"),
+        (GOOD + "overrides: ['data.path=${oc.env:HOME}']\n", r"mine\.yaml:7: .*is not resolved in studies"),
+        (GOOD + "evaluations: [a/b]\n", "is no name of a folder"),
+        (GOOD + "seed: 1\nseed: 2\n", r"mine\.yaml:8: seed: stands twice"),
+        (GOOD.replace("smoke", "smokee"), r"mine\.yaml:2: experiment: smokee: unknown; did you mean smoke"),
+        (GOOD.replace("minutes: 1", "minutes: -1"), r"mine\.yaml:6: models\.toybox\.minutes: -1: must be greater"),
+        (GOOD.replace("toybox:", "toybix:"), r"mine\.yaml:6: models\.toybix: no such model; did you mean toybox"),
+        (GOOD.replace("seed: [0, 1]", "data.class_noun: [null, 'null']"), "two values have the label null"),
         (GOOD.replace("minutes: 1", "minutes: 1, hours: 2"), "unknown key hours"),
         (GOOD.replace("[0, 1]", "3"), "grid.seed: give a list"),
         (GOOD.replace("[0, 1]", "[0, 0]"), "is the same run as"),
@@ -111,12 +117,12 @@ GOOD = "title: t\nexperiment: smoke\ngrid:\n  seed: [0, 1]\nmodels:\n  toybox: {
         (GOOD.replace("seed:", "sed:"), "sed"),
         (GOOD + "compare: {seed: 5}\n", "compare names seed 5"),
         (GOOD + "compare: {seed: 0, bnn: off}\n", "compare is .*give one axis"),
-        (GOOD + "compare: seed\n", "compare is seed; give one axis"),
+        (GOOD + "compare: seed\n", r"mine\.yaml:7: compare: is not a mapping"),
         (GOOD.replace("experiment: smoke\n", ""), r"mine\.yaml: lacks experiment"),
-        (GOOD.replace("  seed: [0, 1]", "  - seed"), r"mine\.yaml: grid is no mapping"),
-        (GOOD.replace("  toybox: {minutes: 1}", "  toybox:"), r"models\.toybox lacks minutes"),
-        (GOOD.replace("title: t", "title: t: u"), r"mine\.yaml: cannot be read"),
-        ("- title\n- grid\n", r"mine\.yaml: is no mapping"),
+        (GOOD.replace("  seed: [0, 1]", "  - seed"), r"mine\.yaml:3: grid: is not a mapping"),
+        (GOOD.replace("  toybox: {minutes: 1}", "  toybox:"), r"mine\.yaml:6: models\.toybox: lacks minutes"),
+        (GOOD.replace("title: t", "title: t: u"), r"mine\.yaml:1: cannot be read"),
+        ("- title\n- grid\n", r"mine\.yaml: is not a mapping"),
     ],
 )
 def test_a_bad_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
@@ -130,69 +136,6 @@ def test_unknown_studies_and_models_are_refused() -> None:
         load_study("nothing")
     with pytest.raises(UserError, match="choose one of toybox, sd15"):
         load_study("figure_1", "sdxl")
-
-
-def test_where_a_run_stands(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    assert state_of(tmp_path, folder) == "missing"
-    failure_file(tmp_path, folder).parent.mkdir()
-    failure_file(tmp_path, folder).write_text(json.dumps({"error": "x"}))
-    assert state_of(tmp_path, folder) == "failed"
-    failure_file(tmp_path, folder).unlink()
-    folder.mkdir()
-    record = RunRecord("k", "running", {})
-    record.save(folder)
-    assert state_of(tmp_path, folder) == "stopped"
-    assert end_of(folder) is None
-    for status in ENDS:
-        record.status = status
-        record.save(folder)
-        assert end_of(folder) == record
-    assert {"missing", "failed", "stopped", "done", "diverged", "running"} == set(STATES)
-
-
-def test_a_collected_record_ends_a_run_and_one_still_running_does_not(tmp_path: Path) -> None:
-    folder, results = tmp_path / "runs" / "run", tmp_path / "results"
-    record = RunRecord("k", "running", {})
-    (results / RECORDS / "run").mkdir(parents=True)
-    record.save(results / RECORDS / "run")
-    assert end_of(folder, results) is None
-    record.status = "completed"
-    record.save(results / RECORDS / "run")
-    (results / RECORDS / "run" / "curve.csv").write_text("")
-    assert end_of(folder, results) is None, "its images are still on their way, or lost: tables say missing"
-    (results / RECORDS / "run" / "images.csv").write_text("")
-    assert end_of(folder, results) == record
-    assert end_of(folder) is None
-
-
-@pytest.mark.parametrize("which", ["run", "claim"])
-def test_a_run_is_running_while_its_process_lives(tmp_path: Path, which: str) -> None:
-    folder = tmp_path / "run"
-    lock = folder / ".lock" if which == "run" else claim_file(tmp_path, folder)
-    lock.parent.mkdir(parents=True)
-    RunRecord("k", "running", {}).save(folder) if which == "run" else None
-    code = (
-        f"import time; from filelock import FileLock; lock = FileLock({str(lock)!r}); lock.acquire(); "
-        "print('held', flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        assert state_of(tmp_path, folder) == "running"
-        holder.kill()
-        holder.wait()
-    assert state_of(tmp_path, folder) == ("stopped" if which == "run" else "missing")
-
-
-def test_looking_does_not_hold(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    folder.mkdir()
-    with FileLock(folder / ".lock"):
-        pass
-    state_of(tmp_path, folder)
-    with FileLock(folder / ".lock", timeout=0):
-        pass
 
 
 @pytest.mark.parametrize("model", ["sd14", "sd15", "sd20", "sdxl"])
@@ -215,3 +158,39 @@ def test_an_axis_that_is_not_in_the_grid_is_refused(tmp_path: Path, restored_stu
     (tmp_path / "mine.yaml").write_text("title: t\nexperiment: smoke\nx: nothing\ngrid:\n  seed: [0]\nmodels:\n  toybox: {minutes: 1}\n")
     with pytest.raises(UserError, match="x names nothing, which is not in the grid"):
         load_study("mine")
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "expected"),
+    [
+        ("bnn", "[off, on]", ["off", "on"]),
+        ("shots.count", "[1, null]", [1, None]),
+        ("data.class_noun", "['dog (small)', \"it's\", 'dog, sitting']", ["dog (small)", "it's", "dog, sitting"]),
+        ("bnn.layers", "['(attn1|ff)\\.', attn1]", [r"(attn1|ff)\.", "attn1"]),
+        ("data.path", "['photos=1', '1', zoë, off]", ["photos=1", "1", "zoë", "off"]),
+        ("method.learning_rate", "[1e-4, 0.5]", [1e-4, 0.5]),
+        ("metrics.extra", "[[a.b], [a.b, c.d]]", [["a.b"], ["a.b", "c.d"]]),
+    ],
+)
+def test_any_value_of_a_grid_arrives_as_it_was_in_plan_and_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, axis: str, values: str, expected: list[object]
+) -> None:
+    study_file(tmp_path, monkeypatch, GOOD.replace("seed: [0, 1]", f"{axis}: {values}"))
+    runs = tmp_path / "proj (copy) [zoë] it's"
+    for run, value in zip(plan(load_study("mine"), runs), expected, strict=True):
+        command = run_command(run, runs, ())[3:]
+        asked, planned = compose(command), compose_cell(run.cell)
+        assert Path(asked.paths.runs) == runs
+        assert run_name(asked) == run_name(planned) == run.folder.name
+        group, _, key = axis.rpartition(".")
+        if group:
+            assert getattr(getattr(planned, group), key) == getattr(getattr(asked, group), key) == value
+        else:
+            assert planned.bnn.kind == asked.bnn.kind == {"off": "off", "on": "gaussian"}[str(value)]
+
+
+def test_evaluations_multiply_rows_and_not_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study_file(tmp_path, monkeypatch, GOOD + "evaluations: [main, guided]\ncompare: {evaluation: main}\nx: evaluation\n")
+    study = load_study("mine")
+    assert (study.evaluations, study.compare, study.x) == (("main", "guided"), ("evaluation", "main"), "evaluation")
+    assert [cell.labels for cell in study.cells] == [{"seed": "0"}, {"seed": "1"}]

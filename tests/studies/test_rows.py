@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bayesdiff.recording.archive import Run, open_archive
+from bayesdiff.recording.collect import collect
 from bayesdiff.recording.record import RunRecord
-from bayesdiff.studies.rows import Cells, common_grid, pair_of, rows_of, scores_of_run, values
+from bayesdiff.studies import plan
+from bayesdiff.studies.rows import Cells, Found, Row, common_grid, pair_of, reference_of, scores_of_run, values
+from bayesdiff.studies.rows import rows_of as rows_of_archive
 from tests import made_records
+
+
+def rows_of(study: plan.Study, results: Path) -> list[Row]:
+    return rows_of_archive(study, open_archive(results))
+
 
 pytestmark = pytest.mark.usefixtures("restored_studies")
 
@@ -84,7 +94,24 @@ def test_cost_is_read_off_the_record(tmp_path: Path) -> None:
     assert scores_of_run(found, "train_memory") is None  # of the process on a CPU: not what training takes
     assert scores_of_run(found, "bayesian_share") == [0.0]
     record = RunRecord("k", "completed", {}, bayesian={"share": 0.25}, peak_memory_mb={"train": 9.0, "train_gpu": 2_000.0})
-    on_gpu = type(found)(found.cell, found.folder, record)
+    on_gpu = Found(found.cell, Run(found.folder, record, found.run.scores))
     assert scores_of_run(on_gpu, "train_memory") == pytest.approx([2.097152])
     assert scores_of_run(on_gpu, "bayesian_share") == [0.25]
     assert scores_of_run(on_gpu, "train_seconds") is None
+
+
+def test_a_row_an_evaluation_that_misses_it_where_a_run_has_none(tmp_path: Path) -> None:
+    study = replace(made_records.prepare(tmp_path / "studies"), evaluations=("main", "guided"), compare=("evaluation", "main"))
+    for cell in study.cells[:8]:
+        run = made_records.make_run(cell, tmp_path / "runs")
+        if cell != study.cells[0]:
+            made_records.evaluate(run, "guided", by=0.05)
+        collect(run, tmp_path / "results")
+    rows = rows_of(study, tmp_path / "results")
+    assert [row.labels["evaluation"] for row in rows[:4]] == ["main", "guided"] * 2
+    assert [row.missing for row in rows[:4]] == [0, 1, 0, 0]
+    main, guided = values(rows[2], "dino"), values(rows[3], "dino")
+    assert main is not None and guided is not None
+    assert guided - main == pytest.approx(0.05, abs=1e-4)
+    assert reference_of(study, rows[3], rows) == rows[2]
+    assert rows[3].found[0].images.columns["dino"].shape == (3, 4)

@@ -17,7 +17,8 @@ from sweeps.config import schema_violations_from_proposed_config
 
 from bayesdiff.recording.record import load_record
 from bayesdiff.studies.plan import Cell, compose_cell, load_study, models_of, narrowed, study_names
-from bayesdiff.studies.sweeps import main, sweep_of, sweep_text
+from bayesdiff.studies.sweeps import sweep_of, sweep_text
+from bayesdiff.sweep import main
 from tests.loopback import Server
 
 ROOT = Path(__file__).resolve().parents[2]

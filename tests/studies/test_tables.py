@@ -15,16 +15,28 @@ import pandas as pd
 import pytest
 
 from bayesdiff import claims
-from bayesdiff.recording.collect import load_records
+from bayesdiff.recording.archive import open_archive
 from bayesdiff.studies import plan as planning
 from bayesdiff.studies.figures import curves_of, last_points
-from bayesdiff.studies.rows import rows_of, scores_of_run, values
-from bayesdiff.studies.tables import curve_shape, main, printed_table, study_table, write_study
+from bayesdiff.studies.measures import curve_shape
+from bayesdiff.studies.pages import write_study
+from bayesdiff.studies.rows import Row, scores_of_run, values
+from bayesdiff.studies.rows import rows_of as rows_of_archive
+from bayesdiff.studies.tables import printed_table, study_table
+from bayesdiff.tables import main
 from tests import made_records
 
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.usefixtures("restored_studies")
+
+
+def rows_of(study: planning.Study, results: Path) -> list[Row]:
+    return rows_of_archive(study, open_archive(results))
+
+
+def record_folders(results: Path) -> list[Path]:
+    return [run.folder for run in open_archive(results).runs.values()]
 
 
 @pytest.fixture
@@ -69,6 +81,7 @@ def test_a_table_says_what_the_whole_curve_shows(study: planning.Study, tmp_path
     noise = 0.005 * np.random.default_rng(1).standard_normal((30, len(first)))
     tables = [first.assign(step=10 * i, dino=level + noise[i]) for i, level in enumerate(mean)]
     pd.concat(tables).to_csv(images, index=False)
+    found = rows_of(study, tmp_path / "results")[0].found[0]
     dip, flagged, over = (scores_of_run(found, name) for name in ("dip", "flagged", "dino over steps"))
     assert dip == pytest.approx([0.3], abs=0.01)
     assert flagged == [1.0]
@@ -97,11 +110,11 @@ def test_every_run_has_a_line(study: planning.Study, tmp_path: Path) -> None:
 
 
 def test_the_shape_of_a_curve_is_read_off_its_means() -> None:
-    curve = pd.DataFrame({"step": [0, 10, 20, 30, 40], "dino": [0.1, 0.8, 0.3, 0.55, 0.5], "clip_t": 0.3})
+    curve = {"step": np.arange(0.0, 50.0, 10.0), "dino": np.array([0.1, 0.8, 0.3, 0.55, 0.5]), "clip_t": np.full(5, 0.3)}
     shape = curve_shape(curve)
     assert (shape["at"], shape["at_step"], shape["last"]) == (10, 20, 0.5)
     assert (shape["fall"], shape["share_recovered"]) == pytest.approx((0.5, 0.5))
-    assert curve_shape(curve.iloc[:2])["fall"] == 0
+    assert curve_shape({name: values[:2] for name, values in curve.items()})["fall"] == 0
 
 
 def test_missing_cells_are_shown_with_the_command_that_fills_them(study: planning.Study, tmp_path: Path) -> None:
@@ -229,7 +242,7 @@ def test_the_files_are_the_same_in_any_order_of_records_and_in_any_place(study: 
     first = files(results)
     assert {name.rpartition(".")[2] for name in first} == {"csv", "md", "tex", "png", "svg"}
     shuffled = tmp_path / "shuffled" / "results"
-    for folder, _ in reversed(load_records(results)):
+    for folder in reversed(record_folders(results)):
         shutil.copytree(folder, shuffled / "records" / folder.name)
     code = (
         "import sys; from pathlib import Path; from bayesdiff import tables; from bayesdiff.studies import plan; "
@@ -263,6 +276,12 @@ def test_every_number_names_its_runs(study: planning.Study, tmp_path: Path, caps
     assert "rows: dreambooth, bnn off;" in capsys.readouterr().err
 
 
+def test_nothing_is_written_for_a_model_that_no_study_has(study: planning.Study, tmp_path: Path) -> None:
+    results = made_records.fill(study, tmp_path)
+    assert main([str(results), "--model", "sd9"]) == 2
+    assert not (results / "tables").exists()
+
+
 def test_a_folder_without_records_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path)]) == 2
     assert "--results" in capsys.readouterr().err
@@ -289,8 +308,8 @@ def test_a_study_with_less_than_half_of_its_runs_gets_a_table_only_when_asked(
     assert main([str(results), "--partial"]) == 0
     before = (results / "tables" / "table_1.md").read_text()
     made_records.fill_one(study.cells[7], tmp_path)
-    shutil.rmtree(results / "records" / load_records(results)[0][0].name)
-    shutil.rmtree(results / "records" / load_records(results)[0][0].name)
+    for folder in record_folders(results)[:2]:
+        shutil.rmtree(folder)
     assert main([str(results)]) == 0
     assert (results / "tables" / "table_1.md").read_text() != before  # a table that is there does not grow old
     assert "[table_1.md](table_1.md)" in (results / "tables" / "README.md").read_text()
@@ -300,18 +319,25 @@ def test_records_on_their_way_from_another_machine_are_missing_and_stop_no_table
     study: planning.Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results = made_records.fill(study, tmp_path)
-    (first, _), (second, _), *rest = load_records(results)
+    first, second, *rest = record_folders(results)
     (first / "images.csv").unlink()
     (second / "record.json").write_text('{"run_key": "ab')
     assert main([str(results)]) == 0
-    assert f"2 records are not whole and left out: {first.name}, {second.name}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "2 records are not whole and left out:" in out
+    assert f"{first / 'images.csv'}: missing; copy it again" in out and f"{second / 'record.json'}: damaged; copy it again" in out
     assert sum(row.missing for row in rows_of(study, results)) == 2
     assert len(pd.read_csv(results / "tables" / "runs.csv")) == len(rest)
 
 
 def test_records_of_no_study_are_said(study: planning.Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = made_records.fill(study, tmp_path)
-    shutil.copytree(load_records(results)[0][0], results / "records" / "another")
+    first = record_folders(results)[0]
+    record = json.loads((first / "record.json").read_text())
+    shutil.copytree(first, results / "records" / "another")
+    assert main([str(results)]) == 0
+    assert f"of another run ({record['run_key']}); name the folder as its run was" in capsys.readouterr().out
+    (results / "records" / "another" / "record.json").write_text(json.dumps(record | {"run_key": "another"}))
     assert main([str(results)]) == 0
     assert "1 records are of no study" in capsys.readouterr().out
 
@@ -333,7 +359,9 @@ def test_figures_draw_what_the_table_has(study: planning.Study, tmp_path: Path) 
 def test_a_run_that_diverged_before_its_first_checkpoint_says_so(study: planning.Study, tmp_path: Path) -> None:
     results = made_records.fill(study, tmp_path, study.cells[:2])
     (results / "records" / "lost").mkdir()
-    record = json.loads(next((results / "records").glob("*/record.json")).read_text()) | {"status": "diverged", "verdict": None}
+    record = json.loads(next((results / "records").glob("*/record.json")).read_text()) | {
+        "status": "diverged", "verdict": None, "run_key": "lost",
+    }  # fmt: skip
     (results / "records" / "lost" / "record.json").write_text(json.dumps(record))
     assert main([str(results)]) == 0
     assert "| diverged " in (results / "tables" / "runs.md").read_text()
@@ -353,9 +381,29 @@ def test_one_run_on_each_side_has_an_interval_and_no_p_value(study: planning.Stu
 def test_a_curve_too_short_for_a_verdict_has_no_dip(study: planning.Study, tmp_path: Path) -> None:
     """Three checkpoints: a depth of 0 would be a measurement that no one made."""
     rows = rows_of(study, made_records.fill(study, tmp_path))
-    assert rows[0].found[0].verdict.kind == "too_few_points"
+    verdict = rows[0].found[0].verdict
+    assert verdict is not None and verdict.kind == "too_few_points"
     assert values(rows[0], "dip") is None
     assert "dip" not in set(study_table(study, rows)["metric"])
+
+
+def test_dollars_and_brackets_of_a_title_are_text(study: planning.Study, tmp_path: Path) -> None:
+    results = made_records.fill(study, tmp_path)
+    odd = replace(study, title="Ca$$h [x] 100 %", x="method")
+    assert write_study(odd, rows_of(odd, results), results)
+    assert (results / "figures" / "table_1.png").exists()
+
+
+def test_very_many_runs_are_drawn_as_one_collection(study: planning.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bayesdiff.studies import figures
+
+    results = made_records.fill(study, tmp_path)
+    write_study(study, rows_of(study, results), results)
+    before = (results / "figures" / "table_1.png").read_bytes()
+    monkeypatch.setattr(figures, "MANY", 2)
+    write_study(study, rows_of(study, results), results)
+    assert (results / "figures" / "table_1.svg").read_text().count("<image") == 4
+    assert (results / "figures" / "table_1.png").read_bytes() != before
 
 
 @pytest.mark.slow

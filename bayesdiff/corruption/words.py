@@ -1,0 +1,99 @@
+"""The verdict in words, for a person: what to keep, what to avoid and why, how sure, what would make it surer."""
+
+from __future__ import annotations
+
+from bayesdiff.corruption.outcome import NOT_MEASURED, SLOW, SWING, CorruptionVerdict
+
+NAMES = {
+    "noise_pattern": "noise pattern", "colour_cast": "colour cast", "blur": "blur", "content_lost": "content lost",
+    "copying": "copying of the photographs", "broken": "broken images", "other": "worse in another way",
+}  # fmt: skip
+"""What the kinds of ``kinds.KINDS`` are called."""
+
+
+def sentence_of(verdict: CorruptionVerdict) -> str:
+    """The sentence, made of the verdict's own fields."""
+    parts = [_keep(verdict), _avoid(verdict), _grainy(verdict), _seen(verdict), *verdict.remarks, _surer(verdict)]
+    return " ".join(part for part in parts if part)
+
+
+def _keep(verdict: CorruptionVerdict) -> str:
+    if not verdict.better_than_base:
+        return "Keep nothing yet: no checkpoint is better than the base model (step 0)."
+    return f"Keep step {verdict.best_step}."
+
+
+def _avoid(verdict: CorruptionVerdict) -> str:
+    if not verdict.avoid:
+        return ""
+    said = []
+    for i, (first, last) in enumerate(verdict.avoid):
+        kind = NAMES.get(verdict.avoid_kinds[i], "") if verdict.avoid_kinds else ""
+        reason = verdict.avoid_evidence[i] if verdict.avoid_evidence else ""
+        why = ": ".join(word for word in (kind, reason) if word)
+        said.append(f"steps {first} to {last} ({f'{why}; ' if why else ''}{verdict.avoid_depths[i]:.3f} worse than before and after)")
+    return f"Avoid {_listed(said)}; these images show it at an error rate of {verdict.alpha:.0%}."
+
+
+def _grainy(verdict: CorruptionVerdict) -> str:
+    if not verdict.grainy:
+        return ""
+    said = [
+        f"steps {first} to {last} (high-frequency energy {share:.2f} of the photograph's)"
+        for (first, last), share in zip(verdict.grainy, verdict.grainy_shares, strict=True)
+    ]
+    also = " also" if verdict.avoid else ""
+    return f"Avoid{also} {_listed(said)}: noise pattern, which {verdict.grainy_beside} does not show."
+
+
+def _listed(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def _seen(verdict: CorruptionVerdict) -> str:
+    p = f"p = {verdict.p_value:.4f}" if verdict.p_value < 0.01 else f"p = {verdict.p_value:.3f}"
+    if verdict.kind == "corruption":
+        low, high = verdict.depth_interval
+        return (
+            f"Corrupted: fidelity peaks at step {verdict.peak_step}, falls from step {verdict.onset_step}, is lowest at step "
+            f"{verdict.trough_step} (depth {verdict.depth:.3f}, 95% interval {low:.3f} to {high:.3f}) and recovers by step "
+            f"{verdict.recovery_step}. It is a stage and no swing ({p})."
+        )
+    if verdict.kind == "in_progress":
+        return f"In progress: fidelity fell after step {verdict.peak_step} and is not back at the last checkpoint."
+    if verdict.kind == "unstable":
+        return _not_told(verdict, p)
+    if verdict.kind == "overfit":
+        return (
+            "Overfit: fidelity is at the photographs' own level at the last checkpoint, while prompt alignment or diversity has fallen; "
+            f"no corruption stage ({p})."
+        )
+    if verdict.kind == "undertrained":
+        return f"No corruption stage: fidelity still rises over the last checkpoints ({p}); train on to know."
+    return f"No corruption stage: the deepest dip is {verdict.depth:.3f}, where checkpoints scatter by {_scatter(verdict):.3f} ({p})."
+
+
+def _scatter(verdict: CorruptionVerdict) -> float:
+    return float((verdict.checkpoint_noise**2 + verdict.image_noise**2) ** 0.5)
+
+
+def _not_told(verdict: CorruptionVerdict, p: str) -> str:
+    """Why checkpoints to avoid are not called a stage."""
+    said = f"Unstable: fidelity is lowest at step {verdict.trough_step} and comes back"
+    swings = f"this run swings by {verdict.checkpoint_noise:.3f} between checkpoints"
+    if verdict.level_3 == SWING:
+        return f"{said}; {swings}, which explains it without a stage ({p})."
+    if verdict.level_3 == SLOW and verdict.correlation_times is not None:
+        return f"{said}; {swings}, and its swings outlast the distance of the checkpoints, so that no stage is told from one ({p})."
+    return f"{said}; {swings}, and how long a swing lasts is not known, so that a stage is not told from one ({p})."
+
+
+def _surer(verdict: CorruptionVerdict) -> str:
+    if verdict.level_3 == NOT_MEASURED and verdict.extra_steps:
+        steps = ", ".join(str(step) for step in verdict.extra_steps)
+        count = len(verdict.extra_steps)
+        return f"{count} more checkpoint{'s' if count > 1 else ''} would measure the swings and may tell: at steps {steps}."
+    if verdict.kind == "unstable":
+        return "More orders of the same photographs (seeds) would tell."
+    deep = verdict.kind == "none" and verdict.depth >= 2 * _scatter(verdict) and verdict.depth > 0 and verdict.level_3 != ""
+    return "A dip this deep may be a stage: more checkpoints or seeds would tell." if deep else ""

@@ -1,0 +1,30 @@
+"""Folders that a command names are looked at before the first run, and before anything is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bayesdiff.config.words import override
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.files import check_writable
+from bayesdiff.core.layout import LOGS, RECORDS
+
+
+def check_runs(root: Path, write: bool = False) -> None:
+    """Raises ``UserError`` for a folder of runs that is a file, cannot be named to Hydra, or (``write``) cannot be written to."""
+    override("--runs", str(root))
+    if root.exists() and not root.is_dir():
+        raise UserError(f"--runs={root}: is a file; give the folder of the run folders")
+    if write:
+        check_writable(root / LOGS, "--runs")
+
+
+def check_results(results: Path | None, write: bool = False) -> None:
+    """Raises ``UserError`` for a result set that is a file, or that (``write``) cannot be written to."""
+    if results is None:
+        return
+    for part in (results, results / RECORDS):
+        if part.exists() and not part.is_dir():
+            raise UserError(f"--results={results}: {part} is a file; give the folder of a result set, such as results/mine")
+    if write:
+        check_writable(results / RECORDS, "--results")

@@ -1,0 +1,162 @@
+"""Configurations of many runs without composing each: Hydra composes every choice of groups once.
+
+The runs of a study differ in few groups and many values. Hydra applies values after groups, one by one, to typed nodes.
+So a run's configuration is that of its groups with its values put in, each converted by the same typed node. Words that
+do more (new keys, deletions, packages, interpolations) are left to Hydra. A test holds ``derive`` equal to ``compose``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import lru_cache
+from typing import Any, get_type_hints
+
+from bayesdiff.config.checks import check
+from bayesdiff.config.compose import CONF, compose, composed
+from bayesdiff.config.schema import Config
+from bayesdiff.config.words import parsed
+from bayesdiff.core.errors import first_line
+
+MISSING = "???"
+"""What OmegaConf holds where a value is still to be given."""
+
+Values = dict[str, Any]
+
+
+def derive(overrides: tuple[str, ...]) -> Config:
+    """The validated configuration of a command's words, equal to ``compose(overrides)``.
+
+    Raises:
+        UserError: as ``compose``; Hydra's own exceptions for words that do not compose.
+    """
+    plain = [_plain(word) for word in overrides]
+    groups = tuple(word for word, value in zip(overrides, plain, strict=True) if value is None)
+    values = [value for value in plain if value is not None]
+    if (found := _of_groups(groups)) is None:
+        return compose(overrides)
+    content, referred_to = found
+    content = {name: dict(part) if isinstance(part, dict) else part for name, part in content.items()}
+    if any(_dotted(group, key) in referred_to for group, key, _ in values):
+        return compose(overrides)
+    if not all(_put(content, *value) for value in values) or _has_missing(content):
+        return compose(overrides)  # says which, and why
+    cfg = _config(content)
+    check(cfg)
+    return cfg
+
+
+@lru_cache(maxsize=65_536)
+def _plain(word: str) -> tuple[str, str, str] | None:
+    """Group, key and word of a value that is put into the composed configuration; None for what Hydra has to see."""
+    from hydra.core.override_parser.types import OverrideType
+
+    read = parsed(word)
+    group, _, key = str(read.key_or_group).rpartition(".")
+    changes = read.type == OverrideType.CHANGE and read.package is None and not read.is_sweep_override()
+    return (group, key, word) if changes and (group, key) in _leaves() and "$" not in word and MISSING not in word else None
+
+
+@lru_cache(maxsize=1)
+def _leaves() -> frozenset[tuple[str, str]]:
+    """(group, key) of every setting; the settings of no group have an empty one."""
+    found = set()
+    for part in fields(Config):
+        kind = _kinds()[part.name]
+        found |= {(part.name, leaf.name) for leaf in fields(kind)} if is_dataclass(kind) else {("", part.name)}
+    return frozenset(found)
+
+
+def settings_there_are() -> list[str]:
+    """Every setting of a configuration, by its dotted key."""
+    return sorted(_dotted(group, key) for group, key in _leaves())
+
+
+def setting_error(word: str) -> str | None:
+    """What is wrong with a ``key=value`` word, whatever else is set; None where nothing is."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    group, _, key = str(parsed(word).key_or_group).rpartition(".")
+    if (group, key) not in _leaves():
+        return "no such setting"
+    try:
+        _typed(group, key, word)
+    except OmegaConfBaseException as error:
+        return first_line(error)
+    return None
+
+
+def _dotted(group: str, key: str) -> str:
+    return f"{group}.{key}" if group else key
+
+
+@lru_cache(maxsize=4096)
+def _of_groups(words: tuple[str, ...]) -> tuple[Values, frozenset[str]] | None:
+    """The typed values of a choice of groups, missing ones as ``MISSING``, and the settings that others are made of.
+
+    None where a word is more than a choice of a group.
+    """
+    from omegaconf import OmegaConf
+
+    for word in words:
+        read = parsed(word)
+        if not (CONF / str(read.key_or_group)).is_dir() or not isinstance(read.value(), str):
+            return None
+    raw = composed(words)
+    content, text = OmegaConf.to_container(raw, resolve=True), OmegaConf.to_yaml(raw)
+    assert isinstance(content, dict)
+    return {str(name): part for name, part in content.items()}, frozenset(re.findall(r"\$\{([^}]*)\}", text))
+
+
+@lru_cache(maxsize=65_536)
+def _typed(group: str, key: str, word: str) -> Any:
+    """A value as the typed node of its setting holds it; raises OmegaConf's exceptions for one of another type."""
+    from omegaconf import OmegaConf
+
+    node = _node(group)
+    OmegaConf.update(node, key, parsed(word).value(), merge=True)
+    value = node._get_node(key)
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else node[key]
+
+
+@lru_cache(maxsize=64)
+def _node(group: str) -> Any:
+    """The typed node of a group, in which one value after the other is put to be converted."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.structured(_kinds()[group] if group else Config)
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> dict[str, Any]:
+    """The dataclass of every group."""
+    return get_type_hints(Config)
+
+
+def _put(content: Values, group: str, key: str, word: str) -> bool:
+    """Put a value in; False for one that Hydra would refuse, so that Hydra says why."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        value = _typed(group, key, word)
+    except OmegaConfBaseException:
+        return False
+    target = content[group] if group else content
+    target[key] = value
+    return True
+
+
+def _has_missing(content: Mapping[str, Any]) -> bool:
+    return any(_has_missing(part) if isinstance(part, dict) else part == MISSING for part in content.values())
+
+
+def _config(content: Values) -> Config:
+    """The dataclasses of a configuration, lists of their own."""
+    kinds = _kinds()
+    parts = {name: kinds[name](**_own(part)) if isinstance(part, dict) else part for name, part in content.items()}
+    return Config(**parts)
+
+
+def _own(part: Values) -> Values:
+    return {key: list(value) if isinstance(value, list) else value for key, value in part.items()}

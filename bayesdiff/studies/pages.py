@@ -1,0 +1,197 @@
+"""The files that tables are written to: CSV, Markdown and LaTeX of a study, the index, all runs, and what is behind a number.
+
+Every study that has half of its records (``--partial``: any) gets ``tables/<study>.{csv,md,tex}`` and
+``figures/<study>.{png,svg}``. Cells without records are shown as missing, with the command that fills them. Written
+twice, in any order of records, the files are the same byte for byte.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pandas as pd
+
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.files import atomic_write, write_text
+from bayesdiff.core.layout import FIGURES, TABLES
+from bayesdiff.recording.archive import Archive
+from bayesdiff.studies.figures import draw_curves, draw_last
+from bayesdiff.studies.measures import COST, CURVE, LAST, Measure, named, of
+from bayesdiff.studies.paper import PAPER_SUBJECTS, paper_label
+from bayesdiff.studies.plan import Cell, Study, chosen_studies, join_models, load_study, models_of, study_names
+from bayesdiff.studies.rows import Row, pair_of, read, reference_of, rows_of
+from bayesdiff.studies.tables import MISSING, NONE, printed_runs, printed_table, runs_table, study_table
+
+WORTH_A_TABLE = 0.5
+"""Share of a study's runs: runs are shared by studies, and a few of another one's make no table."""
+
+CAPTION = (
+    "Mean (standard deviation over seeds, as the paper prints) at the last checkpoint; *DINO over steps*, *deepest dip* and *flagged* are "
+    "of the whole curve: its mean over training time, its deepest fall and return as fitted, and whether that is a stage. Then the "
+    "paired difference from the reference arm with its 95 % interval over subjects, seeds, prompts and images, and its p-value "
+    "corrected over this table (Holm). *These runs*: one run on each side, so that the interval is over prompts and images alone and "
+    "another seed may differ by more. Runs that diverged have no scores: they are counted, and their pairs left out."
+)
+OF_THE_PAPER = f" The paper's numbers are its own, of {PAPER_SUBJECTS} subjects with all their images, whatever subjects this table has."
+
+
+def write_study(study: Study, rows: list[Row], results: Path, share: float = 0.0) -> str:
+    """Write a study's table and figures and say which; where it has no record, or less than ``share`` of them, say so.
+
+    A table that is there already is written anew, however few records are left of it.
+    """
+    found, runs = sum(len(row.found) for row in rows), len(study.cells)
+    target, name = results / TABLES, file_name(study)
+    if not found:
+        return ""
+    if found < share * runs and not (target / f"{name}.md").exists():
+        return f"{study.name}: {found} of {runs} runs, no table yet (--partial)"
+    table = study_table(study, rows)
+    printed = printed_table(study, rows, table)
+    target.mkdir(parents=True, exist_ok=True)
+    with atomic_write(target / f"{name}.csv") as part:
+        table.to_csv(part, index=False, float_format="%.5f", lineterminator="\n")
+    caption = CAPTION + (OF_THE_PAPER if any(paper_label(study.model) in column for column in printed) else "")
+    text = f"# {heading(study)}\n\n{caption}\n\n{printed.to_markdown(index=False)}\n{_lacking(study, rows, results)}"
+    write_text(target / f"{name}.md", text)
+    label = f"tab:{study.name}-{study.model}"
+    write_text(target / f"{name}.tex", printed.to_latex(index=False, escape=True, caption=heading(study), label=label))
+    figures = results / FIGURES
+    draw_curves(study, rows, figures / f"{name}.png", figures / f"{name}.svg")
+    if study.x:
+        draw_last(study, rows, figures / f"{name}-last.png", figures / f"{name}-last.svg")
+    return f"{target / name}.md"
+
+
+def heading(study: Study) -> str:
+    """What a table is of, with the model: numbers of a stand-in must not be taken for those of what it stands in for."""
+    of_paper = f" ({study.paper})" if study.paper else ""
+    return f"{study.title}{of_paper}, on {'the toybox' if study.model == 'toybox' else study.model.replace('+', ', ')}"
+
+
+def write_index(results: Path, written: list[tuple[Study, list[Row]]]) -> None:
+    """``tables/README.md``: every study of the models that have records, how far it is, and its table or what makes it."""
+    lines = []
+    for study, rows in written:
+        found, name = sum(len(row.found) for row in rows), file_name(study)
+        table = f"[{name}.md]({name}.md)" if found and (results / TABLES / f"{name}.md").exists() else "no table yet"
+        diverged, missing = (sum(count) for count in zip(*((len(row.diverged), row.missing) for row in rows), strict=True))
+        runs = f"{found} of {len(study.cells)}" + (f", {diverged} diverged" if diverged else "")
+        lines.append({
+            "study": study.name, "model": study.model, "the paper": study.paper or "(a question of ours)", "what": study.title,
+            "runs": runs, "table": table, "the rest": " ".join(commands_of(study, results)) if missing else NONE,
+        })  # fmt: skip
+    caption = "Every study, whether it was run or not; `python -m bayesdiff.tables` writes tables of those that have half of their runs."
+    write_text(results / TABLES / "README.md", f"# Studies\n\n{caption}\n\n{pd.DataFrame(lines).to_markdown(index=False)}\n")
+
+
+def commands_of(study: Study, results: Path) -> list[str]:
+    """The commands that make what a study lacks, one a model, in code marks."""
+    return [f"`python -m bayesdiff.study {study.name} --model {model} --results {results}`" for model in study.model.split("+")]
+
+
+def file_name(study: Study) -> str:
+    """Of a study's table and figures; one on the toybox has the study's own name."""
+    return study.name if study.model == "toybox" else f"{study.name}-{study.model}"
+
+
+def _lacking(study: Study, rows: list[Row], results: Path) -> str:
+    """What is missing, and the commands that make it."""
+    lacking = sum(row.missing for row in rows)
+    return f"\n{lacking} runs are missing: {', '.join(commands_of(study, results))}\n" if lacking else ""
+
+
+def write_runs(archive: Archive) -> None:
+    """``tables/runs.csv``, and ``tables/runs.md`` for people."""
+    table, results = runs_table(archive), archive.results
+    (results / TABLES).mkdir(parents=True, exist_ok=True)
+    with atomic_write(results / TABLES / "runs.csv") as part:
+        table.to_csv(part, index=False, float_format="%.4g", lineterminator="\n")
+    caption = "DINO of every run, (step) in brackets; the deepest fall from anything reached before, and how much of it came back."
+    if len(table):
+        text = printed_runs(table).to_markdown(index=False)
+        write_text(results / TABLES / "runs.md", f"# All runs\n\n{caption}\n\n{text}\n")
+
+
+def explain(study: Study, archive: Archive, row_name: str, column: str) -> str:
+    """The runs behind one number, with each run's own mean; then those behind the difference beside it, and its pairs.
+
+    Raises:
+        UserError: a row or column that the study's table does not have.
+    """
+    rows, measure, results = rows_of(study, archive), named(column), archive.results
+    row = next((row for row in rows if row.name == row_name), None)
+    if row is None or measure is None:
+        there, columns = "; ".join(row.name for row in rows), ", ".join(measure.name for measure in of(LAST, CURVE, COST))
+        raise UserError(
+            f"{study.name}: no row {row_name!r} or column {column!r}; rows: {there}; columns: {columns}; the paper's are its own"
+        )
+    lines = _runs_behind(study, row, measure, results)
+    if (reference := reference_of(study, row, rows)) is not None:
+        pair = pair_of(row, reference, lambda found: read(found, measure))
+        pairs = 0 if pair is None else pair[0][..., 0].size
+        lines += [f"difference from: {reference.name}, {pairs} pairs", *_runs_behind(study, reference, measure, results)]
+    return "\n".join(lines)
+
+
+def _runs_behind(study: Study, row: Row, measure: Measure, results: Path) -> list[str]:
+    """A line a run of a row: its own mean and where it is, or the command that makes it."""
+    lines = []
+    for cell in row.cells:
+        own = next((found for found in row.found if found.cell == cell), None)
+        if own is None:
+            lines.append(f"{'diverged' if cell in row.diverged else MISSING}  {cell.name}: {_command(study, cell, results)}")
+            continue
+        scores = read(own, measure)
+        lines.append(f"{NONE if scores is None else f'{scores.mean():.5f}'}  {cell.name}  run key {own.record.run_key}  {own.folder}")
+    return lines
+
+
+def _command(study: Study, cell: Cell, results: Path) -> str:
+    """Of one run of a study, so that its record comes where tables look."""
+    model = cell.labels.get("model", study.model)
+    chosen = [f"{axis}={label}" for axis, label in cell.labels.items() if axis != "model"]
+    words = ["--model", model, "--results", str(results), "--only", *chosen]
+    return f"python -m bayesdiff.study {study.name} {shlex.join(words)}"
+
+
+def studies_in(archive: Archive, model: str | None = None) -> list[Study]:
+    """Studies of the models that have records, one study a model; then, of a study with several models, all of them in one.
+
+    Raises:
+        UserError: a ``model`` that no study has.
+    """
+    if model is not None:
+        return chosen_studies((), model)
+    models = sorted({str(run.record.config["model"]["name"]) for run in archive.runs.values()})
+    studies = []
+    for name in study_names():
+        present = [load_study(name, each) for each in models if each in models_of(name)]
+        studies += [*present, *([join_models(present)] if len(present) > 1 else [])]
+    return studies
+
+
+def damaged_lines(archive: Archive) -> list[str]:
+    """What is said of records that cannot be read: each with the remedy."""
+    if not archive.damaged:
+        return []
+    return [f"{len(archive.damaged)} records are not whole and left out:", *(f"  {said}" for said in archive.damaged.values())]
+
+
+def write_all(archive: Archive, model: str | None, share: float) -> None:
+    """Tables and figures of every study, saying which, and what of the records is in none."""
+    for line in damaged_lines(archive):
+        print(line)
+    written = [(study, rows_of(study, archive)) for study in studies_in(archive, model)]
+    write_runs(archive)
+    for study, rows in written:
+        if said := write_study(study, rows, archive.results, share):
+            print(said)
+    if model is not None:  # the index and what is in no study are of all models
+        return
+    write_index(archive.results, written)
+    completed = {name for name, run in archive.runs.items() if run.record.status == "completed"}
+    others = completed - {found.folder.name for _, rows in written for row in rows for found in row.found}
+    if others:
+        print(f"{len(others)} records are of no study; {archive.results}/tables/runs.md has them")

@@ -1,0 +1,76 @@
+"""What a person sees of studies: the plan of one, and where several stand."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bayesdiff.core.layout import LOGS
+from bayesdiff.studies.plan import Study
+from bayesdiff.studies.state import STATES, Planned, failure_file, summary
+
+MOST, FEW = 30, 3
+"""Runs, and damaged records, that a plan lists, unless all are asked for."""
+
+
+def estimate_minutes(study: Study, planned: Sequence[Planned]) -> float:
+    """Minutes of one run: the median of the study's own finished runs, else what the study says."""
+    spent = [sum(run.ended.seconds.values()) / 60 for run in planned if run.ended is not None and run.ended.seconds]
+    return statistics.median(spent) if spent else study.minutes
+
+
+def print_plan(study: Study, planned: Sequence[Planned], workers: int, console: Console, every: bool = False) -> None:
+    """What the rest will take, then what a study consists of; the first ``MOST`` runs unless ``every`` one is asked for."""
+    left = [run for run in planned if run.ended is None]
+    minutes = estimate_minutes(study, planned)
+    console.print(
+        f"{len(planned)} runs, {len(planned) - len(left)} done, {len(left)} left; about {minutes:.0f} minutes a run, "
+        f"{len(left) * minutes / workers / 60:.1f} hours with {workers} worker(s)", highlight=False,
+    )  # fmt: skip
+    fed = f", for {', '.join(study.feeds)}" if study.feeds else ""
+    table = Table("run", "state", "folder", title=Text(f"{study.name}: {study.title}{fed}"))
+    shown = planned if every else sorted(planned, key=lambda run: run.ended is not None)[:MOST]
+    for run in shown:
+        table.add_row(Text(run.cell.name, overflow="ellipsis", no_wrap=True), run.state, Text(run.folder.name, no_wrap=True))
+    console.print(table)
+    noted = [run for run in planned if run.note]
+    for run in noted if every else noted[:FEW]:
+        console.print(f"damaged  {run.cell.name}: {run.note}", markup=False, highlight=False, soft_wrap=True)
+    if len(shown) < len(planned):
+        console.print(f"… and {len(planned) - len(shown)} more: --all lists every run", highlight=False)
+
+
+def print_states(studies: Mapping[str, Sequence[Planned]], root: Path, console: Console) -> None:
+    """A line a study with its runs by state, then what failed or is damaged."""
+    table = Table("study", "runs", *STATES)
+    for name, planned in studies.items():
+        table.add_row(name, str(len(planned)), *[str(number) for number in summary(planned).values()])
+    console.print(table)
+    for planned in studies.values():
+        print_trouble(planned, root, console)
+
+
+def print_trouble(planned: Sequence[Planned], root: Path, console: Console) -> None:
+    """What failed or is damaged, a line each."""
+    for run in planned:
+        if (said := trouble(run, root)) is not None:
+            console.print(said, markup=False, highlight=False)
+
+
+def trouble(run: Planned, root: Path) -> str | None:
+    """One line for a run that failed or whose record is damaged: what it was, and what it said last."""
+    if run.note:
+        return f"damaged  {run.cell.name}: {run.note}"
+    if run.state != "failed":
+        return None
+    try:
+        said = json.loads(failure_file(root, run.folder).read_text(encoding="utf-8"))
+        return f"failed  {run.cell.name}: {said['error']} (exit code {said['exit_code']}, {root / LOGS})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"failed  {run.cell.name}: its note {failure_file(root, run.folder)} cannot be read; {root / LOGS} has its words"

@@ -1,0 +1,116 @@
+"""Where the runs of a study stand: done, running, stopped, failed, damaged or missing, from records, locks and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from bayesdiff.config.identity import run_name
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.layout import CLAIM_LOCKS, FAILURES, LOCK, RECORD, RECORDS
+from bayesdiff.recording.archive import read_record, whats_wrong, whole_record
+from bayesdiff.recording.columns import Damaged
+from bayesdiff.recording.record import RunRecord
+from bayesdiff.studies.plan import Cell, Study, compose_cell
+
+ENDS = {"completed": "done", "diverged": "diverged"}
+"""Status in the record of a run that has come to its end, and the state it is in then."""
+DAMAGED = "damaged"
+"""The run's folder has a record that cannot be read, or another run's; nothing is started over it."""
+STATES = (*ENDS.values(), "running", "stopped", "failed", DAMAGED, "missing")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a study and where it stands."""
+
+    cell: Cell
+    folder: Path
+    state: str
+    """One of ``STATES``: running is held by a process now, stopped was left unfinished and resumes."""
+    ended: RunRecord | None = field(default=None, repr=False)
+    """Its record, once it has come to its end."""
+    note: str = ""
+    """What is wrong with its folder, or with its record among the results, and the remedy."""
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a living process holds a lock file; the lock of a dead one is free."""
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def claim_file(root: Path, folder: Path) -> Path:
+    return root / CLAIM_LOCKS / f"{folder.name}.lock"
+
+
+def failure_file(root: Path, folder: Path) -> Path:
+    return root / FAILURES / f"{folder.name}.json"
+
+
+def record_of(folder: Path) -> RunRecord | None:
+    """The record in a run's folder, or None where there is none; raises ``Damaged``."""
+    return read_record(folder)[0] if (folder / RECORD).exists() else None
+
+
+def end_of(folder: Path, results: Path | None = None) -> RunRecord | None:
+    """The record of a run that has come to its end, from its folder or, collected, from ``results``; else None.
+
+    Raises:
+        Damaged: the folder's record cannot be read or is another run's, and ``results`` has none.
+    """
+    collected = None if results is None else whole_record(results / RECORDS / folder.name)
+    try:
+        record = record_of(folder)
+    except Damaged:
+        if collected is not None:
+            return collected
+        raise
+    return record if record is not None and record.status in ENDS else collected
+
+
+def state_of(root: Path, folder: Path) -> str:
+    """Where a run that has not come to its end stands, from its locks and its failure note."""
+    if is_held(folder / LOCK) or is_held(claim_file(root, folder)):
+        return "running"
+    if failure_file(root, folder).exists():
+        return "failed"
+    return "stopped" if (folder / RECORD).exists() else "missing"
+
+
+def _planned(cell: Cell, root: Path, folder: Path, results: Path | None) -> Planned:
+    try:
+        record = end_of(folder, results)
+    except Damaged as damaged:
+        return Planned(cell, folder, DAMAGED, note=str(damaged))
+    note = "" if record or results is None else whats_wrong(results / RECORDS / folder.name)
+    return Planned(cell, folder, ENDS[record.status] if record else state_of(root, folder), record, note)
+
+
+def plan(study: Study, root: Path, extra: tuple[str, ...] = (), results: Path | None = None) -> list[Planned]:
+    """Every run of a study below ``root``; one whose record is among ``results`` is done, wherever it was done.
+
+    Raises:
+        UserError: a run does not compose, or two are the same.
+    """
+    planned: dict[Path, Planned] = {}
+    for cell in study.cells:
+        folder = root / run_name(compose_cell(cell, extra))
+        if folder in planned:
+            raise UserError(f"study {study.name}: {cell.name} is the same run as {planned[folder].cell.name}; an axis changes nothing")
+        planned[folder] = _planned(cell, root, folder, results)
+    return list(planned.values())
+
+
+def summary(planned: Sequence[Planned]) -> dict[str, int]:
+    """How many runs are in each state."""
+    states = [run.state for run in planned]
+    return {state: states.count(state) for state in STATES}

@@ -1,0 +1,241 @@
+"""Reading a study's YAML file as strictly as a configuration: what is wrong is named with its line.
+
+Scalars are what the file says: ``off`` and ``on`` without quotes are these words (YAML takes them for false and true),
+``1e-4`` is a number, and ``${…}`` is refused, since a study of someone else's must not read your environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bayesdiff.config.compose import CONF
+from bayesdiff.config.words import override, parsed
+from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.studies.derive import setting_error, settings_there_are
+
+REQUIRED = {"title": str, "experiment": str, "grid": dict, "models": dict}
+OPTIONAL = {"paper": str, "feeds": list, "overrides": list, "compare": dict, "x": str, "cost": bool, "evaluations": list}
+OF_MODEL = {"minutes": float, "title": str, "experiment": str, "overrides": list, "grid": dict}
+"""What a study's file has to have, may have, and may say of a model; with the kind of value."""
+KINDS = {str: "a text", dict: "a mapping", list: "a list", bool: "true or false", float: "a number"}
+SEE = "docs/extending.md has a study of your own"
+_FLOAT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+Where = tuple[str, ...]
+"""Keys from the top of the file to a value."""
+
+
+class Source:
+    """A study's file: its content, and the line of every value."""
+
+    def __init__(self, path: Path, text: str):
+        self.path = path
+        self.lines: dict[Where, int] = {}
+        try:
+            node = yaml.compose(text, Loader=_Loader)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f":{mark.line + 1}" if mark is not None else ""
+            raise UserError(f"{path}{line}: cannot be read ({getattr(error, 'problem', None) or first_line(error)}); {SEE}") from error
+        if not isinstance(node, yaml.MappingNode):
+            raise UserError(f"{path}: is not a mapping; {SEE}")
+        self.content: dict[str, Any] = self._value(node, ())
+
+    def error(self, where: Where, message: str) -> UserError:
+        """What is wrong, with the line of the nearest value that the file has."""
+        line = next((self.lines[where[:i]] for i in range(len(where), -1, -1) if where[:i] in self.lines), 1)
+        return UserError(f"{self.path}:{line}: {'.'.join(where)}{': ' if where else ''}{message}")
+
+    def _value(self, node: yaml.Node, where: Where) -> Any:
+        self.lines.setdefault(where, node.start_mark.line + 1)  # of a key's line, where it has one
+        if isinstance(node, yaml.SequenceNode):
+            return [self._value(one, (*where, str(i))) for i, one in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, where)
+        text = str(node.value)
+        if "${" in text:
+            raise self.error(where, f"{text}: ${{…}} is not resolved in studies; write the value itself")
+        return _scalar(node, text)
+
+    def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in node.value:
+            key = str(name.value)
+            self.lines[(*where, key)] = name.start_mark.line + 1
+            if not isinstance(name, yaml.ScalarNode) or key in found:
+                raise self.error((*where, key), "stands twice; leave one out")
+            found[key] = self._value(value, (*where, key))
+        return found
+
+
+def _scalar(node: yaml.Node, text: str) -> Any:
+    """The value of one word: its own text but for null, true, false and numbers without quotes."""
+    if node.style in tuple("'\"|>"):
+        return text
+    if node.tag.endswith(":null"):
+        return None
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if node.tag.endswith(":int") and re.fullmatch(r"[-+]?\d+", text):
+        return int(text)
+    return float(text.replace(".inf", "inf").replace(".nan", "nan").lower()) if _FLOAT.fullmatch(text) else text
+
+
+@lru_cache(maxsize=256)
+def _source(path: Path, text: str) -> Source:
+    source = Source(path, text)
+    _check(source)
+    return source
+
+
+def read_source(path: Path) -> Source:
+    """A study's file, checked.
+
+    Raises:
+        UserError: a file that cannot be read, an unknown key, or a value of another kind; with the line.
+    """
+    try:
+        return _source(path, path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({first_line(error)}); write it in UTF-8") from error
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What was probably meant, as the end of a message."""
+    found = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _check(source: Source) -> None:
+    """Everything of a file that does not depend on the model."""
+    content, path = source.content, source.path
+    _check_kinds(source, (), REQUIRED | OPTIONAL)
+    if lacking := set(REQUIRED) - set(content):
+        raise UserError(f"{path}: lacks {', '.join(sorted(lacking))}; {SEE}")
+    for name in content.get("evaluations", []):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise source.error(("evaluations",), f"{name}: is no name of a folder; use letters, digits, _, - and .")
+    for i, name in enumerate(content.get("feeds", [])):
+        if not isinstance(name, str):
+            raise source.error(("feeds", str(i)), f"{name}: give a text")
+    _check_experiment(source, (), content["experiment"])
+    _check_words(source, ("overrides",), content.get("overrides", []))
+    _check_grid(source, ("grid",), content["grid"])
+    for model, part in content["models"].items():
+        _check_model(source, model, part)
+
+
+def _check_model(source: Source, model: str, part: Any) -> None:
+    where = ("models", model)
+    if not isinstance(part, dict) or "minutes" not in part:
+        raise source.error(where, "lacks minutes: of one run, a number")
+    if not (CONF / "model" / f"{model}.yaml").is_file():
+        raise source.error(where, f"no such model{nearest(model, _options('model'))}; choose one of {', '.join(_options('model'))}")
+    _check_kinds(source, where, OF_MODEL)
+    if not 0 < part["minutes"] < math.inf:
+        raise source.error((*where, "minutes"), f"{part['minutes']}: must be greater than 0 and finite")
+    _check_experiment(source, where, part.get("experiment", source.content["experiment"]))
+    _check_words(source, (*where, "overrides"), part.get("overrides", []))
+    _check_grid(source, (*where, "grid"), part.get("grid", {}))
+
+
+def _check_kinds(source: Source, where: Where, kinds: dict[str, type]) -> None:
+    content = source.content
+    for key in where:
+        content = content[key]
+    for key, value in content.items():
+        if key not in kinds:
+            place = f"{'.'.join(where)} has the " if where else ""
+            raise source.error((*where, key), f"{place}unknown key {key}{nearest(key, kinds)}; it takes {', '.join(sorted(kinds))}")
+        wanted = kinds[key]
+        fits = isinstance(value, int | float) and not isinstance(value, bool) if wanted is float else isinstance(value, wanted)
+        if not fits or (wanted in (str, dict) and not value and key not in ("paper", "x", "compare")):
+            raise source.error((*where, key), f"is not {KINDS[wanted]}; {SEE}")
+
+
+def _check_experiment(source: Source, where: Where, name: str) -> None:
+    if not (CONF / "experiment" / f"{name}.yaml").is_file():
+        known = _options("experiment")
+        raise source.error((*where, "experiment"), f"{name}: unknown{nearest(name, known)}; choose one of {', '.join(known)}")
+
+
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def _check_words(source: Source, where: Where, words: list[Any]) -> None:
+    for i, word in enumerate(words):
+        if not isinstance(word, str):
+            raise source.error((*where, str(i)), f"{word}: give a text such as shots.count=4")
+        _check_word(source, (*where, str(i)), word)
+
+
+def _check_word(source: Source, where: Where, word: str) -> None:
+    """One ``key=value`` word: Hydra's grammar, a key there is, a value of its kind."""
+    try:
+        read = parsed(word)
+    except UserError as error:
+        raise source.error(where, str(error)) from error
+    key, value = str(read.key_or_group), read.value()
+    if "=" not in word or read.is_sweep_override():
+        raise source.error(where, f"{word}: give one key=value")
+    if (CONF / key).is_dir():
+        if value not in _options(key):
+            known = _options(key)
+            raise source.error(where, f"{word}: no such choice{nearest(str(value), known)}; choose one of {', '.join(known)}")
+        return
+    if read.is_add() or read.is_force_add():
+        raise source.error(where, f"{word}: a study sets keys that there are; leave the + out")
+    if (wrong := setting_error(word)) is not None:
+        known = settings_there_are()
+        raise source.error(where, f"{word}: {wrong}{nearest(key, known) if key not in known else ''}")
+
+
+def _check_grid(source: Source, where: Where, grid: dict[str, Any]) -> None:
+    for axis, values in grid.items():
+        _check_axis(source, (*where, axis), axis, values)
+
+
+def _check_axis(source: Source, where: Where, axis: str, values: Any) -> None:
+    if isinstance(values, dict) and values:
+        for label, words in values.items():
+            if isinstance(words, str):
+                _check_word(source, (*where, label), words)
+            elif isinstance(words, list) and words:
+                _check_words(source, (*where, label), words)
+            else:
+                raise source.error((*where, label), f"{words}: give an override, or a list of them")
+        return
+    if not isinstance(values, list) or not values:
+        raise source.error(where, "give a list of values, or a mapping from labels to overrides")
+    seen: dict[str, str] = {}
+    for i, value in enumerate(values):
+        word = _axis_word(source, (*where, str(i)), axis, value)
+        if seen.setdefault(label_of(value), word) != word:
+            raise source.error((*where, str(i)), f"two values have the label {label_of(value)}; give a mapping from labels to overrides")
+
+
+def _axis_word(source: Source, where: Where, axis: str, value: Any) -> str:
+    if isinstance(value, dict):
+        raise source.error(where, f"{value}: a value is a text, a number, true, false, null, or a list")
+    try:
+        word = override(axis, value)
+    except UserError as error:
+        raise source.error(where, str(error)) from error
+    _check_word(source, where, word)
+    return word
+
+
+def label_of(value: Any) -> str:
+    """What a value of an axis is called in tables and by ``--only``."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,242 @@
+"""A result set is read once; what is damaged is named; what was computed is kept and never stale."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bayesdiff.core.errors import UserError
+from bayesdiff.corruption import detector
+from bayesdiff.recording import archive as archiving
+from bayesdiff.recording.archive import Run, detector_version, judge, open_archive, scores_folder, whole_record
+from bayesdiff.recording.collect import collect, per_image_of
+from bayesdiff.scoring.curve import image_columns
+from tests import made_records
+from tests.corruption.test_detector import CLEAR, TWELVE
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMITTED = ROOT / "results" / "toybox"
+
+pytestmark = pytest.mark.usefixtures("restored_studies")
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    study = made_records.prepare(tmp_path / "studies")
+    return made_records.fill(study, tmp_path, study.cells[:3])
+
+
+def scores_of(run: Run) -> str:
+    """Everything that was read off a run, as text; arrays of the cache are equal to computed ones bit for bit."""
+    return repr({name: replace(one) for name, one in run.scores.items()})
+
+
+def clear_run(folder: Path) -> None:
+    """Give a record the scores of a curve with a stage."""
+    curve = pd.DataFrame(CLEAR).set_axis(TWELVE).rename_axis("step").reset_index()
+    table = curve.melt(id_vars="step", var_name="column", value_name="dino")
+    table["prompt"], table["image"] = table["column"].astype(int) // 4, table["column"].astype(int) % 4
+    table.assign(clip_t=0.3).drop(columns="column").to_csv(folder / "images.csv", index=False)
+
+
+def test_columns_are_those_of_the_data_frame() -> None:
+    """Of a committed record, whatever the order of its rows."""
+    folder = sorted((COMMITTED / "records").iterdir())[0]
+    images = archiving.parse_images((folder / "images.csv").read_bytes(), folder / "images.csv")
+    steps, columns, places = image_columns(per_image_of(folder))
+    assert (images.steps.tolist(), list(images.places)) == (steps, places)
+    for name, expected in columns.items():
+        assert np.array_equal(images.columns[name], expected)
+    head, *lines = (folder / "images.csv").read_text().splitlines()
+    mixed = archiving.parse_images("\n".join([head, *lines[::-1]]).encode(), folder)
+    assert all(np.array_equal(mixed.columns[name], images.columns[name]) for name in images.columns)
+
+
+def test_an_empty_cell_is_no_number_and_stays_in_its_place(tmp_path: Path) -> None:
+    images = archiving.parse_images(b"step,prompt,image,dino,own\n0,0,0,0.5,\n0,0,1,0.6,2\n5,0,0,0.7,3\n", tmp_path)
+    assert images.columns["own"][0, 1] == 2 and np.isnan(images.columns["own"][0, 0])
+    assert np.isnan(images.columns["dino"][1, 1])
+
+
+def test_every_file_is_read_once_and_every_verdict_computed_once(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    original = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or original(path))
+    judged: list[str] = []
+    monkeypatch.setattr(archiving, "judge", lambda record, images: judged.append(record.run_key) or judge(record, images))
+    first = open_archive(results)
+    assert (len(read), len(set(read)), len(judged)) == (9, 9, 3)
+    again = open_archive(results)
+    assert (len(read), len(judged)) == (18, 3), "verdicts are kept, and files hashed again"
+    assert [scores_of(run) for run in first.runs.values()] == [scores_of(run) for run in again.runs.values()]
+
+
+def test_the_cache_is_not_for_git(results: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(results)], check=True)
+    open_archive(results)
+    said = subprocess.run(["git", "-C", str(results), "status", "--porcelain", "-uall"], check=True, capture_output=True, text=True)
+    assert (results / ".cache" / "scores.parquet").exists()
+    assert ".cache" not in said.stdout and "records" in said.stdout
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1 nothing", None])
+def test_a_damaged_or_missing_cache_costs_time_alone(results: Path, damage: bytes | None) -> None:
+    expected = [scores_of(run) for run in open_archive(results).runs.values()]
+    cache = results / ".cache" / "scores.parquet"
+    whole = cache.read_bytes()
+    cache.unlink() if damage is None else cache.write_bytes(damage)
+    assert [scores_of(run) for run in open_archive(results).runs.values()] == expected
+    cache.write_bytes(whole[: len(whole) // 2])
+    assert [scores_of(run) for run in open_archive(results).runs.values()] == expected
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")
+def test_a_set_that_cannot_be_written_to_is_read(results: Path) -> None:
+    results.chmod(0o555)
+    assert len(open_archive(results).runs) == 3
+
+
+def test_a_set_without_room_for_a_cache_is_read(results: Path) -> None:
+    (results / ".cache").write_text("a file in the way")
+    assert len(open_archive(results).runs) == 3
+
+
+def test_changed_scores_and_another_detector_are_judged_again(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_archive(results)
+    judged: list[str] = []
+    monkeypatch.setattr(archiving, "judge", lambda record, images: judged.append(record.run_key) or judge(record, images))
+    first = next(iter(open_archive(results).runs.values()))
+    assert not judged
+    clear_run(first.folder)
+    verdict = open_archive(results).runs[first.folder.name].scores["main"].verdict
+    assert judged == [first.record.run_key] and verdict is not None and verdict.flagged
+    monkeypatch.setattr(detector, "DETECTOR_VERSION", detector_version() + 1, raising=False)
+    open_archive(results)
+    assert len(judged) == 4
+
+
+def test_a_verdict_of_this_detector_in_the_record_is_taken(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = next(iter(open_archive(results).runs.values()))
+    content = json.loads((run.folder / "record.json").read_text())
+    content["verdict"] |= {"detector_version": detector_version(), "sentence": "as the run said"}
+    (run.folder / "record.json").write_text(json.dumps(content))
+    monkeypatch.setattr(archiving, "judge", lambda record, images: pytest.fail("judged again"))
+    verdict = open_archive(results).runs[run.folder.name].scores["main"].verdict
+    assert verdict is not None and verdict.sentence == "as the run said"
+
+
+def test_many_verdicts_are_shared_by_processes(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = [scores_of(run) for run in open_archive(results).runs.values()]
+    shutil.rmtree(results / ".cache")
+    monkeypatch.setattr(archiving, "MANY", 3)
+    assert [scores_of(run) for run in open_archive(results, workers=2).runs.values()] == alone
+
+
+def test_a_collected_run_is_judged_by_its_own_settings(results: Path) -> None:
+    """The stage is found, unless the run asked for a deeper one; the ceiling counts."""
+    run = next(iter(open_archive(results).runs.values()))
+    clear_run(run.folder)
+    (*_, changed) = [one for one in open_archive(results).runs.values() if one.folder == run.folder]
+    verdict = changed.scores["main"].verdict
+    assert verdict is not None
+    assert (verdict.flagged, verdict.peak_step, verdict.trough_step) == (True, 100, 400)
+    record, images = changed.record, changed.images()
+    assert judge(record, images) == verdict
+    deeper = {**record.config, "detector": {**record.config["detector"], "min_depth": 0.9}}
+    assert not judge(replace(record, config=deeper), images).flagged
+    assert judge(replace(record, real_to_real={"dino": 0.5}), images).best_step < verdict.best_step
+
+
+def test_an_evaluation_is_judged_and_kept_beside_the_run_s_own(tmp_path: Path) -> None:
+    study = made_records.prepare(tmp_path / "studies")
+    run = made_records.make_run(study.cells[0], tmp_path / "runs")
+    made_records.evaluate(run, "guided", by=0.2)
+    collect(run, tmp_path / "results")
+    for _ in range(2):  # computed, and from the cache
+        (found,) = open_archive(tmp_path / "results").runs.values()
+        assert list(found.scores) == ["main", "guided"]
+        assert found.scores["guided"].last["dino"] - found.scores["main"].last["dino"] == pytest.approx(0.2, abs=2e-5)
+    (scores_folder(found.folder, "guided") / "images.csv").unlink()
+    left = open_archive(tmp_path / "results")
+    assert "guided/images.csv: missing" in left.damaged[f"{found.folder.name}/guided"]
+    assert list(left.runs[found.folder.name].scores) == ["main"], "a damaged evaluation costs itself"
+    (scores_folder(found.folder, "guided") / "images.csv").write_text("step,prompt\n")
+    left = open_archive(tmp_path / "results")
+    assert list(left.damaged) == [f"{found.folder.name}/guided"]
+    assert list(left.runs[found.folder.name].scores) == ["main"]
+
+
+def edit(**changes: Any) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        content = json.loads((folder / "record.json").read_text())
+        (folder / "record.json").write_text(json.dumps(content | changes))
+
+    return damage
+
+
+def written(name: str, text: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes(text.encode("latin-1")) and None
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "cut": (written("record.json", '{"run_key": "a'), "record.json: damaged; copy it again"),
+    "a list": (written("record.json", "[]"), "record.json: damaged"),
+    "not UTF-8": (written("record.json", "\xff\xfe"), "record.json: damaged"),
+    "a number as key": (edit(run_key=3), "record.json: damaged"),
+    "an unknown field": (edit(more=1), "record.json: damaged"),
+    "of another run": (edit(run_key="0123456789ab"), "of another run"),
+    "still running": (edit(status="running"), "its run has not ended"),
+    "an unknown status": (edit(status=None), "its run has not ended"),
+    "no settings": (edit(config={}), "config has no model.name"),
+    "settings of another kind": (edit(config={"model": []}), "config has no model.name"),
+    "text for seconds": (edit(seconds={"train": "long"}), "seconds has a value that is no number"),
+    "no memory": (edit(peak_memory_mb=None), "peak_memory_mb is not a mapping"),
+    "no images": (lambda folder: (folder / "images.csv").unlink(), "images.csv: missing"),
+    "empty images": (written("images.csv", ""), "images.csv: not a table of numbers"),
+    "a head alone": (written("images.csv", "step,prompt,image,dino\n"), "images.csv: not a table of numbers"),
+    "a ragged line": (written("images.csv", "step,prompt,image,dino\n0,0,0\n"), "images.csv: not a table of numbers"),
+    "a word": (written("images.csv", "step,prompt,image,dino\n0,0,0,high\n"), "images.csv: not a table of numbers"),
+    "an image twice": (written("images.csv", "step,prompt,image,dino\n0,0,0,1\n0,0,0,1\n"), "has an image twice"),
+    "half a step": (written("images.csv", "step,prompt,image,dino\n0.5,0,0,1\n"), "are not whole numbers"),
+    "no fidelity": (written("images.csv", "step,prompt,image,clip_t\n0,0,0,1\n"), "has no columns step, prompt, image and dino"),
+    "a curve of something else": (written("curve.csv", "a,b\n1,2\n"), "curve.csv: has no columns step and dino"),
+    "a detector of another kind": (edit(real_to_real={"dino": None}), "real_to_real has a value that is no number"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_one_damaged_record_costs_itself_and_is_named_with_the_remedy(results: Path, name: str) -> None:
+    damage, message = DAMAGE[name]
+    folder = sorted((results / "records").iterdir())[1]
+    damage(folder)
+    found = open_archive(results)
+    assert len(found.runs) == 2
+    (said,) = found.damaged.values()
+    assert message in said and str(folder) in said
+    assert ";" in said, "the remedy"
+    if not name.startswith(("no settings", "settings", "text", "no memory", "empty", "a head", "a ragged", "a word", "an image", "half",
+                            "no fidelity", "a curve", "a detector")):  # fmt: skip
+        assert whole_record(folder) is None
+
+
+def test_a_run_that_diverged_before_its_first_checkpoint_has_no_scores(results: Path) -> None:
+    folder = sorted((results / "records").iterdir())[0]
+    edit(status="diverged", verdict=None)(folder)
+    for name in ("curve.csv", "images.csv"):
+        (folder / name).unlink()
+    assert open_archive(results).runs[folder.name].scores == {}
+
+
+def test_results_without_records_say_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--results"):
+        open_archive(tmp_path)
