@@ -5,10 +5,12 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 RUNS   ?= runs/demo
+WORKERS ?= logical
+TESTS  := HF_HUB_OFFLINE=1 WANDB_MODE=offline OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 RECORDS ?= 10000 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint paper-tables bench-tables calibration pretrain pretrain-check clean
+.PHONY: help install demo test test-all lint hooks prose notebooks wheel-check paper-tables bench-tables calibration pretrain pretrain-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -20,21 +22,36 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+install: $(READY) ## the virtual environment, which every other target makes too
+
 demo: $(READY) ## the main job on the toybox: baseline and Bayesian arm, and their comparison
 	$(BIN)/python -m bayesdiff.run +experiment=corruption_curve paths.runs=$(RUNS)
 	$(BIN)/python -m bayesdiff.run +experiment=corruption_curve bnn=on paths.runs=$(RUNS)
 	$(BIN)/python -m bayesdiff.compare $(RUNS)/toybox-dreambooth-plain-* $(RUNS)/toybox-dreambooth-bnn-* --plot $(RUNS)/comparison.png
 
-test: $(READY) ## the tests, offline, on the CPU
-	HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest
+test: $(READY) ## the tests, offline, on the CPU, one worker a core (WORKERS=1: one)
+	$(TESTS)
 
 test-all: $(READY) ## also the slow tests
-	HF_HUB_OFFLINE=1 WANDB_MODE=offline $(BIN)/python -m pytest -m 'not gpu'
+	$(TESTS) -m 'not gpu'
 
-lint: $(READY) ## ruff and mypy
+lint: $(READY) ## ruff, mypy --strict, codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	git ls-files -z | xargs -0 $(BIN)/codespell
+
+hooks: $(READY) ## run the linters before each commit
+	$(BIN)/pre-commit install
+
+prose: ## how long the sentences of README, docs and results pages are
+	@$(PYTHON) tests/prose.py
+
+notebooks: $(READY) ## run the notebooks again, in place
+	$(BIN)/jupyter execute --inplace --NotebookClient.record_timing=False notebooks/*.ipynb
+
+wheel-check: $(READY) ## build the wheel, install it elsewhere, run its commands
+	$(BIN)/python tests/wheel_check.py
 
 paper-tables: $(READY) ## tables, figures and the page of claims, from the records in results/
 	$(BIN)/python -m bayesdiff.tables results/toybox

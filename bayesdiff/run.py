@@ -1,7 +1,7 @@
 """The command of record: ``python -m bayesdiff.run +experiment=corruption_curve``.
 
-Composes the configuration, validates it, runs. Exit codes: 0 done, 2 bad input (one line says what
-and how to mend it), 3 the training diverged, 130 stopped by Ctrl-C (the same command goes on).
+``bayesdiff run`` is the same. Hydra composes the configuration, ``resolve`` checks it, ``run_experiment`` does it.
+The exit code is one of ``ExitCode``: 0 done, 2 bad input, 3 diverged, 130 stopped by Ctrl-C. The same command resumes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.compose import CONF, resolve
+from bayesdiff.config.suggestions import explain
 from bayesdiff.core.errors import ExitCode, RunDiverged, UserError
 from bayesdiff.core.processes import process_count
 from bayesdiff.recording.tracker import without_echo
+
+HELP = " (all keys: --cfg job; all groups: --help)"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -47,7 +50,7 @@ def _run(raw: DictConfig) -> None:
 
 
 def main() -> None:
-    """Run the job; what a person can mend is said in one line, without a traceback."""
+    """Run the job. An error that the reader can repair is printed in one line, without a traceback."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         sys.argv[1:] = without_echo(sys.argv[1:])
@@ -56,7 +59,7 @@ def main() -> None:
     except (UserError, RunDiverged, HydraException, OmegaConfBaseException) as error:
         _end(error)
     except KeyboardInterrupt:
-        print("\nStopped. Give the same command again to go on.", file=sys.stderr)
+        print("\nStopped. Give the same command again to resume.", file=sys.stderr)
         sys.exit(ExitCode.STOPPED)
 
 
@@ -73,15 +76,9 @@ def _end(error: Exception) -> NoReturn:
     """Leave with the error's own exit code; a diverged run has said so where it happened."""
     if isinstance(error, RunDiverged):
         sys.exit(ExitCode.DIVERGED)
-    print(f"bayesdiff: {error if isinstance(error, UserError) else _one_line(error)}", file=sys.stderr)
+    said = str(error) if isinstance(error, UserError) else f"configuration: {explain(error)}"
+    print(f"bayesdiff: {said}{'' if isinstance(error, UserError) else HELP}", file=sys.stderr)
     sys.exit(ExitCode.BAD_INPUT)
-
-
-def _one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    override = getattr(error, "override", None)
-    where = f"{override}: " if override else ""
-    return f"configuration: {where}{'; '.join(lines[:12])}. See all keys with --cfg job, all groups with --help"
 
 
 if __name__ == "__main__":

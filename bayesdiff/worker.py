@@ -22,10 +22,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.compose import CONF
-from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.errors import ExitCode, UserError, first_line
 from bayesdiff.core.machine import cores
 from bayesdiff.studies.checks import check_results, check_runs
-from bayesdiff.studies.engine import run_study
 from bayesdiff.studies.plan import load_study, runs_of
 from bayesdiff.studies.state import DAMAGED
 
@@ -59,6 +58,8 @@ class ShareCores(Callback):
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="worker")
 def work(cfg: DictConfig) -> None:
     """Work on a study until nothing is left to claim; raises ``RunsFailed`` when runs failed, here or meanwhile elsewhere."""
+    from bayesdiff.studies.engine import run_study  # pandas with it, which --help does without
+
     start = Path(HydraConfig.get().runtime.cwd)  # a cluster's worker may start elsewhere
     if cfg.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(cfg.threads)
@@ -79,11 +80,11 @@ def main() -> int:
         work()
     except RunsFailed as error:
         print(f"bayesdiff: {error}", file=sys.stderr)
-        return 1
+        return ExitCode.FAILED
     except (UserError, HydraException, OmegaConfBaseException) as error:
         print(f"bayesdiff: {error if isinstance(error, UserError) else first_line(error)}", file=sys.stderr)
-        return 2
-    return 0
+        return ExitCode.BAD_INPUT
+    return ExitCode.DONE
 
 
 if __name__ == "__main__":

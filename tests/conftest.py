@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -15,10 +17,8 @@ os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
 
-from bayesdiff.config.compose import CONF, resolve
+from bayesdiff.config.compose import compose
 from bayesdiff.config.schema import Config
 
 
@@ -53,14 +53,18 @@ def random_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"metrics.clip": f"local-dir:{folder / 'clip'}", "metrics.dino": f"local-dir:{folder / 'dino'}"}
 
 
+@cache
+def _composed(overrides: tuple[str, ...]) -> Config:
+    """Composing takes a tenth of a second: tests that ask for the same words share it."""
+    return compose(overrides)
+
+
 @pytest.fixture
 def make_config() -> Callable[..., Config]:
-    """Compose and validate a configuration from override strings, as the command line does."""
+    """Compose and validate a configuration from override strings, as the command line does; each caller gets its own."""
 
     def build(*overrides: str) -> Config:
-        ConfigStore.instance().store(name="config_schema", node=Config)
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return resolve(compose("config", list(overrides)))
+        return deepcopy(_composed(overrides))
 
     return build
 

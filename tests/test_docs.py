@@ -32,6 +32,8 @@ from omegaconf import DictConfig, OmegaConf
 from tiny import Make
 
 from bayesdiff import claims, compare, export, status, study, sweep, tables, verdict
+from bayesdiff.__main__ import COMMANDS
+from bayesdiff.__main__ import main as bayesdiff_main
 from bayesdiff.config.compose import CONF
 from bayesdiff.config.identity import as_dict
 from bayesdiff.core.errors import ExitCode
@@ -53,6 +55,15 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
+def long_form(command: str) -> str:
+    """``bayesdiff NAME …`` as ``python -m bayesdiff.NAME …``, which it is (test_main); words of a run alone are a run."""
+    words = command.removeprefix("bayesdiff ")
+    name = words.partition(" ")[0]
+    if words == command or not (name in COMMANDS or "=" in name):
+        return command
+    return f"python -m bayesdiff.{words if name in COMMANDS else f'run {words}'}"
+
+
 def commands() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
@@ -60,7 +71,7 @@ def commands() -> list[tuple[str, str]]:
             for line in block.replace("\\\n", " ").splitlines():
                 bare = line.partition("  #")[0].strip()
                 if bare:
-                    found.append((page.name, bare))
+                    found.append((page.name, long_form(bare)))
     return found
 
 
@@ -78,7 +89,8 @@ def config_files() -> list[tuple[str, str]]:
 def inline_commands() -> list[tuple[str, str]]:
     """Our commands within the text of README and docs."""
     texts = {page.name: re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S) for page in PAGES if page.parent.name != "results"}
-    return [(name, command) for name, text in texts.items() for command in re.findall(r"`(python -m bayesdiff\.[^`…]+)`", text)]
+    quoted = re.compile(rf"`(python -m bayesdiff\.[^`…]+|bayesdiff (?:{'|'.join(COMMANDS)}) [^`…]+)`")
+    return [(name, long_form(command)) for name, text in texts.items() for command in quoted.findall(text)]
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +288,11 @@ def test_a_command_of_the_docs_is_one(page: str, command: str, desk: Path, monke
         assert command == fetch_command(conf.path, conf.revision)
     elif words[0] == "make":
         check_make(words[1])
+    elif words[0] == "bayesdiff":
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as end:
+            sys.exit(bayesdiff_main())
+        assert not end.value.code
     elif words[:2] == ["wandb", "sweep"]:
         assert (ROOT / words[2]).exists()
     else:

@@ -45,12 +45,12 @@ class WeightAverage:
             self._swap()
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The average by number of parameter, the parameters' shapes."""
+        """The average by number of parameter; each has any shape (…), its parameter's."""
         return {f"{index:06d}": value for index, value in enumerate(self.average)}
 
     @torch.no_grad()
     def load(self, state: dict[str, torch.Tensor]) -> None:
-        """Put back what ``state`` gave."""
+        """Put back what ``state`` gave, tensors of any shapes (…)."""
         for name, average in zip(sorted(state), self.average, strict=True):
             average.copy_(state[name])
 

@@ -72,7 +72,7 @@ class GaussianWeight(nn.Module):
 
     @property
     def sigma(self) -> torch.Tensor:
-        """Standard deviation, broadcastable to the weight; >= 0 (one that is stored directly: once drawn)."""
+        """Standard deviation, any shape (…) that broadcasts to the weight; >= 0 (one that is stored directly: once drawn)."""
         return self.rho if self.direct else nn.functional.softplus(self.rho)
 
     @torch.no_grad()
@@ -86,6 +86,7 @@ class GaussianWeight(nn.Module):
         self.eps = self.buffer.normal_(generator=g)  # always the same memory, as a recorded step needs
 
     def forward(self, mean: torch.Tensor) -> torch.Tensor:
+        """The weight in use, of any shape (…): its mean, or mean + sigma · eps once drawn."""
         return mean if self.eps is None else torch.addcmul(mean, self.sigma, self.eps)
 
 
@@ -105,6 +106,7 @@ class BayesianLayer:
 
     @property
     def mean(self) -> torch.Tensor:
+        """The parameter that is trained, of any shape (…)."""
         return self.module.get_parameter(f"parametrizations.{self.parameter}.original")
 
 
@@ -141,7 +143,7 @@ def use_mean(layers: list[BayesianLayer]) -> None:
 
 
 def kl_divergence(layers: list[BayesianLayer], conf: BnnConf) -> torch.Tensor:
-    """KL between posterior and prior in nats, summed over all Bayesian scalars.
+    """KL between posterior and prior in nats, summed over all Bayesian numbers: a scalar ().
 
     The prior of a scalar is N(pretrained weight, prior_sigma²). ``elbo`` is KL(q || prior), paper
     eq. 3; ``reverse`` is KL(prior || q), which the code of record sums (``cal_KL`` called with the
@@ -159,13 +161,16 @@ def kl_divergence(layers: list[BayesianLayer], conf: BnnConf) -> torch.Tensor:
 
 
 def sigmas(layers: list[BayesianLayer]) -> dict[str, torch.Tensor]:
-    """``rho`` of every Bayesian tensor by layer name, for saving; sigmas that are stored directly as the next draw clamps them."""
+    """``rho`` of every Bayesian tensor by layer name, any shapes (…), for saving.
+
+    Sigmas that are stored directly are clamped, as the next draw does.
+    """
     gaussians = {layer.name: layer.gaussian for layer in layers}
     return {name: (g.rho.clamp(min=SMALLEST) if g.direct else g.rho).detach() for name, g in gaussians.items()}
 
 
 def mean_state(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """The plain state dict of the mean model: stock names, whatever is Bayesian."""
+    """The plain state dict of the mean model, any shapes (…): stock names, whatever is Bayesian."""
     for key, value in model.state_dict().items():
         if key.endswith(".rho"):
             continue
@@ -173,19 +178,22 @@ def mean_state(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def storable(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """Named tensors as a safetensors file takes them: without gradients, on the CPU, contiguous."""
+    """Named tensors of any shapes (…) as a safetensors file takes them: without gradients, on the CPU, contiguous."""
     return {name: value.detach().cpu().contiguous() for name, value in tensors}
 
 
 @torch.no_grad()
 def load_mean(model: nn.Module, mean: dict[str, torch.Tensor]) -> None:
-    """Copy a plain state dict into a model, Bayesian or not; names must match exactly. Raises ``UserError``."""
+    """Copy a plain state dict, any shapes (…), into a model, Bayesian or not.
+
+    Raises ``UserError`` where a name is missing on either side.
+    """
     copy_tensors(dict(mean_state(model)), mean)
 
 
 @torch.no_grad()
 def copy_tensors(target: dict[str, torch.Tensor], source: dict[str, torch.Tensor]) -> None:
-    """Copy tensors by name, in place; raises ``UserError`` where the names differ."""
+    """Copy tensors of any shapes (…) by name, in place; raises ``UserError`` where the names differ."""
     if set(target) != set(source):
         raise UserError(f"checkpoint does not fit the model: {len(set(target) ^ set(source))} names differ")
     for name, value in target.items():

@@ -75,7 +75,7 @@ class Arm:
         return nullcontext()
 
     def penalty(self) -> dict[str, tuple[float, torch.Tensor]]:
-        """Terms of the loss beside the diffusion loss: name in the log, weight, and a scalar with its graph."""
+        """Terms of the loss beside the diffusion loss: name in the log, weight, and a scalar () with its graph."""
         return {}
 
     def after_step(self, step: int) -> None:
@@ -89,15 +89,15 @@ class Arm:
         return nullcontext()
 
     def kept(self) -> dict[str, torch.Tensor]:
-        """Tensors that a checkpoint keeps beside the weights (``rho.safetensors``), any shapes."""
+        """Tensors that a checkpoint keeps beside the weights (``rho.safetensors``), any shapes (…)."""
         return {}
 
     def state(self) -> dict[str, torch.Tensor]:
-        """Further tensors that resuming needs, any shapes."""
+        """Further tensors that resuming needs, any shapes (…)."""
         return {}
 
     def load(self, kept: dict[str, torch.Tensor], state: dict[str, torch.Tensor]) -> None:
-        """Put back what ``kept`` and ``state`` gave; the trained weights are in the model already."""
+        """Put back what ``kept`` and ``state`` gave, any shapes (…); the trained weights are in the model already."""
 
 
 def attach(site: Site) -> Arm:

@@ -11,10 +11,11 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from bayesdiff.config.checks import check
 from bayesdiff.config.schema import Config
+from bayesdiff.config.suggestions import nearest_key
 from bayesdiff.core.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -31,7 +32,8 @@ def resolve(raw: DictConfig) -> Config:
         typed = OmegaConf.merge(OmegaConf.structured(Config), plain)
         cfg = OmegaConf.to_object(typed)
     except OmegaConfBaseException as error:
-        raise UserError(f"configuration: {str(error).splitlines()[0]} ({error.full_key or 'top level'})") from error
+        near = nearest_key(error.full_key) if isinstance(error, ConfigKeyError) and error.full_key else ""
+        raise UserError(f"configuration: {str(error).splitlines()[0]} ({error.full_key or 'top level'}){near}") from error
     assert isinstance(cfg, Config)
     check(cfg)
     return cfg

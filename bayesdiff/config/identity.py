@@ -14,7 +14,8 @@ from bayesdiff.config.schema import Config, Sigma
 
 def as_dict(cfg: Config) -> dict[str, Any]:
     """Plain, JSON-ready values (enums as their names)."""
-    return json.loads(json.dumps(asdict(cfg)))
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(cfg)))
+    return plain
 
 
 def key_content(cfg: Config) -> dict[str, Any]:

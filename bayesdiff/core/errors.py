@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 from enum import IntEnum
 from functools import wraps
 from typing import ParamSpec
@@ -37,9 +38,22 @@ class UserError(Exception):
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says first, at most 160 characters; its kind where it says nothing."""
-    text = str(error).strip()
+    """What an exception says first, at most 160 characters; its kind where it says nothing.
+
+    Of an error of the operating system the words alone: neither its number nor the path, which the message around it names.
+    """
+    text = (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).strip()
     return text.splitlines()[0][:160] if text else type(error).__name__
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A clause that ends an error about an unknown name: ``; did you mean dino?``, or nothing where no name is near.
+
+    Names are near by ``difflib``'s ratio (0.7 or more), whatever their case.
+    """
+    by_lower = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7)
+    return f"; did you mean {by_lower[near[0]]}?" if near else ""
 
 
 class RunDiverged(Exception):

@@ -57,7 +57,7 @@ def share(items: Sequence[T]) -> Sequence[T]:
 
 
 def all_reduce(tensors: list[torch.Tensor]) -> None:
-    """Replace each tensor by its sum over the processes, in place: the same bits on all of them."""
+    """Replace each tensor, of any shape (…), by its sum over the processes, in place: the same bits on all of them."""
     if process_count() == 1:
         return
     from accelerate.utils import reduce

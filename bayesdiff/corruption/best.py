@@ -38,4 +38,5 @@ def possible_best(scores: Array, deviations: Array, allowed: NDArray[np.bool_]) 
     """
     kept = deviations[:, allowed]
     limit = np.quantile(kept.max(1)[:, None] - deviations, 0.95, axis=0)
-    return allowed & (scores[allowed].max() - scores <= limit)
+    near: NDArray[np.bool_] = allowed & (scores[allowed].max() - scores <= limit)
+    return near

@@ -154,7 +154,9 @@ def _overfit(
     pairs = len(level) * (len(level) - 1) / 2  # any earlier checkpoint may be the best one that was
     limit = alpha / (2 * pairs)
     lost = [_falls(columns[name], limit) for name in (ALIGNMENT, DIVERSITY) if name in columns]
-    return (level >= ceiling) & np.logical_or.reduce([np.zeros(len(level), dtype=bool), *lost]) & outside_stage(verdict.labels)
+    traded: NDArray[np.bool_] = np.logical_or.reduce([np.zeros(len(level), dtype=bool), *lost])
+    chosen: NDArray[np.bool_] = (level >= ceiling) & traded & outside_stage(verdict.labels)
+    return chosen
 
 
 def _labelled(verdict: CorruptionVerdict, over: NDArray[np.bool_]) -> CorruptionVerdict:
@@ -232,7 +234,8 @@ def _image_weights(count: int, groups: ArrayLike | None, rng: np.random.Generato
     members = np.bincount(group)
     drawn = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=RESAMPLES)
     weights = np.asarray(drawn[:, group], dtype=np.float64)
-    return weights / weights.sum(1, keepdims=True)
+    shares: Array = weights / weights.sum(1, keepdims=True)
+    return shares
 
 
 def _with_best(

@@ -37,7 +37,8 @@ def roughness(curves: Array) -> Array:
     """
     bends = np.sort(np.diff(curves, 2) ** 2, axis=-1)
     kept = bends[..., : max(2, round(KEPT * bends.shape[-1]))]
-    return np.sqrt(kept.mean(-1) / (6 * _KEPT_MOMENT))
+    rough: Array = np.sqrt(kept.mean(-1) / (6 * _KEPT_MOMENT))
+    return rough
 
 
 def correlated(white: Array, rho: float) -> Array:
@@ -113,7 +114,8 @@ class Noise:
 
 def deviations(scores: Array) -> Array:
     """What an image is off by at a checkpoint, its own level and the checkpoint's mean taken out, (T, images)."""
-    return scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
+    off: Array = scores - scores.mean(0) - scores.mean(1, keepdims=True) + scores.mean()
+    return off
 
 
 def _neighbours(residual: Array) -> float:

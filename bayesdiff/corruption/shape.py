@@ -38,13 +38,15 @@ def stage_widths(count: int) -> list[int]:
 def window_means(curves: Array, width: int) -> Array:
     """Means of all windows of ``width`` neighbours, (…, T) to (…, T - width + 1)."""
     sums = np.concatenate([np.zeros((*curves.shape[:-1], 1)), curves.cumsum(-1)], -1)
-    return (sums[..., width:] - sums[..., :-width]) / width
+    means: Array = (sums[..., width:] - sums[..., :-width]) / width
+    return means
 
 
 def _floors(curves: Array, width: int) -> Array:
     """Means of all windows without their lowest checkpoint, (…, T - width + 1)."""
     lowest = np.lib.stride_tricks.sliding_window_view(curves, width, axis=-1).min(-1)
-    return (window_means(curves, width) * width - lowest) / (width - 1)
+    floors: Array = (window_means(curves, width) * width - lowest) / (width - 1)
+    return floors
 
 
 def _best_before(curves: Array) -> Array:
@@ -78,7 +80,8 @@ def stage_contrasts(curves: Array) -> Iterator[tuple[int, Array, Array]]:
 
 def stage_strength(curves: Array) -> Array:
     """The statistic of the corruption test: contrast of the strongest stage, (…, T) to (…)."""
-    return np.max([np.minimum(fall, rise).max(-1) for _, fall, rise in stage_contrasts(curves)], axis=0)
+    strongest: Array = np.max([np.minimum(fall, rise).max(-1) for _, fall, rise in stage_contrasts(curves)], axis=0)
+    return strongest
 
 
 def strongest_stage(curve: Array) -> tuple[int, int]:
@@ -90,7 +93,8 @@ def strongest_stage(curve: Array) -> tuple[int, int]:
 
 def fall_strength(curves: Array) -> Array:
     """Contrast of the last checkpoints (two or more) with the best side before them, (…, T) to (…)."""
-    return np.max([fall[..., -1] for _, fall, _ in stage_contrasts(curves)], axis=0)
+    strongest: Array = np.max([fall[..., -1] for _, fall, _ in stage_contrasts(curves)], axis=0)
+    return strongest
 
 
 def _rising_errors(curve: Array) -> Array:

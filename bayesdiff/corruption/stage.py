@@ -148,4 +148,5 @@ def draws_beside(stage: Stage, curve: Array, noise: Noise, rng: np.random.Genera
         return draws
     shown = np.array([float(roughness(drawn - _told_apart(read_stage(drawn).fit, size))) for drawn in levels + draws])
     least = float(np.sqrt((noise.images**2).mean() / (size**2).mean()))
-    return draws * np.clip(seen / np.maximum(shown, seen), least, 1.0)[:, None]
+    shrunk: Array = draws * np.clip(seen / np.maximum(shown, seen), least, 1.0)[:, None]
+    return shrunk

@@ -62,7 +62,7 @@ def _record(own: Callable[..., Any], inputs: list[torch.Tensor], added: tuple[st
         predicted: torch.Tensor = own(static[0], static[1], encoder_hidden_states=static[2], return_dict=False, **conditions)[0]
         return predicted
 
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP):

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from bayesdiff.config.schema import DataConf, DataSource
-from bayesdiff.core.errors import UserError
+from bayesdiff.core.errors import UserError, did_you_mean
 from bayesdiff.core.seeds import derive
 from bayesdiff.diffusion.photos import Photo, Photos, read_folder, skipped_line, square
 
@@ -61,7 +61,7 @@ def _toybox_photos(name: str, side: int, count: int) -> list[Photo]:
     from bayesdiff.toybox.subjects import SUBJECTS, render_subject
 
     if name not in SUBJECTS:
-        raise UserError(f"data.subject={name}: unknown; choose one of {', '.join(SUBJECTS)}")
+        raise UserError(f"data.subject={name}: unknown; choose one of {', '.join(SUBJECTS)}{did_you_mean(name, SUBJECTS)}")
     arrays: list[np.ndarray] = render_subject(name, count)
     return [Photo(f"{i:02d}.png", square(Image.fromarray(a), side), hashlib.sha256(a.tobytes()).hexdigest()) for i, a in enumerate(arrays)]
 

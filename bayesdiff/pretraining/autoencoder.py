@@ -37,7 +37,7 @@ def build() -> AutoencoderKL:
 
 
 def gradient_l1(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """L1 distance of the horizontal and vertical differences of two image batches."""
+    """L1 distance of the horizontal and vertical differences of two batches (B, C, H, W); a scalar ()."""
     difference = a - b
     return difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
 
@@ -59,11 +59,12 @@ def reconstruction_loss(vae: AutoencoderKL, pixels: torch.Tensor, generator: tor
     decoded = vae.decode(posterior.mean + posterior.std * noise).sample
     kl = posterior.kl().mean()
     lost = (texture(decoded) - texture(pixels)).abs().mean()
-    return F.l1_loss(decoded, pixels) + gradient_l1(decoded, pixels) + TEXTURE_WEIGHT * lost + KL_WEIGHT * kl
+    loss: torch.Tensor = F.l1_loss(decoded, pixels) + gradient_l1(decoded, pixels) + TEXTURE_WEIGHT * lost + KL_WEIGHT * kl
+    return loss
 
 
 def crops(data: WorldData, generator: torch.Generator) -> torch.Tensor:
-    """A batch of random ``CROP``-pixel squares."""
+    """A batch of random squares, (BATCH, 3, CROP, CROP) in [-1, 1]."""
     pixels = data.batch(torch.randint(len(data.captions), (BATCH,), generator=generator))
     y, x = torch.randint(pixels.shape[-1] - CROP + 1, (2,), generator=generator).tolist()
     return pixels[..., y : y + CROP, x : x + CROP]
@@ -79,7 +80,7 @@ def encode_means(vae: AutoencoderKL, data: WorldData, count: int) -> torch.Tenso
 
 @torch.no_grad()
 def whiten(vae: AutoencoderKL, latents: torch.Tensor) -> None:
-    """Fold zero mean and unit variance per channel into the quant convolutions, in place.
+    """Fold zero mean and unit variance per channel of latents (B, C, H, W) into the quant convolutions, in place.
 
     Encoder and decoder as a whole are unchanged; ``scaling_factor`` can stay 1.
     """

@@ -74,7 +74,7 @@ def _to_uint8(pixels: torch.Tensor) -> list[np.ndarray]:
 
 @torch.no_grad()
 def check_autoencoder(vae: torch.nn.Module, held_out: list[np.ndarray]) -> list[Bar]:
-    """PSNR and kept texture on held-out renders; moments of the whitened latents."""
+    """PSNR and kept texture on held-out renders, each (H, W, 3) uint8; moments of the whitened latents."""
     pixels = to_pixels(np.stack(held_out))
     posterior = vae.encode(pixels).latent_dist  # type: ignore[operator]
     decoded = vae.decode(posterior.mean).sample.clamp(-1, 1)  # type: ignore[operator]
@@ -90,7 +90,7 @@ def check_autoencoder(vae: torch.nn.Module, held_out: list[np.ndarray]) -> list[
 
 
 def hundred_pictures(rng: np.random.Generator) -> tuple[list[np.ndarray], list[str]]:
-    """A hundred pictures whose captions differ in class, colour or context, and the captions."""
+    """A hundred pictures (H, W, 3) uint8 whose captions differ in class, colour or context, and the captions."""
     combinations = list(product(CLASSES, COLOURS, CONTEXTS))
     chosen = [combinations[i] for i in rng.choice(len(combinations), 100, replace=False)]
     pictures = [render(rng, Picture(_coloured(rng, noun, colour), context)) for noun, colour, context in chosen]
@@ -111,7 +111,7 @@ def check_clip(encoders: Encoders, rng: np.random.Generator) -> list[Bar]:
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Probability that a positive score exceeds a negative one (ties count half)."""
+    """Probability that a positive score (P,) exceeds a negative one (N,); ties count half."""
     greater = (positive[:, None] > negative[None]).mean() + 0.5 * (positive[:, None] == negative[None]).mean()
     return float(greater)
 
@@ -130,12 +130,13 @@ def subject_auc(dino: ImageEncoder, rng: np.random.Generator) -> float:
 
 
 def similarity_loss(dino: ImageEncoder, held_out: list[np.ndarray], change: Callable[[torch.Tensor], torch.Tensor]) -> float:
-    """1 minus the mean cosine between renders and the same renders after ``change``."""
+    """1 minus the mean cosine between renders, each (H, W, 3) uint8, and the same after ``change`` of (B, 3, H, W) in [-1, 1]."""
     changed = _to_uint8(change(to_pixels(np.stack(held_out))))
     return float(1 - (dino(_images(held_out)) * dino(_images(changed))).sum(-1).mean())
 
 
 def check_dino(dino: ImageEncoder, held_out: list[np.ndarray], rng: np.random.Generator) -> list[Bar]:
+    """What DINO has to tell apart and what it may not see, on renders (H, W, 3) uint8."""
     noise = torch.Generator().manual_seed(0)
     padding = (SHIFT, SHIFT, SHIFT, SHIFT)
 

@@ -47,11 +47,12 @@ def model_config() -> dict[str, Any]:
 def build() -> nn.Module:
     config = model_config()
     text = {k: v for k, v in config["text_cfg"].items() if k not in ("hf_tokenizer_name", "tokenizer_kwargs")}
-    return open_clip.CLIP(embed_dim=config["embed_dim"], vision_cfg=config["vision_cfg"], text_cfg=text)
+    model: nn.Module = open_clip.CLIP(embed_dim=config["embed_dim"], vision_cfg=config["vision_cfg"], text_cfg=text)
+    return model
 
 
 def contrastive_loss(model: nn.Module, pixels: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Symmetric InfoNCE; captions that are the same words count as one target."""
+    """Symmetric InfoNCE of pixels (B, 3, H, W) and tokens (B, MAX_TOKENS), a scalar (); equal captions are one target."""
     image, text, scale = model(pixels, tokens)
     logits = scale.clamp(max=100.0) * image.float() @ text.float().T
     same = (tokens[:, None] == tokens[None]).all(-1).float()

@@ -49,7 +49,8 @@ def render_films(folder: Path, count: int, seed: int = TRAIN_SEED) -> np.ndarray
         jobs = [(seed, start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
         with ProcessPoolExecutor(os.cpu_count()) as pool, atomic_write(file) as part, part.open("wb") as target:
             np.save(target, np.concatenate(list(pool.map(_films, jobs))))
-    return np.load(file, mmap_mode="r")
+    films: np.ndarray = np.load(file, mmap_mode="r")
+    return films
 
 
 def _chunk(job: tuple[int, int, int]) -> tuple[np.ndarray, list[str]]:

@@ -81,8 +81,10 @@ class Denoiser(nn.Module):
         self.unet, self.text_encoder = unet or build_unet(), text_encoder or build_text_encoder()
 
     def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """The prediction (B, C, H, W) for noisy latents of that shape, timesteps (B,) and tokens (B, length)."""
         states = self.text_encoder(tokens)[0]
-        return self.unet(noisy, timesteps, encoder_hidden_states=states).sample
+        predicted: torch.Tensor = self.unet(noisy, timesteps, encoder_hidden_states=states).sample
+        return predicted
 
 
 def loss_weight(scheduler: DDIMScheduler) -> torch.Tensor:
@@ -112,11 +114,12 @@ def denoising_loss(
 
 
 def cached_latents(work: Path, data: WorldData, vae: AutoencoderKL) -> torch.Tensor:
-    """Latents of all training images, float16, computed once."""
+    """Latents of all training images, (N, C, H, W) float16, computed once."""
     file = work / f"latents-{len(data.captions)}.pt"
     if not file.exists():
         torch.save(encode_means(vae, data, len(data.captions)).half().cpu(), file)
-    return torch.load(file, weights_only=True)
+    latents: torch.Tensor = torch.load(file, weights_only=True)
+    return latents
 
 
 def save(model: Denoiser, schedule: str, root: Path = PIPELINE) -> None:

@@ -45,11 +45,12 @@ RECIPE = Recipe(steps=900, learning_rate=1e-3, warmup=100, weight_decay=0.04, em
 
 def build() -> nn.Module:
     """ViT with 8-pixel patches, 4 layers, width 128: 0.8 M weights; (B, 3, 64, 64) in [-1, 1] to (B, 128)."""
-    return timm.create_model(ARCHITECTURE, pretrained=False, **MODEL_ARGS)
+    model: nn.Module = timm.create_model(ARCHITECTURE, pretrained=False, **MODEL_ARGS)
+    return model
 
 
 def crop(pixels: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:
-    """One random square of ``side`` from each (mirrored or not) image of the batch, unscaled."""
+    """One random square from each image of a batch, mirrored or not, unscaled: (B, C, H, W) to (B, C, side, side)."""
     count, span = len(pixels), pixels.shape[-1] - side + 1
     corners = torch.randint(span, (count, 2), generator=generator).tolist()
     mirrored = torch.rand(count, generator=generator) < 0.5
@@ -76,7 +77,8 @@ def contrastive_loss(model: nn.Module, films: np.ndarray, g: torch.Generator) ->
     views = [torch.cat(pair) for pair in zip(frames, other_camera(frames, g), strict=True)]
     shifted = [crop(F.pad(view, (PADDING,) * 4, mode="reflect"), GLOBAL, g) for view in views]
     first, second = model(torch.cat(shifted)).float().chunk(2)
-    return NTXentLoss(TEMPERATURE)(first, second)
+    contrast: torch.Tensor = NTXentLoss(TEMPERATURE)(first, second)
+    return contrast
 
 
 def save(backbone: nn.Module, folder: Path = DINO) -> None:

@@ -51,11 +51,12 @@ def held_out(count: int) -> tuple[np.ndarray, dict[str, list[str]]]:
 
 
 def noise_of(scheduler: Any, output: torch.Tensor, noisy: torch.Tensor, timestep: int) -> torch.Tensor:
-    """The noise in a U-Net's output, whether it predicts noise or velocity."""
+    """The noise in a U-Net's output, both (B, C, H, W), whether it predicts noise or velocity."""
     if scheduler.config.prediction_type == "epsilon":
         return output.float()
     alpha = scheduler.alphas_cumprod[timestep]
-    return (alpha.sqrt() * output + (1 - alpha).sqrt() * noisy).float()
+    noise: torch.Tensor = (alpha.sqrt() * output + (1 - alpha).sqrt() * noisy).float()
+    return noise
 
 
 @torch.no_grad()
@@ -93,7 +94,8 @@ def pipeline_gaps(pipe: Any, count: int = 64) -> list[Gap]:
     latents = pipe.vae.encode(to_pixels(images).to(pipe.device)).latent_dist.mean * pipe.vae.config.scaling_factor
 
     def states(texts: list[str]) -> torch.Tensor:
-        return pipe.encode_prompt(texts, pipe.device, 1, False)[0]
+        encoded: torch.Tensor = pipe.encode_prompt(texts, pipe.device, 1, False)[0]
+        return encoded
 
     return text_gaps(pipe.unet, pipe.scheduler, latents, {sort: states(texts) for sort, texts in captions.items()}, states([""]))
 

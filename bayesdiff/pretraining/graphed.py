@@ -67,7 +67,7 @@ def take_step(t: Training) -> None:
     t.optimizer.zero_grad(set_to_none=False)
     with torch.autocast(t.device.type, torch.bfloat16, enabled=bool(t.autocast), cache_enabled=False):
         value = t.loss()
-    value.backward()
+    value.backward()  # type: ignore[no-untyped-call]
     norm = nn.utils.clip_grad_norm_(t.parameters, t.recipe.clip, foreach=True)
     bad: torch.Tensor = t.optimizer.found_inf  # type: ignore[attr-defined]
     bad.copy_(~norm.isfinite())
@@ -91,7 +91,7 @@ def captured(t: Training) -> Callable[[], None]:
     """The step as a function: the replay of a graph on CUDA (after real steps that warm up), the step itself elsewhere."""
     if t.device.type != "cuda":
         return lambda: take_step(t)
-    side = torch.cuda.Stream()
+    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(WARM_UP):
@@ -123,13 +123,13 @@ def advance(t: Training, run: Callable[[], None], steps: int) -> float:
 
 
 def copies(t: Training) -> list[torch.Tensor]:
-    """Every tensor of the training's state, in a fixed order: weights, average, moments."""
+    """Every tensor of the training's state, of any shape (…), in a fixed order: weights, average, moments."""
     moments = [t.optimizer.state[p][key] for p in t.parameters for key in ("exp_avg", "exp_avg_sq")]
     return [*t.parameters, *t.average, *moments]
 
 
 def judge(t: Training, mean: float, good: list[torch.Tensor]) -> bool:
-    """Whether the loss has diverged; then the ``good`` copies come back and the learning rate is halved."""
+    """Whether the loss has diverged; then the ``good`` copies, any shapes (…), come back and the learning rate is halved."""
     if mean <= DIVERGED * t.best or t.step < t.recipe.warmup or not good:
         t.best = min(t.best, mean)
         return False

@@ -76,11 +76,12 @@ def prediction_pair(pipe: Any, prompts: torch.Tensor, rows: int) -> Pair:
 
     @torch.no_grad()
     def forward() -> torch.Tensor:
-        return pipe.unet(noisy, at, encoder_hidden_states=prompts).sample
+        predicted: torch.Tensor = pipe.unet(noisy, at, encoder_hidden_states=prompts).sample
+        return predicted
 
     output, replay = forward(), None
     if device.type == "cuda":
-        side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+        side, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             forward()
@@ -202,7 +203,7 @@ def checkpoint(bench: Bench, subject: str, photo: Image.Image) -> Iterator[tuple
 def one_run(bench: Bench, subject: str, rate: float, marks: tuple[int, ...], output: Path, deadline: float) -> list[list[np.ndarray]]:
     """Fine-tune and write rows as they come; returns a column of images for every checkpoint there was time for.
 
-    A column is the photograph, and for every view a sample of the first prompt and one of the second.
+    A column is the photograph, and for every view a sample of the first prompt and one of the second; each (H, W, 3).
     """
     photo, columns = start(bench, subject, rate), []
     for mark in marks:

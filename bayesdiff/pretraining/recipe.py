@@ -47,7 +47,7 @@ def work_folder(description: str | None) -> Path:
     """The one option of a part's command line: ``--work FOLDER``."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=WORK)
-    return parser.parse_args().work
+    return Path(parser.parse_args().work)
 
 
 def has_fast_bfloat16() -> bool:
@@ -101,7 +101,7 @@ def fit(name: str, module: Trained, loss: Callable[[torch.Generator], torch.Tens
             group["lr"] = rate(recipe, step)
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
             value = loss(generator(recipe.seed, name, step))
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(module.parameters(), recipe.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -27,4 +27,5 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 def tokenize(captions: list[str]) -> torch.Tensor:
     """Token ids (B, MAX_TOKENS)."""
     encoded = build_tokenizer()(captions, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt")
-    return encoded["input_ids"]
+    ids: torch.Tensor = encoded["input_ids"]
+    return ids

@@ -42,7 +42,7 @@ def quantised(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def restored(integers: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """The weight behind ``quantised``, in half precision."""
+    """The weight behind ``quantised``, in half precision: integers of any shape (…) and a scale a block, (blocks,)."""
     flat = integers.flatten().float() * scale.repeat_interleave(BLOCK)[: integers.numel()]
     return flat.view(integers.shape).half()
 

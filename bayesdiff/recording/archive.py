@@ -218,7 +218,7 @@ def _recorded_verdict(record: RunRecord) -> CorruptionVerdict | None:
 
 
 def read_off(record: RunRecord, curve: dict[str, Array], images: Images, verdict: CorruptionVerdict | None = None) -> Scores:
-    """What tables need of an evaluation's scores; the verdict is computed where none is given."""
+    """What tables need of an evaluation's scores, curves (T,) by name; the verdict is computed where none is given."""
     verdict = verdict or judge(record, images)
     fidelity = SIMILARITIES[0]
     judged = str(record.config["detector"]["metric"])

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayesdiff.arms.gaussian import storable
 from bayesdiff.config.schema import Keep
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import atomic_write, sha256, write_json
@@ -52,6 +51,8 @@ def save_checkpoint(run: Path, step: int, method: FineTuning, state: Training) -
     """Save the weights that the arm shows, and what resuming needs, then drop older resume states."""
     from safetensors.torch import save_file
 
+    from bayesdiff.arms.gaussian import storable  # torch only where weights are written
+
     with atomic_write(step_folder(run / CHECKPOINTS, step)) as part, state.shown():
         part.mkdir()
         method.export(state.parts, part)
@@ -87,6 +88,8 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     bitsandbytes 0.50 hides an entry's quantised moments in a dictionary of their own, and reads them back without.
     """
     import torch
+
+    from bayesdiff.arms.gaussian import storable
 
     flat: dict[str, Any] = {}
     for i, entry in optimizer.state_dict()["state"].items():

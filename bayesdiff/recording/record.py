@@ -111,7 +111,8 @@ def _gpu(record: RunRecord) -> str | None:
 
     device = str(record.environment.get("device", ""))
     number = int(device.partition(":")[2] or 0)
-    used = device.startswith("cuda") and torch.cuda.is_initialized() and number < torch.cuda.device_count()
+    started: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    used = device.startswith("cuda") and started and number < torch.cuda.device_count()
     return device if used else None
 
 

@@ -57,5 +57,5 @@ def image_columns(wide: pd.DataFrame) -> tuple[list[int], dict[str, NDArray[np.f
 
 
 def score_columns(scores: pd.DataFrame) -> tuple[list[int], dict[str, NDArray[np.float64]], list[tuple[int, int]]]:
-    """``image_columns`` of a table of scores."""
+    """``image_columns`` of a table of scores: steps (T,), scores (T, images) by metric, and (prompt, number) of the images."""
     return image_columns(per_image(scores))

@@ -16,7 +16,8 @@ def high_frequency_energy(image: Image.Image) -> float:
 
 def mean_colour(image: Image.Image) -> NDArray[np.float64]:
     """Mean RGB (3,) of an image, in [0, 1]."""
-    return np.asarray(image.convert("RGB"), dtype=np.float64).mean((0, 1)) / 255
+    colour: NDArray[np.float64] = np.asarray(image.convert("RGB"), dtype=np.float64).mean((0, 1)) / 255
+    return colour
 
 
 def describe_photos(photos: list[Image.Image]) -> dict[str, float]:

@@ -73,7 +73,10 @@ def aggregate_as_paper(scores: ArrayLike) -> tuple[Array, Array]:
 def aggregate_hierarchically(
     scores: ArrayLike, *, prompts: ArrayLike | None = None, resamples: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> Difference:
-    """Mean of one arm with the interval that all levels of resampling give; ``p_value`` is against zero."""
+    """Mean of one arm, (runs, subjects, steps, images), with the interval that all levels of resampling give.
+
+    ``p_value`` is against zero.
+    """
     values = _four(scores)
     return paired_difference(values, np.zeros_like(values), prompts=prompts, resamples=resamples, seed=seed, level=level)
 
@@ -127,7 +130,8 @@ def _expansion(freedom: Array, level: float) -> Array:
     from scipy.stats import norm, t
 
     tail = (1 + level) / 2
-    return np.nan_to_num(np.asarray(t.ppf(tail, freedom) / norm.ppf(tail)), nan=1.0)
+    factor: Array = np.nan_to_num(np.asarray(t.ppf(tail, freedom) / norm.ppf(tail)), nan=1.0)
+    return factor
 
 
 def _freedom(cells: Array, inner: Array, members: int) -> Array:
@@ -176,7 +180,8 @@ def _inner_error(difference: Array, labels: NDArray[np.generic]) -> Array:
     means = np.stack([group.mean(-1) for group in groups], -1)
     within = np.stack([_variance(group) / group.shape[-1] for group in groups], -1)
     between = _variance(means * weights * len(names)) / len(names)
-    return np.sqrt(between + (within * weights**2).sum(-1))
+    error: Array = np.sqrt(between + (within * weights**2).sum(-1))
+    return error
 
 
 def _variance(values: Array) -> Array:
@@ -230,7 +235,7 @@ def _resample(cells: Array, rng: np.random.Generator, resamples: int) -> Array:
 
 
 def holm(p_values: ArrayLike) -> Array:
-    """Holm's step-down correction of a table's p-values, in the order given; nan stays nan and does not count."""
+    """Holm's step-down correction of a table's p-values, (tests,) to (tests,); nan stays nan and does not count."""
     p = np.asarray(p_values, dtype=np.float64)
     corrected = np.full(p.shape, np.nan)
     known = np.flatnonzero(np.isfinite(p))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
-from bayesdiff.core.errors import UserError
+from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import atomic_write
 from bayesdiff.corruption.noise import deviations, measure_noise
 from bayesdiff.corruption.simulation import FAMILIES, STRONG, SimulatedStage, Study, coverage_cell, null_cell, power_cell
@@ -122,7 +122,7 @@ def load_study(path: Path) -> Study:
     try:
         loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), OmegaConf.load(path)))
     except (OSError, OmegaConfBaseException) as error:
-        raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{path}: {first_line(error)}; give a study such as experiments/detector_calibration.yaml") from error
     assert isinstance(loaded, Study)
     return loaded
 

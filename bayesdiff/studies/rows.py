@@ -132,7 +132,7 @@ def read(found: Found, measure: Measure) -> Array | None:
 
 
 def scores_of_run(found: Found, name: str) -> Array | None:
-    """``read`` of the measure with this name."""
+    """``read`` of the measure with this name, (steps, images) or (1, 1)."""
     return read(found, MEASURES[name])
 
 

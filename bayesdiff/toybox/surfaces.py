@@ -60,7 +60,8 @@ def weave(rng: Rng) -> Field:
     y, x = np.mgrid[:SIZE, :SIZE]
     phase = rng.uniform(0, 2 * np.pi, 2)
     threads = np.sin(x * np.pi / 2.5 + phase[0]) * np.sin(y * np.pi / 2.5 + phase[1])
-    return (0.07 * threads + 0.06 * cells(rng, 3)).astype(np.float32)
+    woven: np.ndarray = (0.07 * threads + 0.06 * cells(rng, 3)).astype(np.float32)
+    return woven
 
 
 def fur(rng: Rng) -> Field:

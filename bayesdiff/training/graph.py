@@ -68,7 +68,7 @@ def capture(state: Training, cfg: Config, example: Batch, dtype: torch.dtype | N
                 state.pipe.unet, state.noise_schedule, static, state.arm.penalty(),
                 prior_loss_weight=cfg.method.prior_loss_weight, min_snr_gamma=cfg.training.min_snr_gamma,
             )  # fmt: skip
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         groups = [group["params"] for group in state.optimizer.param_groups]
         norms = [nn.utils.clip_grad_norm_(group, cfg.training.max_grad_norm) for group in groups]
         names[:] = [*parts, *(f"norm_{i}" for i in range(len(norms)))]
@@ -91,7 +91,7 @@ def capture(state: Training, cfg: Config, example: Batch, dtype: torch.dtype | N
 
 
 def _record(step: Callable[[], torch.Tensor]) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP):

@@ -148,7 +148,7 @@ def _accumulate(state: Training, cfg: Config, step: int) -> dict[str, torch.Tens
                 prior_loss_weight=cfg.method.prior_loss_weight,
                 min_snr_gamma=cfg.training.min_snr_gamma,
             )
-            state.scaler.scale(loss / count).backward()
+            state.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
         total = {name: total.get(name, 0.0) + value / count for name, value in parts.items()}
     all_reduce([*total.values(), *(p.grad for group in state.optimizer.param_groups for p in group["params"] if p.grad is not None)])
     return total

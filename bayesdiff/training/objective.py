@@ -11,12 +11,13 @@ from bayesdiff.diffusion.batch import Batch
 
 
 def prediction_target(scheduler: Any, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-    """What the U-Net predicts: the noise, or the velocity (progressive distillation, eq. 13)."""
+    """What the U-Net predicts, (B, C, H, W): the noise, or the velocity (progressive distillation, eq. 13)."""
     kind = scheduler.config.prediction_type
     if kind == "epsilon":
         return noise
     if kind == "v_prediction":
-        return scheduler.get_velocity(latents, noise, timesteps)
+        velocity: torch.Tensor = scheduler.get_velocity(latents, noise, timesteps)
+        return velocity
     raise ValueError(f"prediction_type {kind!r} is not supported")
 
 

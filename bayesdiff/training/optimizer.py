@@ -36,7 +36,8 @@ def build_optimizer(means: list[nn.Parameter], of_arm: list[dict[str, Any]], con
         from bitsandbytes.optim import AdamW8bit
     except Exception as error:  # it also fails on import where its binary does not fit the machine
         raise UserError(f"training.optimizer=adamw_8bit: cannot be used ({first_line(error)}); pip install bitsandbytes") from error
-    return AdamW8bit(groups, lr=rate, betas=betas)
+    quantised: torch.optim.Optimizer = AdamW8bit(groups, lr=rate, betas=betas)
+    return quantised
 
 
 def rate_at(conf: TrainingConf, peak: float, steps: int, imposed: LrSchedule | None = None) -> Callable[[int], float]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from bayesdiff.config.identity import run_key, run_name
+from bayesdiff.config.schema import Config
 from bayesdiff.studies.plan import Cell, compose_cell, load_study, models_of, study_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,10 +38,28 @@ def test_the_command_of_a_committed_run_gives_its_name(folder: Path) -> None:
     assert run_name(cfg) == folder.name.replace(key, run_key(cfg))
 
 
+@cache
+def seedless(words: tuple[str, ...]) -> Config:
+    return compose_cell(Cell({}, words))
+
+
+def composed(words: tuple[str, ...]) -> Config:
+    """The configuration of a command; commands that differ in their seed alone are composed once, which is most of the time."""
+    seeds = [word.removeprefix("seed=") for word in words if word.startswith("seed=")]
+    cfg = seedless(tuple(word for word in words if not word.startswith("seed=")))
+    return replace(cfg, seed=int(seeds[-1])) if seeds else cfg
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_a_seed_that_is_replaced_is_a_seed_that_is_composed(seed: int) -> None:
+    words = (*load_study("table_1").cells[0].overrides, f"seed={seed}")
+    assert composed(words) == compose_cell(Cell({}, words))
+
+
 def names_digest(study: str, model: str) -> str:
     cells = load_study(study, model).cells
     chosen = cells[:: 40 if len(cells) > 100 else 1]
-    return hashlib.sha256("\n".join(run_name(compose_cell(cell)) for cell in chosen).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(run_name(composed(cell.overrides)) for cell in chosen).encode()).hexdigest()[:16]
 
 
 @pytest.mark.parametrize("study", study_names())

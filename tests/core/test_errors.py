@@ -2,7 +2,7 @@
 
 import pytest
 
-from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line, first_line
+from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line, did_you_mean, first_line
 
 
 def test_bad_input_is_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,9 +26,26 @@ def test_a_defect_of_ours_keeps_its_traceback() -> None:
         command()
 
 
-SAID = [(ValueError("first\nsecond"), "first"), (KeyError(), "KeyError"), (ValueError("x" * 999), "x" * 160)]
+SAID: list[tuple[Exception, str]] = [
+    (FileNotFoundError(2, "No such file or directory", "a.yaml"), "No such file or directory"),
+    (ValueError("first\nsecond"), "first"),
+    (KeyError(), "KeyError"),
+    (ValueError("x" * 999), "x" * 160),
+]
 
 
 @pytest.mark.parametrize(("error", "said"), SAID)
 def test_the_first_line_of_an_exception(error: Exception, said: str) -> None:
     assert first_line(error) == said
+
+
+NEAR = [("sead", "seed"), ("modle", "model"), ("DINO", "dino"), ("toy_dgo", "toy_dog")]
+
+
+@pytest.mark.parametrize(("word", "meant"), NEAR)
+def test_the_nearest_name_is_suggested(word: str, meant: str) -> None:
+    assert did_you_mean(word, ["seed", "model", "dino", "toy_dog", "toy_car"]) == f"; did you mean {meant}?"
+
+
+def test_nothing_is_suggested_where_no_name_is_near() -> None:
+    assert did_you_mean("toy_unicorn", ["toy_car", "toy_bear"]) == did_you_mean("x", []) == ""

@@ -17,15 +17,12 @@ from bayesdiff.corruption.simulation import (
     NULL_SHAPES,
     NoiseLevel,
     Study,
-    calibrate,
     covariance,
-    load_study,
-    measured_noise,
     most_power,
     simulate,
     upper_bound,
-    write,
 )
+from bayesdiff.studies.calibration import calibrate, load_study, measured_noise, write
 
 LEVEL = NoiseLevel(level=0.2, image=0.1, checkpoint=0.05, image_correlation=0.0)
 
