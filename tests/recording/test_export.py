@@ -13,7 +13,7 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file
-from tiny import ARMS, BNN_ON, METHOD_NAMES, Make
+from tiny import ARMS, BNN_OFF, BNN_ON, METHOD_NAMES, Make
 
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.seeds import generator
