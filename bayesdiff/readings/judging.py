@@ -53,6 +53,7 @@ def judge(reading: Reading, options: Options | None = None) -> tuple[CorruptionV
     verdict = diagnose(
         turned.steps, turned.columns, turned.metric, ceiling=turned.ceiling, alpha=options.alpha, min_depth=min_depth, seed=options.seed,
         groups=groups, checkpoint_noise=options.checkpoint_noise, whole=100.0 if percent else 1.0,
+        photo_hf=turned.photo_hf,
     )  # fmt: skip
     if not np.isfinite(turned.columns[turned.metric]).any():
         verdict = replace(verdict, sentence=NOTHING_FINITE)

@@ -31,6 +31,8 @@ class Reading:
     """(T, images) scores by metric, in the metric's own units."""
     metric: str
     ceiling: float | None = None
+    photo_hf: float | None = None
+    """Mean ``hf_energy`` of the training photographs, where it is known: grain is told relative to it."""
     notes: tuple[str, ...] = ()
     """What a reader guessed, sorted, converted, thinned or left out."""
     images: tuple[tuple[int, int], ...] = ()

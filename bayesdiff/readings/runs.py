@@ -7,6 +7,7 @@ from pathlib import Path
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import PER_IMAGE, SCORES
 from bayesdiff.readings.reading import Naming, Reading
+from bayesdiff.recording.archive import photo_energy
 from bayesdiff.recording.collect import per_image_of
 from bayesdiff.recording.record import load_record
 from bayesdiff.scoring.curve import image_columns, read_scores, score_columns
@@ -27,4 +28,5 @@ def read_run(folder: Path, naming: Naming) -> Reading:
     if metric not in columns:
         raise UserError(f"{folder}: no metric {metric}; choose --metric from {', '.join(columns)}")
     ceiling = record.real_to_real.get(metric) if record is not None else None
-    return Reading(str(folder), tuple(steps), columns, metric, ceiling, images=tuple(images), own=True)
+    energy = photo_energy(record) if record is not None else None
+    return Reading(str(folder), tuple(steps), columns, metric, ceiling, energy, images=tuple(images), own=True)
