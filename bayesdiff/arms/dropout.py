@@ -22,7 +22,6 @@ def set_dropout(unet: nn.Module, rate: float) -> int:
 
 class Dropout(Arm):
     NOISE_ON_DEVICE = True
-    GRAPH = False
 
     def __init__(self, site: Site):
         super().__init__(site)

@@ -43,8 +43,6 @@ class Arm:
 
     NOISE_ON_DEVICE: ClassVar[bool] = False
     """Whether noise is drawn on the device: each kind of GPU draws its own, so that a run stays on one."""
-    GRAPH: ClassVar[bool] = True
-    """Whether a step can be recorded as a CUDA graph: nothing of it is drawn or decided inside the forward pass."""
     SHOWS_OTHER_WEIGHTS: ClassVar[bool] = False
     """Whether ``shown`` changes the weights, so that the trained ones have to be kept for resuming."""
 
@@ -71,7 +69,7 @@ class Arm:
         return batch
 
     def forward(self, micro: int) -> AbstractContextManager[None]:
-        """What surrounds a micro-batch's forward and backward pass."""
+        """What surrounds a micro-batch's forward and backward pass; an arm that overrides it runs without CUDA graphs."""
         return nullcontext()
 
     def penalty(self) -> dict[str, tuple[float, torch.Tensor]]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from bayesdiff.arms.protocol import Arm
 from bayesdiff.config.schema import Config, Graph, Optimizer, Precision
 from bayesdiff.core.processes import process_count
 from bayesdiff.diffusion.batch import Batch, Conditioning
@@ -49,7 +50,7 @@ def obstacle(state: Training, cfg: Config) -> str:
         "gradient checkpointing keeps random state on the host": training.gradient_checkpointing,
         "torch.compile records graphs of its own": training.compile,
         "text encoders are trained too": cfg.method.train_text_encoder,
-        "the arm draws inside the step": not state.arm.GRAPH,
+        "the arm surrounds the forward pass": type(state.arm).forward is not Arm.forward,
     }
     return next((reason for reason, applies in reasons.items() if applies), "")
 
