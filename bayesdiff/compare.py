@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m bayesdiff.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders; the first is the reference")
-    parser.add_argument("--metric", default="dino", choices=("dino", "clip_i", "clip_t", "hf_energy"))
+    parser.add_argument("--metric", default="dino", metavar="NAME", help="a column of curve.csv (default: dino)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write the overlaid curves to a PNG")
     args = parser.parse_args(arguments)
     print_comparison(args.runs, args.metric)

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from bayesdiff.__main__ import COMMANDS
 from bayesdiff.__main__ import main as bayesdiff_main
 from bayesdiff.config.compose import CONF
 from bayesdiff.config.identity import as_dict
+from bayesdiff.config.schema import EvaluationConf
 from bayesdiff.core.errors import ExitCode
 from bayesdiff.diffusion.pipeline import fetch_command
 from bayesdiff.recording.collect import collect
@@ -323,19 +325,26 @@ def files_in(page: Path, folder: Path) -> None:
             (folder / named[1]).write_text(block)
 
 
+@pytest.fixture
+def own_parts(tmp_path: Path, smoke: list[str], random_pipeline: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Overrides of one short run with everything of the page on extending, written to a folder outside the package."""
+    files_in(ROOT / "docs" / "extending.md", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = [word for page, command in commands() if page == "extending.md" for word in shlex.split(command)[3:]]
+    keys = {word.split("=")[0] for word in asked}
+    assert keys >= {"method.name", "bnn.kind", "+bnn.options.share", "metrics.extra", "model.name", "model.path"}
+    own = [word.replace("FOLDER", str(random_pipeline)) for word in asked if word != "+experiment=smoke"]
+    return [*smoke, "schedule.steps=2", "schedule.checkpoints=[0,1,2]", "schedule.log_every=1", *own]
+
+
 def test_the_method_the_metric_and_the_model_of_the_page_on_extending_run_together(
-    tmp_path: Path, make_config: Make, smoke: list[str], random_pipeline: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_config: Make, own_parts: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Trained, Gaussian where it says, scored, resumed state and export in stock layout: nothing in the suite was changed."""
     import pandas as pd
     from diffusers import UNet2DConditionModel
 
-    files_in(ROOT / "docs" / "extending.md", tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    asked = [word for page, command in commands() if page == "extending.md" for word in shlex.split(command)[3:]]
-    assert {word.split("=")[0] for word in asked} >= {"method.name", "metrics.extra", "model.name", "model.path"}
-    own = [word.replace("FOLDER", str(random_pipeline)) for word in asked if word != "+experiment=smoke"]
-    folder, record = run_experiment(make_config(*smoke, "schedule.steps=2", "schedule.checkpoints=[0,2]", *own))
+    folder, record = run_experiment(make_config(*[word for word in own_parts if "bnn." not in word]))
     assert record.status == "completed"
     assert record.config["model"]["name"] == "mine"
     assert 0 < record.bayesian["weights"] <= record.bayesian["trained_weights"] < record.bayesian["unet_weights"]
@@ -345,13 +354,58 @@ def test_the_method_the_metric_and_the_model_of_the_page_on_extending_run_togeth
     assert export.main([str(folder), "--output", str(tmp_path / "export")]) == 0
     assert (tmp_path / "export" / "bnn_state.safetensors").exists()
     UNet2DConditionModel.from_pretrained(tmp_path / "export" / "unet")
+    assert verdict.main([str(folder), "--metric", "saturation"]) == ExitCode.NOT_JUDGED, "two checkpoints; but its direction is known"
+    assert compare.main([str(folder), str(folder), "--metric", "saturation"]) == 0
+    assert "saturation (share, 0 to 1; higher is better)" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_arm_of_the_page_on_extending_runs_with_its_method_and_resumes(
+    tmp_path: Path, make_config: Make, own_parts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run with the arm is another one than the plain run, has its options in its record, and resumes bit for bit."""
+    import bayesdiff.training.loop as loop
+
+    words = [word for word in own_parts if word != "bnn=on"]
+    whole, record = run_experiment(make_config(*words, f"paths.runs={tmp_path / 'whole'}"))
+    assert record.status == "completed"
+    assert record.config["bnn"]["kind"] == "mine.mirror"
+    assert record.config["bnn"]["options"] == {"share": 0.5}
+    unchanged = [word.replace("share=0.5", "share=0") for word in words]
+    plain, _ = run_experiment(make_config(*unchanged, f"paths.runs={tmp_path / 'plain'}"))
+    trained = [(run / "train.jsonl").read_text() for run in (whole, plain)]
+    assert trained[0] != trained[1], "a latent was mirrored"
+    real, calls = loop.train, iter((False, True))
+
+    def stopped(*arguments: object, **named: object) -> object:
+        if next(calls):
+            raise KeyboardInterrupt
+        return real(*arguments, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "train", stopped)
+        run_experiment(make_config(*words))
+    resumed, _ = run_experiment(make_config(*words))
+    for name in ("train.jsonl", "scores.csv"):
+        assert (resumed / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_the_evaluations_of_the_page_on_extending_are_ones() -> None:
+    """Its keys are those of the schema, each is explained, and the shipped example has some of them."""
+    page = ROOT / "docs" / "extending.md"
+    example = yaml.safe_load(blocks(page, "yaml")[0])["evaluations"]
+    for settings in example.values():
+        OmegaConf.merge(OmegaConf.structured(EvaluationConf), settings)
+    grain = compose_cell(Cell({}, ("+experiment=grain",))).evaluations
+    assert grain["guidance_1"].guidance_scale == example["guidance_1"]["guidance_scale"]
+    (table,) = re.findall(r"\| key \| meaning; null.*?\n\n", page.read_text(), re.DOTALL)
+    assert {field.name for field in fields(EvaluationConf)} <= set(re.findall(r"`(\w+)`", table))
 
 
 def test_the_study_of_the_page_on_extending_is_planned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = ROOT / "docs" / "extending.md"
-    (example,) = blocks(page, "yaml")
+    (example,) = [block for block in blocks(page, "yaml") if block.startswith("title:")]
     (tmp_path / "mine.yaml").write_text(example)
     assert "`BAYESDIFF_EXPERIMENTS=FOLDER python -m bayesdiff.study mine`" in page.read_text()
     monkeypatch.setattr(planning, "EXPERIMENTS", tmp_path)
@@ -371,6 +425,17 @@ def test_what_the_arm_as_released_sets_is_what_the_page_on_deviations_says() -> 
     for cells, name in zip(lines, ("sigma is stored itself", "`cal_KL`", "weight decay also on sigma"), strict=True):
         assert cells[0].startswith(name)
         assert name.removesuffix(" also on sigma").removeprefix("sigma is ") in sentence
+
+
+def test_every_guard_that_the_page_on_deviations_names_is_a_test() -> None:
+    rows = [line for line in (ROOT / "docs" / "deviations.md").read_text().splitlines() if line.startswith("|") and ".py`" in line]
+    guards = [guard for row in rows for guard in re.findall(r"`([\w/]+\.py)`((?:[:,] `\w+…?`)*)", row)]
+    assert len(guards) >= 20
+    for file, named in guards:
+        text = (ROOT / "tests" / file).read_text()
+        for name, cut in re.findall(r"`(\w+)(…?)`", named):
+            end = "" if cut else r"\("
+            assert re.search(rf"def test_\w*{name}{end}", text), f"{file}: {name}"
 
 
 def test_the_override_that_the_help_of_a_study_names_goes_with_every_study(capsys: pytest.CaptureFixture[str]) -> None:
@@ -400,13 +465,14 @@ def test_the_examples_in_python_run(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_hours_of_the_reproduction_table_are_those_of_the_studies() -> None:
     """Runs times minutes, as `--dry-run` says before there are records; every study is there once."""
     page = (ROOT / "docs" / "reproducing.md").read_text().replace(" (runs of `table_1`)", "")
-    rows = re.findall(r"^\|[^|]+\| (`[^|]+) \| ([\d.]+) h \| (\d+)", page, re.MULTILINE)
+    rows = re.findall(r"^\|[^|]+\| (`[^|]+) \| ([\d.]+) h \| (\d+|—)", page, re.MULTILINE)
     named = [name for names, _, _ in rows for name in re.findall(r"`(\w+)`", names) if name in study_names()]
     assert sorted(named) == study_names()
     for names, toybox, large in rows:
         studies = [name for name in re.findall(r"`(\w+)`", names) if name in study_names()]
-        first = {name: next(model for model in models_of(name) if model != "toybox") for name in studies}
-        for said, models in ((toybox, dict.fromkeys(studies, "toybox")), (large, first)):
+        first = {name: next((model for model in models_of(name) if model != "toybox"), "") for name in studies}
+        assert (large == "—") == ("" in first.values()), "a dash stands for a study of the toybox alone"
+        for said, models in ((toybox, dict.fromkeys(studies, "toybox")), *([] if large == "—" else [(large, first)])):
             loaded = [load_study(name, model) for name, model in models.items()]
             hours = sum(len(each.cells) * each.minutes for each in loaded) / 60
             assert float(said) == pytest.approx(hours, abs=max(0.51, 0.04 * hours)), names

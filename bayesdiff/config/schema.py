@@ -1,7 +1,7 @@
 """The typed configuration: what can be set, with its units and ranges.
 
-The dataclasses below are the schema of ``conf/``: an unknown key fails, also when added with ``+``. ``checks`` says what
-values are refused, ``compose`` how a configuration is put together, ``identity`` what a run is called.
+The dataclasses below are the schema of ``conf/``. An unknown key fails, also when added with ``+``. ``checks`` refuses values,
+``compose`` builds a configuration from a command line, and ``identity`` names a run.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any
 from omegaconf import MISSING
 
 METHODS = ("dreambooth", "lora", "oft")
-"""The fine-tuning methods that are shipped; any other is the dotted name of a module like theirs (docs/extending.md)."""
+"""The shipped fine-tuning methods. Any other is the dotted name of a module (docs/extending.md)."""
 
 
 ARMS = ("off", "gaussian", "ema", "input_noise", "dropout", "lr_decay", "l2_to_pretrained", "prompt_dropout")
-"""What a run does about the corruption stage, as shipped: nothing, Gaussian weights, or a simpler control (arms/)."""
+"""The shipped arms: nothing, Gaussian weights, or a simpler control (arms/)."""
 RATE_CHANGE = 2
-"""A change of the learning rate is a pair: from which step on, and which factor of the peak."""
+"""Length of one change of the learning rate: the step it begins at, and the factor of the scheduled rate."""
 
 
 class Sigma(str, Enum):
@@ -134,7 +134,7 @@ class MethodConf:
     name: str = MISSING
     """dreambooth, lora, oft, or the dotted name of a module of your own."""
     learning_rate: float = MISSING
-    """Peak step size of AdamW; what it does over training is ``training.lr_schedule``."""
+    """Peak step size of AdamW. ``training.lr_schedule`` changes it over training."""
     rank: int = 4
     """LoRA: rank of the update. OFT: number of blocks of the rotation."""
     alpha: float | None = None
@@ -155,22 +155,25 @@ class BnnConf:
     layers: str = "default"
     """``default`` (the method's own), one of the method's presets, or a regular expression on module names."""
     time_layers: bool = False
-    """DreamBooth: whether presets take in the timestep layers; the released script leaves them out, the
-    fractions that the paper prints say they were in."""
+    """DreamBooth: whether presets include the timestep layers. The released script leaves them out; the fractions that the paper
+    prints include them."""
     sigma: Sigma = Sigma.per_weight
-    """What has a standard deviation of its own; ``fixed`` is plain weight noise, not trained."""
+    """What gets its own standard deviation; ``fixed`` is plain weight noise that is not trained."""
     sigma_init: float = 0.01
     """Standard deviation of every Gaussian weight at step 0; 0 trains the plain model (``direct``: 1e-7)."""
     sigma_parametrization: SigmaParametrization = SigmaParametrization.softplus
     """``direct`` stores sigma itself and clamps it at 1e-7, as the released code does."""
     sigma_learning_rate_factor: float = 1.0
-    """Of rho's learning rate, in units of the means'. softplus moves sigma by sigma times what rho moves, so that at
-    sigma 0.01 a factor of 100 lets it go as far as the released code's, which stores sigma itself (there it is not used)."""
+    """Learning rate of rho, in units of the means' rate; not used by ``direct``.
+
+    A step moves sigma by sigma times what it moves rho, so that a factor of 1 leaves sigma nearly frozen. At sigma 0.01 a factor
+    of 100 moves it as far as the released code does, which stores sigma itself.
+    """
     prior_sigma: float = 0.01
     kl: Kl = Kl.elbo
     """``elbo`` is KL(q || prior), paper eq. 3; ``reverse`` is KL(prior || q), the released code."""
     kl_weight: float = 0.0
-    """Weight of the KL, summed over weights; 0 (the paper's default) builds no KL at all."""
+    """Weight of the KL, which is a sum over the Gaussian weights; 0 (the paper's default) builds no KL."""
     ema_decay: float = 0.99
     """Control ``ema``: the average of the trained weights that is sampled and kept."""
     input_noise: float = 0.02
@@ -182,7 +185,7 @@ class BnnConf:
     prompt_dropout: float = 0.3
     """Arm ``prompt_dropout``: share of the rows that are shown with the empty prompt."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Settings of an arm of your own."""
+    """Settings of your own arm (docs/extending.md)."""
 
 
 @dataclass
@@ -191,40 +194,40 @@ class TrainingConf:
     gradient_accumulation_steps: int = 1
     optimizer: Optimizer = Optimizer.adamw
     weight_decay: float = 0.01
-    """On means and on sigmas that are stored directly; never on rho, which it would draw to a larger sigma."""
+    """On means, and on sigmas that are stored directly. Never on rho: decay would pull it to a larger sigma."""
     max_grad_norm: float = 1.0
-    """Over the means and over the rhos, each for itself."""
+    """Bound of the gradient's norm, for the means and for the rhos separately."""
     lr_schedule: LrSchedule = LrSchedule.constant
     lr_warmup_steps: int = 0
     rate_changes: list[list[float]] = field(default_factory=list)
-    """Pairs [step, factor]: from that step on the learning rate is the scheduled one times the factor."""
+    """Pairs [step, factor]: from that step on, the factor multiplies the scheduled learning rate."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     """Of AdamW: decay rates of the running mean of the gradient and of its square."""
     mixed_precision: Precision = Precision.no
     gradient_checkpointing: bool = False
     graph: Graph = Graph.auto
-    """Run the step as one CUDA graph where there is a GPU and nothing stands against it (training/graph.py)."""
+    """``auto`` runs the step as one CUDA graph on a GPU, where the run allows it (training/graph.py)."""
     compile: bool = False
     """Compile the U-Net with torch.compile."""
     min_snr_gamma: float | None = None
-    """Bound of the loss weight's signal-to-noise ratio (arXiv 2303.09556); null weighs all timesteps alike."""
+    """Largest signal-to-noise ratio in the loss weight (arXiv 2303.09556); null weighs all timesteps alike."""
 
 
 @dataclass
 class DataConf:
     source: DataSource = MISSING
     subject: str = MISSING
-    """A toybox subject, a folder name of the data set, or any name for an own folder."""
+    """A toybox subject, a folder name of the data set, or any name for your own folder."""
     path: str | None = None
-    """Own photographs, or the root of the data set (one folder a subject)."""
+    """Your photographs, or the root of the data set (one folder a subject)."""
     class_noun: str | None = None
-    """The word for what it is ("dog"); toybox subjects know theirs."""
+    """The word for what the subject is ("dog"); the toybox knows it for its subjects."""
     identifier: str = "qwe"
     """The rare token that stands for the subject."""
     instance_prompt: str = "a photo of {identifier} {class_noun}"
     class_prompt: str = "a photo of {class_noun}"
     images: int = 6
-    """Toybox: how many photographs of the subject are rendered; the first six are always the same."""
+    """Toybox: how many photographs of the subject to render; the first six never change."""
 
 
 @dataclass
@@ -232,7 +235,7 @@ class ShotsConf:
     count: int | None = None
     """Training images, nested (2 shots contain the 1 shot); null takes all."""
     seed: int | None = None
-    """Which images: a seed of their own, so that runs of several seeds share them; null lets the run's seed choose."""
+    """Seed that chooses the images, so that runs of several seeds share them; null takes the run's seed."""
 
 
 @dataclass
@@ -250,26 +253,25 @@ class SamplerConf:
     steps: int = 50
     guidance_scale: float = 7.5
     prompts: list[str] = MISSING
-    """Templates with {identifier} and {class_noun}; or the one word object, live, face or auto (the
-    list that fits the class)."""
+    """Templates with {identifier} and {class_noun}, or one word: object, live, face, or auto (the list that fits the class)."""
     images_per_prompt: int = 4
     batch_size: int = 8
     seed: int = 1000
     """Seed of the initial noise, the same at every checkpoint and in every run."""
     sample_weights: int = 0
-    """Draws of Gaussian weights to sample besides the mean; for studying uncertainty, never in the curve."""
+    """Draws of Gaussian weights to sample besides the mean. They show uncertainty and never enter the curve."""
 
 
 @dataclass
 class EvaluationConf:
-    """One more way to look at the same checkpoints; what is null is as ``sampler`` has it."""
+    """Another evaluation of the same checkpoints; null takes the value of ``sampler``."""
 
     guidance_scale: float | None = None
     scheduler: Scheduler | None = None
     steps: int | None = None
     weights: Weights = Weights.kept
-    """``kept``: what the arm keeps; ``trained``: the weights that training stands at; ``ema``: their moving average over
-    the same training; ``draw``: one draw of Gaussian weights."""
+    """``kept``: what the arm keeps. ``trained``: the weights under training. ``ema``: their moving average. ``draw``: one draw of
+    Gaussian weights."""
     ema_decay: float = 0.99
     prompts: list[str] | None = None
     images_per_prompt: int | None = None
@@ -289,21 +291,21 @@ class MetricsConf:
     """An open_clip model for CLIP-IQA; null leaves it out (the toybox's words know no quality)."""
     batch_size: int = 32
     extra: list[str] = field(default_factory=list)
-    """Own metrics: dotted names of functions from a PIL image to a number (docs/extending.md)."""
+    """Custom metrics: dotted names of functions from a PIL image to a number (docs/extending.md)."""
 
 
 @dataclass
 class DetectorConf:
     metric: Fidelity = Fidelity.dino
-    """The curve the verdict is about."""
+    """The metric whose curve is judged."""
     alpha: float = 0.05
     min_depth: float = 0.03
     checkpoint_noise: float | None = None
-    """Noise that moves all images of a checkpoint together, where it was measured; null reads it off the curve."""
+    """Noise that moves all images of a checkpoint together, if you measured it elsewhere; null reads it off the curve."""
     sampled_prompts: bool = False
-    """Whether prompts are a sample of all prompts too (then they are what varies), or the ones one cares about."""
+    """True if the prompts are a sample of all prompts: then they are what varies. False if only these prompts matter."""
     stop_after: StopAfter = StopAfter.never
-    """``recovered`` ends training at the first checkpoint behind a stage that is flagged."""
+    """``recovered`` ends training at the first checkpoint after a flagged stage."""
 
 
 @dataclass
@@ -331,9 +333,9 @@ class Config:
     schedule: ScheduleConf = field(default_factory=ScheduleConf)
     sampler: SamplerConf = field(default_factory=SamplerConf)
     evaluations: dict[str, EvaluationConf] = field(default_factory=dict)
-    """Further evaluations of every checkpoint, by name; they cost sampling and no training, and do not name the run."""
+    """Further evaluations of every checkpoint, by name. They cost sampling and no training, and do not change the run key."""
     probes: bool = True
-    """Whether losses on fixed noise are measured at every checkpoint (``probes.csv``); they do not name the run."""
+    """Whether to measure losses on fixed noise at every checkpoint (``probes.csv``). They do not change the run key."""
     metrics: MetricsConf = field(default_factory=MetricsConf)
     detector: DetectorConf = field(default_factory=DetectorConf)
     tracker: TrackerConf = field(default_factory=TrackerConf)

@@ -61,11 +61,12 @@ def judge(reading: Reading, options: Options | None = None) -> tuple[CorruptionV
 
 
 def _direction(reading: Reading, options: Options) -> bool:
-    """Whether higher is better: by a person's word, this package's own table, the metric's name, or the file's."""
+    """Whether higher is better: by a person's word, this package's table or record, the metric's name, or the file's."""
     if options.higher_is_better is not None:
         return options.higher_is_better
     own = HIGHER_IS_BETTER.get(reading.metric)  # calls a diversity lpips, which is a distance anywhere else
-    for said in (own if reading.own else None, higher_is_better(reading.metric), reading.higher_is_better, own):
+    recorded: list[bool | None] = [own, reading.higher_is_better] if reading.own else []
+    for said in (*recorded, higher_is_better(reading.metric), reading.higher_is_better, own):
         if said is not None:
             return said
     raise UserError(

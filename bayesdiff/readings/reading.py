@@ -40,7 +40,7 @@ class Reading:
     own: bool = False
     """This package scored the images, so that its own table of directions holds."""
     higher_is_better: bool | None = None
-    """What the name of a file or a group of columns says of the metric, where the metric's own name says nothing."""
+    """What the record of a run says of a custom metric; else what the name of a file or a group of columns says."""
     unthinned: Unthinned | None = None
     """The rows of a log that was thinned."""
 

@@ -11,6 +11,7 @@ from bayesdiff.recording.archive import photo_energy
 from bayesdiff.recording.collect import per_image_of
 from bayesdiff.recording.record import load_record
 from bayesdiff.scoring.curve import image_columns, read_scores, score_columns
+from bayesdiff.scoring.metrics import known
 
 
 def is_run(folder: Path) -> bool:
@@ -27,6 +28,10 @@ def read_run(folder: Path, naming: Naming) -> Reading:
     metric = naming.metric or (str(record.config["detector"]["metric"]) if record is not None else "dino")
     if metric not in columns:
         raise UserError(f"{folder}: no metric {metric}; choose --metric from {', '.join(columns)}")
+    said = known(metric, record.custom_metrics) if record is not None else None
+    higher = said.higher_is_better if said is not None else None
     ceiling = record.real_to_real.get(metric) if record is not None else None
     energy = photo_energy(record) if record is not None else None
-    return Reading(str(folder), tuple(steps), columns, metric, ceiling, energy, images=tuple(images), own=True)
+    return Reading(
+        str(folder), tuple(steps), columns, metric, ceiling, energy, images=tuple(images), own=True, higher_is_better=higher
+    )  # fmt: skip

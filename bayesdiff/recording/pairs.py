@@ -15,10 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bayesdiff.config.identity import arm_name
+from bayesdiff.core import escape
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import SCORES
 from bayesdiff.recording.record import RunRecord, load_record
 from bayesdiff.scoring.curve import curve_table, per_image, read_scores
+from bayesdiff.scoring.metrics import known
 from bayesdiff.stats import paired_difference
 
 
@@ -43,7 +45,7 @@ def differences(reference: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd
     if both.empty:
         raise UserError(f"the runs share no checkpoint with the same prompts and images (metric {metric})")
     rows = []
-    for step, images in both.groupby(level="step"):  # each by itself: a metric of one's own may lack images here and there
+    for step, images in both.groupby(level="step"):  # each by itself: a custom metric may lack images here and there
         arms = [images[name].to_numpy()[None, None, None] for name in (f"{metric}_b", f"{metric}_a")]
         found = paired_difference(*arms, prompts=images.index.get_level_values("prompt"))
         half = t.ppf(0.975, found.freedom[0]) * found.std_error[0]
@@ -70,15 +72,35 @@ def _label(folder: Path, record: RunRecord) -> str:
     return f"{record.config['data']['subject']} {record.config['method']['name']} {arm} seed {record.config['seed']} ({folder.name[-6:]})"
 
 
+def _checked(folders: list[Path], metric: str) -> list[tuple[RunRecord, pd.DataFrame]]:
+    """Record and scores of every run; raises ``UserError`` where one lacks the metric or sampled otherwise."""
+    runs = [read_run(folder) for folder in folders]
+    for folder, (_, scores) in zip(folders, runs, strict=True):
+        measured = list(dict.fromkeys(scores["metric"]))
+        if metric not in measured:
+            raise UserError(f"{folder}: no metric {metric}; choose --metric from {', '.join(measured)}")
+    _check_sampling(folders, [record for record, _ in runs])
+    return runs
+
+
+def metric_label(record: RunRecord, metric: str) -> str:
+    """How a run calls a metric, with the direction that is better and the unit where they are known."""
+    said = known(metric, record.custom_metrics)
+    if said is None:
+        return metric
+    better = {True: "higher is better", False: "lower is better", None: "neither direction is better"}[said.higher_is_better]
+    return f"{said.label} ({said.unit}; {better})"
+
+
 def print_comparison(folders: list[Path], metric: str) -> None:
     """One line a run with its verdict, then a table of paired differences to the first."""
-    console, runs = Console(width=None if Console().is_terminal else 110), [read_run(folder) for folder in folders]
-    _check_sampling(folders, [record for record, _ in runs])
+    console, runs = Console(width=None if Console().is_terminal else 110), _checked(folders, metric)
+    called = escape.terminal(metric_label(runs[0][0], metric))
     for folder, (record, _) in zip(folders, runs, strict=True):
         sentence = record.verdict["sentence"] if record.verdict else f"no verdict ({record.status})"
         console.print(f"{_label(folder, record)}: {sentence}", highlight=False, soft_wrap=True)
     for folder, (record, scores) in list(zip(folders, runs, strict=True))[1:]:
-        table = Table(title=f"{metric}: {_label(folder, record)} minus {_label(folders[0], runs[0][0])}")
+        table = Table(title=f"{called}: {_label(folder, record)} minus {_label(folders[0], runs[0][0])}")
         for name in ("step", "first run", "this run", "difference", "95 % interval"):
             table.add_column(name, justify="right")
         first, this = (curve_table(s).set_index("step")[metric] for s in (runs[0][1], scores))
@@ -96,10 +118,10 @@ def plot_comparison(folders: list[Path], metric: str, target: Path) -> None:
 
     from bayesdiff.recording.plots import draw_band, save_figure
 
+    runs = _checked(folders, metric)
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    for index, folder in enumerate(folders):
-        record, scores = read_run(folder)
+    for index, (folder, (record, scores)) in enumerate(zip(folders, runs, strict=True)):
         draw_band(axes, curve_table(scores), metric, _label(folder, record), f"C{index}")
-    axes.set(xlabel="training step", ylabel=metric)
+    axes.set(xlabel="training step", ylabel=escape.plot(metric_label(runs[0][0], metric)))
     axes.legend(fontsize=8)
     save_figure(figure, target)

@@ -41,6 +41,8 @@ class RunRecord:
     """Similarity of the training images to other photographs of the subject, by metric: above it, samples are copies."""
     photographs: dict[str, float] = field(default_factory=dict)
     """Of the training images: mean ``hf_energy``, which relative high-frequency energy is relative to."""
+    custom_metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name, label, unit, direction and source of custom metrics that say them, by name (``scoring.metrics.Metric``)."""
     verdict: dict[str, Any] | None = None
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
     """By name, of every further evaluation: its settings, and its verdict once there is one."""

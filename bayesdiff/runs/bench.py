@@ -57,6 +57,7 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     """Load every model; nothing is written yet, so that bad input leaves no trace."""
     from bayesdiff.diffusion.pipeline import check_limits, check_precision, choose_device, load_pipeline
     from bayesdiff.scoring.encoders import load_encoders
+    from bayesdiff.scoring.metrics import as_plain
     from bayesdiff.scoring.pixels import describe_photos
     from bayesdiff.training.loop import prepare
 
@@ -80,6 +81,7 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
         "skipped": [list(entry) for entry in subject.skipped], "notes": list(subject.notes),
     }  # fmt: skip
     record.photographs = describe_photos([photo.image for photo in subject.photos])
+    record.custom_metrics = as_plain(encoders.described)
     record.bayesian = _converted(training)
     record.real_to_real = _ceilings(encoders, evaluations[0].references, [photo.image for photo in subject.others])
     return Bench(cfg, folder, record, subject, training, encoders, evaluations, pretrained_losses(training, cfg) if cfg.probes else {})

@@ -13,19 +13,20 @@ from bayesdiff.scoring.metrics import SIMILARITIES, in_order
 
 
 def read_scores(run: Path) -> pd.DataFrame:
-    """``scores.csv`` of a run folder, values as they were written, an empty one as NaN; raises FileNotFoundError."""
+    """Read ``scores.csv`` of a run folder with every digit; an empty value is NaN. Raises FileNotFoundError."""
     return pd.read_csv(run / SCORES, keep_default_na=False, na_values={"value": [""]}, float_precision="round_trip")
 
 
 def per_image(scores: pd.DataFrame) -> pd.DataFrame:
-    """Average over references: one value for every (step, prompt, image) and metric (columns)."""
+    """Average over references: rows are (step, prompt, image), columns are metrics."""
     return scores.pivot_table(index=["step", "prompt", "image"], columns="metric", values="value", aggfunc="mean")
 
 
 def curve_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Columns ``step``, ``images``, and for every metric that was measured its mean and ``<metric>_se`` (std / sqrt(n)).
+    """One row a checkpoint: ``step``, ``images``, and each metric's mean and standard error ``<metric>_se`` (std / sqrt(n)).
 
-    A metric of one's own that gave no number for an image has none at that checkpoint: a mean of the others would hide it.
+    A custom metric may give no number for an image. It is then NaN at that checkpoint, because a mean of the other images would
+    hide the gap.
     """
     wide = per_image(scores)
     grouped = wide.groupby(level="step")
@@ -45,10 +46,10 @@ def image_matrix(wide: pd.DataFrame, metric: str) -> tuple[list[int], NDArray[np
 
 
 def image_columns(wide: pd.DataFrame) -> tuple[list[int], dict[str, NDArray[np.float64]], list[tuple[int, int]]]:
-    """Steps (T,), the (T, images) matrix of every metric that all images have, and each image's (prompt, number).
+    """Steps (T,), a (T, images) matrix for each metric that all images have, and each image's (prompt, number).
 
-    A metric that some images lack (diversity, for a prompt's only image) is left out; the three
-    similarities stay, whose gaps are divergence.
+    The result omits a metric that some images lack, such as the diversity of a prompt's only image. It keeps the three
+    similarities, because a gap in them means divergence.
     """
     found = {str(name): image_matrix(wide, name) for name in in_order(set(wide.columns))}
     whole = {name: matrix for name, (_, matrix) in found.items() if name in SIMILARITIES or np.isfinite(matrix).all()}

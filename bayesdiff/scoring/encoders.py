@@ -18,7 +18,7 @@ from bayesdiff.config.schema import MetricsConf
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.processes import is_main_process
 from bayesdiff.diffusion.words import unknown_to
-from bayesdiff.scoring.metrics import COLUMNS, METRICS
+from bayesdiff.scoring.metrics import COLUMNS, METRICS, Metric, described
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +45,9 @@ class Encoders:
     clip_iqa: ImageEncoder | None = None
     """From N images to N qualities in [0, 1]."""
     extra: dict[str, Callable[[Image.Image], float]] = field(default_factory=dict)
-    """A run's own metrics, by name."""
+    """Custom metrics, by name."""
+    described: dict[str, Metric] = field(default_factory=dict)
+    """Label, unit and direction of those custom metrics that say them."""
 
 
 def _image_encoder(
@@ -230,23 +232,32 @@ def load_clip_iqa(name: str, device: torch.device, batch_size: int = 32) -> Imag
 
 def load_encoders(conf: MetricsConf, device: torch.device) -> Encoders:
     """Everything that ``metrics`` asks for; raises ``UserError`` for what cannot be loaded."""
-    extra = _own_metrics(conf.extra)
+    extra, said = _own_metrics(conf.extra)
     clip_image, clip_text = load_clip(conf.clip, device, conf.batch_size)
     dino = load_dino(conf.dino, device, conf.batch_size)
     lpips = load_lpips(device) if conf.lpips else None
     iqa = load_clip_iqa(conf.clip_iqa, device, conf.batch_size) if conf.clip_iqa else None
-    return Encoders(clip_image, clip_text, dino, lpips, iqa, extra)
+    return Encoders(clip_image, clip_text, dino, lpips, iqa, extra, said)
 
 
-def _own_metrics(names: list[str]) -> dict[str, Callable[[Image.Image], float]]:
-    """A run's own functions by their last name, which is their column: it must be no other's. Raises ``UserError``."""
+def _own_metrics(names: list[str]) -> tuple[dict[str, Callable[[Image.Image], float]], dict[str, Metric]]:
+    """Custom metrics by column, and what they say of themselves.
+
+    The column is the function's name, and must be no other's. Raises ``UserError``.
+    """
     found: dict[str, Callable[[Image.Image], float]] = {}
+    said: dict[str, Metric] = {}
     for name in names:
         column = name.rpartition(".")[2]
         if column in (*METRICS, *COLUMNS, "images") or column in found:
             raise UserError(f"metrics.extra={name}: {column} is the name of another column; give the function a name of its own")
         found[column] = _own_metric(name)
-    return found
+        try:
+            metric = described(column, found[column])
+        except TypeError as error:
+            raise UserError(f"metrics.extra={name}: {error}; see docs/extending.md, or remove the attribute") from error
+        said |= {} if metric is None else {column: metric}
+    return found, said
 
 
 def _own_metric(name: str) -> Callable[[Image.Image], float]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
 
 COLUMNS = ("step", "prompt", "image", "metric", "reference", "value")
 """Of ``scores.csv``: a row an image, metric and (for similarities to photographs) training image."""
@@ -43,6 +45,31 @@ METRIC_TABLE = (
 METRICS = tuple(metric.name for metric in METRIC_TABLE)
 HIGHER_IS_BETTER = {metric.name: metric.higher_is_better for metric in METRIC_TABLE if metric.higher_is_better is not None}
 SIMILARITIES = ("dino", "clip_i", "clip_t")
+
+
+def described(column: str, function: Callable[..., Any]) -> Metric | None:
+    """What a custom metric says of itself in its attribute ``metric``; None where it has no such attribute.
+
+    Raises:
+        TypeError: the attribute is no ``Metric``, or is named otherwise than the column.
+    """
+    said = getattr(function, "metric", None)
+    if said is None:
+        return None
+    if not isinstance(said, Metric) or said.name != column:
+        raise TypeError(f"its attribute metric is no Metric with the name {column}")
+    return said
+
+
+def as_plain(metrics: dict[str, Metric]) -> dict[str, dict[str, Any]]:
+    """Custom metrics by name as plain values, for ``record.json``; ``known`` reads them back."""
+    return {name: asdict(metric) for name, metric in metrics.items()}
+
+
+def known(name: str, custom: dict[str, dict[str, Any]]) -> Metric | None:
+    """A metric of the suite or of a run's record (``as_plain``); None for a name that neither describes."""
+    table = {metric.name: metric for metric in METRIC_TABLE}
+    return table.get(name) or (Metric(**custom[name]) if name in custom else None)
 
 
 def in_order(names: set[str]) -> list[str]:

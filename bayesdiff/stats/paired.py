@@ -1,20 +1,24 @@
-"""Differences between arms that one can trust: a paired hierarchical bootstrap, Holm's correction, power.
+"""Paired differences between arms, with intervals that account for subjects, seeds, prompts and images.
 
-Arrays are always ``(runs, subjects, steps, images)``: runs are seeds, images are ordered prompts ⊃
-images. Two arrays are paired entry by entry (same seed, subject, checkpoint, prompt and sampling seed),
-so that what pairs share cancels before anything is resampled.
+Arrays have the shape ``(runs, subjects, steps, images)``. Runs are seeds, and images are ordered by prompt. Two arrays are
+paired entry by entry: the same seed, subject, checkpoint, prompt and sampling seed. What pairs share cancels first.
 
-Resampled are subjects, seeds within a subject, each from what the level above drew (Field and Welsh 2007),
-and prompts and images within a prompt, which are the same in every cell and therefore drawn once for all
-cells. The mean over prompts and images is drawn from the normal distribution whose variance is exactly that
-of the nested resampling, which is what makes ten thousand resamples a matter of a second. Deviations of a
-level with n members are widened by sqrt(n / (n - 1)), without which a bootstrap of few members is too narrow;
-and percentiles are expanded from the normal to the t distribution, for the same reason (Hesterberg 2015), with
-the degrees of freedom of the level that the variance comes from (Satterthwaite 1946), and never more than the
-outermost level of runs has: two seeds that agree by chance do not make prompts and images speak for other seeds. A level with one
-member cannot be resampled, and the result says which levels were: without subjects and seeds among them a
-result speaks of these very runs. Seeds count as drawn anew for every subject: what one seed does to all
-subjects alike is not covered.
+The bootstrap is hierarchical (Field and Welsh 2007). It draws subjects, and then seeds within each drawn subject. Prompts and
+images within them are the same in every cell, so that it draws them once for all cells. The mean over prompts and images comes
+from the normal distribution with exactly the variance of nested resampling. That makes ten thousand resamples a matter of a second.
+
+Two corrections keep intervals of few members wide enough:
+
+* A level with n members has its deviations widened by sqrt(n / (n - 1)).
+* Percentiles are expanded from the normal to the t distribution (Hesterberg 2015). Its degrees of freedom are those of the level
+  that the variance comes from (Satterthwaite 1946), and at most those of the outermost level of runs. Otherwise two seeds that
+  agree by chance would let prompts and images speak for other seeds.
+
+Limits of a result:
+
+* A level with one member cannot be resampled, and ``Difference.levels`` names the levels that were.
+* Without subjects and seeds among them, a result is about these very runs.
+* The bootstrap draws other seeds for every subject. It does not cover what one seed does to all subjects alike.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from bayesdiff.core.seeds import derive
 
 Array = NDArray[np.float64]
 ROUNDING = 1e9
-"""A difference this many errors large is the same everywhere, but for the last digits of its numbers."""
+"""A difference of this many standard errors is the same everywhere, except in the last digits."""
 LEVELS = ("subjects", "seeds", "prompts", "images")
 
 
@@ -51,7 +55,7 @@ class Difference:
 
     @property
     def of_runs(self) -> bool:
-        """Whether runs varied, so that it says something about runs that were not made."""
+        """Whether seeds or subjects varied, so that the result also speaks for other runs."""
         return "subjects" in self.levels or "seeds" in self.levels
 
 
@@ -62,8 +66,8 @@ def aggregate_as_paper(scores: ArrayLike) -> tuple[Array, Array]:
         scores: (runs, subjects, steps, images).
 
     Returns:
-        Mean and standard deviation over seeds (ddof 1; nan for one seed), (steps,) each. The deviation says
-        how much another seed would change the mean of these very subjects and prompts, nothing about others.
+        Mean and standard deviation over seeds (ddof 1; nan for one seed), (steps,) each. The deviation says how much
+        another seed would change the mean of these subjects and prompts. It says nothing about others.
     """
     of_seeds = _four(scores).mean(3).mean(1)
     spread = of_seeds.std(0, ddof=1) if len(of_seeds) > 1 else np.full(of_seeds.shape[1], np.nan)
@@ -135,10 +139,11 @@ def _expansion(freedom: Array, level: float) -> Array:
 
 
 def _freedom(cells: Array, inner: Array, members: int) -> Array:
-    """Satterthwaite's degrees of freedom of the mean, (steps,): each level's share of the variance, by what it was estimated from.
+    """Satterthwaite's degrees of freedom of the mean, (steps,).
 
-    At most those of the subjects, or of the seeds of one subject: where that level's few members agree by chance, its share
-    looks small, and the formula would lean on the prompts and images of these runs.
+    They weigh the degrees of freedom of each level by its share of the variance. The result is at most the degrees of freedom
+    of the subjects, or of the seeds of one subject. Where few members agree by chance, their share looks small. Without the
+    limit, the formula would rely on the prompts and images of these runs.
 
     Args:
         cells: (runs, subjects, steps) means.
@@ -190,7 +195,7 @@ def _variance(values: Array) -> Array:
 
 
 def _canonical(cells: Array) -> Array:
-    """Seeds and subjects in an order that depends on their values alone, not on the order they were given in."""
+    """Sort seeds and subjects by their values, so that the order of the input does not matter."""
     for subject in range(cells.shape[1]):
         cells[:, subject] = cells[np.lexsort(cells[:, subject].T[::-1]), subject]
     rows = cells.transpose(1, 0, 2).reshape(cells.shape[1], -1)
@@ -198,19 +203,19 @@ def _canonical(cells: Array) -> Array:
 
 
 def _widened(drawn: Array, centre: Array, count: int) -> Array:
-    """Deviations of a level's draws, corrected for the members that a resample of ``count`` repeats."""
+    """Widen the deviations of a level's draws, because a resample of ``count`` members repeats some."""
     return centre + (drawn - centre) * np.sqrt(count / (count - 1)) if count > 1 else drawn
 
 
 def _subject_scatter(cells: Array) -> tuple[Array, Array]:
-    """Variance of the means of subjects (0 for one subject), and what of it their seeds explain, (steps,) each."""
+    """Variance of the subjects' means (0 for one subject), and its part that seeds explain, (steps,) each."""
     return _variance(cells.mean(0).T), _variance(cells.transpose(1, 2, 0)).mean(0) / len(cells)
 
 
 def _own_share(cells: Array) -> Array:
-    """By what to shrink the deviations of subjects, (steps,): the part of them that their seeds do not explain.
+    """Factor that shrinks the deviations of subjects, (steps,), to the part that their seeds do not explain.
 
-    Means of subjects scatter by what their seeds do too, which resampling seeds within subjects adds once more
+    Seeds also scatter the means of subjects. Resampling seeds within subjects would add that scatter a second time
     (Carpenter, Goldstein and Rasbash 2003).
     """
     seen, of_seeds = _subject_scatter(cells)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -62,3 +64,13 @@ def test_scores_that_are_all_not_finite_cannot_be_judged() -> None:
 def test_prompts_have_to_be_known_to_be_sampled() -> None:
     with pytest.raises(UserError, match="--sampled-prompts needs"):
         judge(curve("dino"), Options(sampled_prompts=True))
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_what_a_run_records_of_a_custom_metric_goes_before_its_name(higher: bool) -> None:
+    """``clean_loss`` would be better when lower by its name; a table of others has no record, and goes by the name."""
+    own = replace(curve("clean_loss", 1.0 if higher else -1.0, own=True), higher_is_better=higher)
+    _, shown = judge(own)
+    assert shown.columns["clean_loss"] == pytest.approx(CLEAR)
+    _, by_name = judge(replace(own, own=False, higher_is_better=True))
+    assert by_name.columns["clean_loss"] == pytest.approx(-own.columns["clean_loss"])

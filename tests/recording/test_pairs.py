@@ -12,9 +12,9 @@ from PIL import Image
 
 from bayesdiff.compare import main
 from bayesdiff.core.errors import UserError
-from bayesdiff.recording.pairs import differences, print_comparison, read_run
+from bayesdiff.recording.pairs import differences, metric_label, print_comparison, read_run
 from bayesdiff.recording.record import RunRecord
-from bayesdiff.scoring.metrics import COLUMNS, METRICS
+from bayesdiff.scoring.metrics import COLUMNS, METRICS, Metric, as_plain
 
 REFERENCE = {0: [0.20, 0.30, 0.40], 50: [0.50, 0.60, 0.70], 100: [0.55, 0.65, 0.75]}
 OTHER = {0: [0.20, 0.30, 0.40], 50: [0.60, 0.80, 1.00], 200: [0.90, 0.90, 0.90]}
@@ -156,10 +156,17 @@ def test_a_run_that_is_still_going_has_no_verdict_yet(runs: list[Path], capsys: 
     assert "no verdict (running)" in capsys.readouterr().out
 
 
-def test_a_metric_that_is_not_measured_is_refused(runs: list[Path]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main([str(runs[0]), "--metric", "fid"])
-    assert caught.value.code == 2
+def test_a_metric_that_is_not_measured_is_refused(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(runs[0]), "--metric", "fid"]) == 2
+    assert "no metric fid; choose --metric from dino," in capsys.readouterr().err
+
+
+def test_a_custom_metric_is_shown_with_the_label_unit_and_direction_of_its_record() -> None:
+    """Where the record has none, it is shown by its name."""
+    described = as_plain({"haze": Metric("haze", "haze [a]", "share, 0 to 1", False, "mine")})
+    assert metric_label(RunRecord("0", "completed", {}, custom_metrics=described), "haze") == "haze [a] (share, 0 to 1; lower is better)"
+    assert metric_label(RunRecord("0", "completed", {}), "haze") == "haze"
+    assert metric_label(RunRecord("0", "completed", {}), "dino") == "DINO (cosine, -1 to 1; higher is better)"
 
 
 def test_runs_that_sampled_other_prompts_are_refused(runs: list[Path], tmp_path: Path) -> None:

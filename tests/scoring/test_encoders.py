@@ -20,6 +20,7 @@ from bayesdiff.core.errors import UserError
 from bayesdiff.scoring.encoders import (
     QUALITY_WORDS,
     Encoders,
+    _own_metrics,
     clip_name,
     load_clip,
     load_clip_iqa,
@@ -296,3 +297,18 @@ def test_a_metric_that_is_no_function_of_an_image_is_refused_before_models_are_l
     with pytest.raises(UserError, match=rf"metrics\.extra={name}: {why}") as caught:
         load_encoders(MetricsConf("local-dir:none", "local-dir:none", extra=[name]), CPU)
     assert "\n" not in str(caught.value)
+
+
+def test_a_custom_metric_that_describes_itself_wrongly_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attribute ``metric`` is a ``Metric`` with the column's name; nothing else is taken for one."""
+    (tmp_path / "described_metrics.py").write_text(
+        "from bayesdiff.scoring.metrics import Metric\n"
+        "def good(image): return 0.0\ndef renamed(image): return 0.0\ndef word(image): return 0.0\n"
+        "good.metric = Metric('good', 'Good', 'share', False, 'mine')\nrenamed.metric = good.metric\nword.metric = 'higher'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    _, described = _own_metrics(["described_metrics.good"])
+    assert described["good"].higher_is_better is False
+    for name in ("renamed", "word"):
+        with pytest.raises(UserError, match=rf"metrics\.extra=described_metrics\.{name}: its attribute metric is no Metric"):
+            _own_metrics([f"described_metrics.{name}"])
