@@ -195,7 +195,6 @@ def test_the_run_key_changes_with_what_changes_results(make: Make, key: str, val
 
 def test_an_option_that_is_added_later_leaves_old_names_alone(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A setting at its default is not in the key: as if it had never been there."""
-    from bayesdiff import config
 
     before = run_key(make())
     content = identity.key_content
