@@ -27,7 +27,7 @@ ASKED: list[tuple[list[str], tuple[int, ...]]] = [
     (["verdict", "none.csv"], BAD_INPUT),
     (["claims", "results/none"], BAD_INPUT),
     (["tables", "results/none"], BAD_INPUT),
-    (["status"], OK),
+    (["status", "figure_1"], OK),
     (["study", "figure_1", "--dry-run"], OK),
     (["study", "figre_1", "--dry-run"], BAD_INPUT),
     (["calibration", "none.yaml"], BAD_INPUT),

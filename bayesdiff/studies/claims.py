@@ -90,7 +90,7 @@ def load_claims(path: Path) -> list[Claim]:
             raise UserError(f"{path}: is no list of claims; results/claims.yaml has one")
         loaded = [OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Claim), entry)) for entry in entries]
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{path}: {first_line(error)}") from error
+        raise UserError(f"{path}: {first_line(error)}; give a list of claims such as results/claims.yaml with --claims") from error
     claims = [claim for claim in loaded if isinstance(claim, Claim)]
     for claim in claims:
         for key, value, known in (("expected", claim.expected, DIRECTIONS), ("measure", claim.measure, KNOWN)):

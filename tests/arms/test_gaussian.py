@@ -273,7 +273,7 @@ def test_another_stream_gives_another_draw() -> None:
     draws = []
     for stream in ("weights", "sampled weights"):
         draw_weights(layers, 0, 0, stream)
-        draws.append(layers[0].gaussian.eps)
+        draws.append(layers[0].gaussian.eps.clone())  # drawn in place
     assert not torch.equal(*draws)
 
 

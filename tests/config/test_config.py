@@ -11,6 +11,7 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from bayesdiff.config import identity
 from bayesdiff.config.compose import CONF, resolve
 from bayesdiff.config.identity import arm_name, as_dict, run_key, run_name
 from bayesdiff.config.schema import Config, Keep
@@ -194,12 +195,11 @@ def test_the_run_key_changes_with_what_changes_results(make: Make, key: str, val
 
 def test_an_option_that_is_added_later_leaves_old_names_alone(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """A setting at its default is not in the key: as if it had never been there."""
-    from bayesdiff.config import identity as config
 
     before = run_key(make())
-    content = config.key_content
+    content = identity.key_content
     monkeypatch.setattr(
-        config, "key_content", lambda cfg: {**content(cfg), "bnn": {k: v for k, v in content(cfg)["bnn"].items() if k != "dropout"}}
+        identity, "key_content", lambda cfg: {**content(cfg), "bnn": {k: v for k, v in content(cfg)["bnn"].items() if k != "dropout"}}
     )
     assert run_key(make()) == before
 
