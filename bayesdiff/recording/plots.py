@@ -34,6 +34,7 @@ AXIS_LABELS = {
     "dino": "DINO similarity to the training images", "clip_i": "CLIP-I similarity to the training images",
     "clip_t": "CLIP-T similarity to the prompt", "clip_t_with_token": "CLIP-T similarity to the prompt with the identifier",
     "clip_t_without_token": "CLIP-T similarity to the prompt without the identifier", "hf_energy": "high-frequency energy",
+    "hf_relative": "high-frequency energy over the photographs'", "colour_distance": "distance of the mean colour",
     "failed": "share of failed images", "diversity": "DINO distance between images of a prompt",
     "lpips": "LPIPS distance between images of a prompt", "clip_iqa": "CLIP-IQA quality",
 }  # fmt: skip

@@ -119,9 +119,9 @@ def test_one_part_alone_is_as_in_the_whole_and_leaves_the_others_be(tmp_path: Pa
 
 def test_the_noise_of_real_runs_is_read_off_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    scores = simulate(np.full(300, 0.6), 16, LEVEL, np.random.default_rng(1))
+    scores = simulate(np.full(110, 0.6), 16, LEVEL, np.random.default_rng(1))
     table = pd.DataFrame(scores, columns=[f"dino_{i}" for i in range(16)])
-    table.insert(0, "step", np.arange(300) * 10)
+    table.insert(0, "step", np.arange(110) * 10)
     (tmp_path / "a").mkdir()
     table.to_csv("a/images.csv", index=False)
     row = measured_noise("*/images.csv").iloc[0]

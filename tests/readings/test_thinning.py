@@ -83,7 +83,7 @@ def test_noise_that_lasts_less_than_a_window_is_no_stage_and_a_stage_is_found() 
     """Of 12 logs without a stage, more than two flags would be an error rate above 5 % (p = .02)."""
     nothing = [thinned(log(noisy(seed, 0.0))) for seed in range(12)]
     assert sum(detect_corruption(r.steps, r.columns["dino"], seed=i).flagged for i, r in enumerate(nothing)) <= 2
-    found = [thinned(log(noisy(seed, 0.3, 0.03))) for seed in range(2)]
+    found = [thinned(log(noisy(seed, 0.5, 0.02))) for seed in range(2)]
     for reading in found:
         verdict = detect_corruption(reading.steps, reading.columns["dino"])
         assert verdict.flagged

@@ -94,7 +94,7 @@ def test_a_terminal_shows_a_bar_with_loss_and_checkpoints(terminal: StringIO) ->
 def test_the_closing_table_has_a_row_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     print_curve(curve(), ("rising", "peak", "corrupted"), "A sentence.", "runs/x", {})
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
-    assert rows[1] == ["50", "0.700", "0.010", "0.200", "0.300", "0.050", "1", "peak"]
+    assert rows[1] == ["50", "0.700", "0.010", "0.200", "0.300", "0.05", "1", "peak"]
     assert [row[0] for row in rows] == ["0", "50", "100"]
     assert [row[6] for row in rows] == ["0", "1", "4"]
 
