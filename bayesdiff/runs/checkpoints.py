@@ -48,7 +48,7 @@ def checkpoint(bench: Bench, step: int, tracker: Tracker, show: Display) -> None
     if step not in steps_in(folder / CHECKPOINTS):
         show.phase("save", step)
         with phase(record, "save"):
-            save_checkpoint(folder, step, method_of(cfg.method.name), training)
+            save_checkpoint(folder, step, method_of(cfg.method.name), training, record.run_key)
     if cfg.probes:
         with phase(record, "probe"):
             write_probes(bench, step)

@@ -21,10 +21,11 @@ from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import LOCK_SECONDS, check_writable, fingerprint, remove_partial, write_text
 from bayesdiff.core.layout import CONFIG, CURVE, LOCK
 from bayesdiff.core.processes import broadcast, check_shares, gather, is_main_process
+from bayesdiff.core.signals import held, waiting
 from bayesdiff.corruption.monitor import may_stop
 from bayesdiff.diffusion.subject import load_subject
 from bayesdiff.methods import method_of
-from bayesdiff.recording.checkpoint import finish, restore, resumable_step
+from bayesdiff.recording.checkpoint import finish, restore, resumable_step, retain, save_pause
 from bayesdiff.recording.progress import Display, display, print_curve
 from bayesdiff.recording.record import RunRecord, load_record, phase
 from bayesdiff.recording.tracker import Tracker
@@ -105,17 +106,19 @@ def _execute(bench: Bench) -> None:
     _conclude(bench, tracker)
 
 
+class _Paused(Exception):
+    """A signal waits, and training stands between two steps; ``step`` were done."""
+
+    def __init__(self, step: int):
+        super().__init__(step)
+        self.step = step
+
+
 def _walk(bench: Bench, start: int, tracker: Tracker, show: Display) -> None:
     """Train to each checkpoint step, save, sample and score; stops early when training diverges."""
-    from bayesdiff.training.loop import Diverged, train
+    from bayesdiff.training.loop import Diverged
 
     cfg, record, main = bench.cfg, bench.record, bench.evaluations[0]
-
-    def report(step: int, parts: dict[str, float]) -> None:
-        show.step(step, parts["loss"])
-        if step % cfg.schedule.log_every == 0:
-            tracker.train(step, parts)
-
     at = start
     for step in cfg.schedule.checkpoints:
         if step < start or all(one.done(step) for one in bench.evaluations):
@@ -126,13 +129,44 @@ def _walk(bench: Bench, start: int, tracker: Tracker, show: Display) -> None:
         broadcast(step)
         if step > at:
             try:
-                with phase(record, "train"):
-                    train(bench.training, cfg, at, step, report)
+                _train(bench, at, step, tracker, show)
             except Diverged as error:
                 record.status, record.message = "diverged", str(error)
                 return
             at = step
         checkpoint(bench, step, tracker, show)
+
+
+def _train(bench: Bench, start: int, stop: int, tracker: Tracker, show: Display) -> None:
+    """Train; a signal waits until a step is done, which is saved before ``Terminated`` is raised."""
+    from bayesdiff.training.loop import train
+
+    cfg, training = bench.cfg, bench.training
+
+    def report(step: int, parts: dict[str, float]) -> None:
+        show.step(step, parts["loss"])
+        told = step % cfg.schedule.log_every == 0
+        if told:
+            tracker.train(step, parts)
+        # a recorded step tells of several at once: only the last of them is where the weights stand
+        if waiting() and (training.graphed is None or told or step == stop):
+            raise _Paused(step)
+
+    with held():
+        try:
+            with phase(bench.record, "train"):
+                train(training, cfg, start, stop, report)
+        except _Paused as paused:
+            _pause(bench, paused.step)
+
+
+def _pause(bench: Bench, step: int) -> None:
+    """Save where training stands."""
+    bench.training.arm.after_training()
+    with phase(bench.record, "save"):
+        save_pause(bench.folder, step, method_of(bench.cfg.method.name), bench.training, bench.record.run_key)
+    bench.record.save(bench.folder)
+    print(f"Step {step} is saved in {bench.folder}")
 
 
 def _assist(bench: Bench) -> None:
