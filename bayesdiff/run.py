@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bayesdiff.config.compose import CONF, resolve
 from bayesdiff.config.suggestions import explain
 from bayesdiff.core.errors import ExitCode, RunDiverged, UserError
+from bayesdiff.core.output import steady_output
 from bayesdiff.core.processes import process_count
 from bayesdiff.core.signals import Terminated, heeded
 from bayesdiff.recording.tracker import without_echo
@@ -54,6 +55,11 @@ def _run(raw: DictConfig) -> None:
 
 def main() -> None:
     """Run the job. An error that the reader can repair is printed in one line, without a traceback."""
+    with steady_output():
+        _main()
+
+
+def _main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         sys.argv[1:] = without_echo(sys.argv[1:])

@@ -41,10 +41,10 @@ class Damaged(UserError):
         self.what = what
 
 
-def _seal(folder: Path, step: int, key: str) -> None:
+def _seal(folder: Path, step: int, key: str, more: dict[str, Any] | None = None) -> None:
     """Write the manifest: the completion mark."""
     files = {str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-    write_json(folder / MANIFEST, {"step": step, "run_key": key, "files": files})
+    write_json(folder / MANIFEST, {"step": step, "run_key": key, "files": files, **(more or {})})
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -94,20 +94,31 @@ def _save_weights(part: Path, method: FineTuning, state: Training) -> None:
             save_file(storable(kept.items()), part / RHO)
 
 
-def save_checkpoint(run: Path, step: int, method: FineTuning, state: Training, key: str = "") -> None:
-    """Save the weights that the arm shows, and what resuming needs; ``key`` names the run."""
+def save_checkpoint(
+    run: Path, step: int, method: FineTuning, state: Training, key: str = "", written: dict[str, Any] | None = None
+) -> None:  # fmt: skip
+    """Save the weights that the arm shows, and what resuming needs.
+
+    Args:
+        key: names the run.
+        written: what the run had written by then (``seals.written``); the resume state's manifest keeps it.
+    """
     with atomic_write(step_folder(run / CHECKPOINTS, step)) as part:
         _save_weights(part, method, state)
         _seal(part, step, key)
-    _save_resume(run, step, state, key)
+    _save_resume(run, step, None, state, key, written)
 
 
-def save_pause(run: Path, step: int, method: FineTuning, state: Training, key: str = "") -> None:
-    """Save a resume state between two checkpoints, with the weights in it."""
-    _save_resume(run, step, state, key, method)
+def save_pause(
+    run: Path, step: int, method: FineTuning, state: Training, key: str = "", written: dict[str, Any] | None = None
+) -> None:  # fmt: skip
+    """Save a resume state between two checkpoints, with the weights in it; arguments as ``save_checkpoint``."""
+    _save_resume(run, step, method, state, key, written)
 
 
-def _save_resume(run: Path, step: int, state: Training, key: str, with_weights: FineTuning | None = None) -> None:
+def _save_resume(
+    run: Path, step: int, with_weights: FineTuning | None, state: Training, key: str, written: dict[str, Any] | None
+) -> None:  # fmt: skip
     """Save what only training needs, then drop all but the newest resume states."""
     from safetensors.torch import save_file
 
@@ -121,7 +132,7 @@ def _save_resume(run: Path, step: int, state: Training, key: str, with_weights: 
         for name, tensors in _beside(state).items():
             save_file(storable(tensors.items()), part / name)
         write_json(part / SCALER, state.scaler.state_dict())
-        _seal(part, step, key)
+        _seal(part, step, key, written)
     for old in steps_in(run / RESUME)[:-STATES]:
         shutil.rmtree(step_folder(run / RESUME, old))
 
