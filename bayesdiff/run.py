@@ -1,7 +1,8 @@
 """The command of record: ``python -m bayesdiff.run +experiment=corruption_curve``.
 
 ``bayesdiff run`` is the same. Hydra composes the configuration, ``resolve`` checks it, ``run_experiment`` does it.
-The exit code is one of ``ExitCode``: 0 done, 2 bad input, 3 diverged, 130 stopped by Ctrl-C. The same command resumes.
+The exit code is one of ``ExitCode``: 0 done, 2 bad input, 3 diverged, 130 stopped by Ctrl-C, 143 by SIGTERM or SIGHUP.
+The same command resumes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import nullcontext
 from typing import NoReturn
 
 import hydra
@@ -21,7 +23,9 @@ from omegaconf.errors import OmegaConfBaseException
 from bayesdiff.config.compose import CONF, resolve
 from bayesdiff.config.suggestions import explain
 from bayesdiff.core.errors import ExitCode, RunDiverged, UserError
+from bayesdiff.core.output import steady_output
 from bayesdiff.core.processes import process_count
+from bayesdiff.core.signals import Terminated, heeded
 from bayesdiff.recording.tracker import without_echo
 
 HELP = " (all keys: --cfg job; all groups: --help)"
@@ -51,16 +55,25 @@ def _run(raw: DictConfig) -> None:
 
 def main() -> None:
     """Run the job. An error that the reader can repair is printed in one line, without a traceback."""
+    with steady_output():
+        _main()
+
+
+def _main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         sys.argv[1:] = without_echo(sys.argv[1:])
         _check_group_numbers(sys.argv[1:])
-        _job()
+        with heeded() if process_count() == 1 else nullcontext():  # of several processes one cannot pause alone
+            _job()
     except (UserError, RunDiverged, HydraException, OmegaConfBaseException) as error:
         _end(error)
     except KeyboardInterrupt:
         print("\nStopped. Give the same command again to resume.", file=sys.stderr)
         sys.exit(ExitCode.STOPPED)
+    except Terminated as signal:
+        print(f"\nStopped by {signal}. Give the same command again to resume.", file=sys.stderr)
+        sys.exit(ExitCode.TERMINATED)
 
 
 def _check_group_numbers(arguments: list[str]) -> None:

@@ -7,10 +7,12 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from bayesdiff.core.errors import UserError
 
@@ -27,7 +29,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
     Works for files and for folders. Raises ``UserError`` when the disk is full.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}{STAGING}")
+    part = _beside(target)
     try:
         yield part
         _flush(part)
@@ -44,12 +46,21 @@ def atomic_write(target: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
 
 
+def _beside(target: Path) -> Path:
+    """A name that no other writer has: containers that share a file system have the same process ids, and often the same host name.
+
+    A part of the random number is enough: names of files end at 255 bytes.
+    """
+    host = "".join(c for c in socket.gethostname() if c.isascii() and (c.isalnum() or c == "-"))[:24]
+    return target.with_name(f"{target.name}.{host}-{os.getpid()}-{uuid4().hex[:12]}{STAGING}")
+
+
 def _replace(part: Path, target: Path) -> None:
     """Rename onto ``target``; a folder in the way is moved aside first and removed last."""
     if not (part.is_dir() and target.exists()):
         part.replace(target)
         return
-    aside = target.with_name(f"{target.name}.{os.getpid()}.old{STAGING}")
+    aside = _beside(target)
     target.replace(aside)
     try:
         part.replace(target)

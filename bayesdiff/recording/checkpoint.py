@@ -2,8 +2,9 @@
 
 ``checkpoints/step-000100`` holds what people keep: the mean (or averaged) weights in the stock layout
 of the method, and the Gaussian weights' rho. ``resume/step-000100`` holds what only training needs:
-the optimiser's moments, and the weights themselves where an average of them is kept. A
-``manifest.json`` with the hash of every file is written last; a folder without one does not count.
+the optimiser's moments, and the weights themselves where an average of them is kept. A resume state between
+two checkpoints has the checkpoint's files in a folder of its own, ``weights``. The two newest resume states stay.
+A ``manifest.json`` with the run's key, the step and the hash of every file is written last; a folder without one does not count.
 """
 
 from __future__ import annotations
@@ -26,47 +27,113 @@ if TYPE_CHECKING:
     from bayesdiff.training.loop import Training
 
 OPTIMIZER, SCALER = "optimizer.safetensors", "scaler.json"
+WEIGHTS = "weights"
+"""In a resume state between two checkpoints: the files that a checkpoint has."""
+STATES = 2
+"""Resume states that stay: a damaged one costs the steps since the other."""
 
 
-def _seal(folder: Path, step: int) -> None:
+class Damaged(UserError):
+    """Something saved is not as it was saved. ``what`` names it; the message adds the remedy."""
+
+    def __init__(self, what: str, remedy: str):
+        super().__init__(f"{what}; {remedy}")
+        self.what = what
+
+
+def _seal(folder: Path, step: int, key: str, more: dict[str, Any] | None = None) -> None:
     """Write the manifest: the completion mark."""
     files = {str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
-    write_json(folder / MANIFEST, {"step": step, "files": files})
+    write_json(folder / MANIFEST, {"step": step, "run_key": key, "files": files, **(more or {})})
 
 
-def verify(folder: Path) -> None:
-    """Check every file against the manifest; raises ``UserError`` naming the damaged one."""
-    remedy = f"remove the folder {folder} and give the same command again"
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What a folder's manifest says, ``files`` always a dictionary; raises ``Damaged``. One of version 0.1 names no run."""
     try:
-        files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / MANIFEST}: damaged; {remedy}") from error
-    for name, digest in files.items():
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        dict(manifest["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{folder / MANIFEST}: damaged", f"remove the folder {folder} and give the same command again") from error
+    return manifest
+
+
+def check_owner(folder: Path, key: str) -> None:
+    """Raises ``UserError`` for a folder whose manifest names another step than the folder's name, or another run than ``key``."""
+    manifest = read_manifest(folder)
+    step, run = manifest.get("step"), manifest.get("run_key", "")
+    named = folder.name.removeprefix("step-")
+    if key and run and run != key:
+        raise UserError(f"{folder}: copied from another run ({run}, this is {key}); remove the folder and give the same command again")
+    if named.isdigit() and step != int(named):
+        raise UserError(f"{folder}: holds step {step}, not {int(named)}; remove the folder and give the same command again")
+
+
+def verify(folder: Path, key: str = "") -> None:
+    """Check the owner, and every file against the manifest; raises ``UserError`` naming the damaged one.
+
+    Args:
+        key: the run's key; a manifest that names another is refused.
+    """
+    check_owner(folder, key)
+    for name, digest in read_manifest(folder)["files"].items():
         path = folder / name
-        if not path.exists() or sha256(path) != digest:
-            raise UserError(f"{path}: damaged or missing; {remedy}")
+        if not path.is_file() or sha256(path) != digest:
+            raise Damaged(f"{path}: damaged or missing", f"remove the folder {folder} and give the same command again")
 
 
-def save_checkpoint(run: Path, step: int, method: FineTuning, state: Training) -> None:
-    """Save the weights that the arm shows, and what resuming needs, then drop older resume states."""
+def _save_weights(part: Path, method: FineTuning, state: Training) -> None:
+    """The weights that the arm shows, into a new folder."""
     from safetensors.torch import save_file
 
     from bayesdiff.arms.gaussian import storable  # torch only where weights are written
 
-    with atomic_write(step_folder(run / CHECKPOINTS, step)) as part, state.shown():
-        part.mkdir()
+    part.mkdir()
+    with state.shown():
         method.export(state.parts, part)
         if kept := state.arm.kept():
             save_file(storable(kept.items()), part / RHO)
-        _seal(part, step)
+
+
+def save_checkpoint(
+    run: Path, step: int, method: FineTuning, state: Training, key: str = "", written: dict[str, Any] | None = None
+) -> None:  # fmt: skip
+    """Save the weights that the arm shows, and what resuming needs.
+
+    Args:
+        key: names the run.
+        written: what the run had written by then (``seals.written``); the resume state's manifest keeps it.
+    """
+    with atomic_write(step_folder(run / CHECKPOINTS, step)) as part:
+        _save_weights(part, method, state)
+        _seal(part, step, key)
+    _save_resume(run, step, None, state, key, written)
+
+
+def save_pause(
+    run: Path, step: int, method: FineTuning, state: Training, key: str = "", written: dict[str, Any] | None = None
+) -> None:  # fmt: skip
+    """Save a resume state between two checkpoints, with the weights in it; arguments as ``save_checkpoint``."""
+    _save_resume(run, step, method, state, key, written)
+
+
+def _save_resume(
+    run: Path, step: int, with_weights: FineTuning | None, state: Training, key: str, written: dict[str, Any] | None
+) -> None:  # fmt: skip
+    """Save what only training needs, then drop all but the newest resume states."""
+    from safetensors.torch import save_file
+
+    from bayesdiff.arms.gaussian import storable
+
     with atomic_write(step_folder(run / RESUME, step)) as part:
         part.mkdir()
+        if with_weights is not None:
+            _save_weights(part / WEIGHTS, with_weights, state)
         save_file(_moments(state.optimizer), part / OPTIMIZER)
         for name, tensors in _beside(state).items():
             save_file(storable(tensors.items()), part / name)
         write_json(part / SCALER, state.scaler.state_dict())
-        _seal(part, step)
-    for old in steps_in(run / RESUME)[:-1]:
+        _seal(part, step, key, written)
+    for old in steps_in(run / RESUME)[:-STATES]:
         shutil.rmtree(step_folder(run / RESUME, old))
 
 
@@ -99,20 +166,37 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     return storable(flat.items())
 
 
+def resumable_steps(run: Path) -> list[int]:
+    """Steps with both a complete resume state and complete weights, increasing."""
+    checkpoints = steps_in(run / CHECKPOINTS)
+    return [step for step in steps_in(run / RESUME) if step in checkpoints or _weights_of(run, step).name == WEIGHTS]
+
+
 def resumable_step(run: Path) -> int | None:
-    """The newest step with both a complete checkpoint and a complete resume state."""
-    both = set(steps_in(run / CHECKPOINTS)) & set(steps_in(run / RESUME))
-    return max(both) if both else None
+    """The newest step with both complete weights and a complete resume state."""
+    return max(resumable_steps(run), default=None)
 
 
-def restore(run: Path, step: int, method: FineTuning, state: Training) -> None:
+def _weights_of(run: Path, step: int) -> Path:
+    """The folder with the weights that belong to a resume state: its own, or the checkpoint."""
+    own = step_folder(run / RESUME, step) / WEIGHTS
+    return own if own.is_dir() else step_folder(run / CHECKPOINTS, step)
+
+
+def verify_state(run: Path, step: int, key: str = "") -> None:
+    """``verify`` for the resume state of a step and the weights that belong to it."""
+    for folder in {_weights_of(run, step), step_folder(run / RESUME, step)}:
+        if folder.name != WEIGHTS:  # these stand in the resume state's own manifest
+            verify(folder, key)
+
+
+def restore(run: Path, step: int, method: FineTuning, state: Training, key: str = "") -> None:
     """Load everything of a step in place; raises ``UserError`` for damaged files, and then changes nothing."""
     import torch
     from safetensors.torch import load_file
 
-    weights, resume = step_folder(run / CHECKPOINTS, step), step_folder(run / RESUME, step)
-    verify(weights)
-    verify(resume)
+    weights, resume = _weights_of(run, step), step_folder(run / RESUME, step)
+    verify_state(run, step, key)
     stored = {name: load_file(resume / name) for name in _needed(resume, state)}
     kept = load_file(weights / RHO) if (weights / RHO).exists() else {}
     method.load(state.parts, weights)
@@ -143,15 +227,21 @@ def _needed(resume: Path, state: Training) -> list[str]:
     return names
 
 
-def retain(run: Path, keep: Keep, best: int | None) -> None:
-    """Remove checkpoints the policy does not keep; never the newest, which resume needs."""
+def kept_steps(run: Path, keep: Keep, best: int | None) -> list[int]:
+    """Checkpoints that the policy keeps, and those that a resume state needs; increasing."""
     steps = steps_in(run / CHECKPOINTS)
     if keep is Keep.all or not steps:
-        return
-    kept = {steps[-1]}
+        return steps
+    kept = {steps[-1], *steps_in(run / RESUME)}
     if keep in (Keep.best, Keep.last_and_best) and best is not None:
         kept.add(best)
-    for step in steps:
+    return [step for step in steps if step in kept]
+
+
+def retain(run: Path, keep: Keep, best: int | None) -> None:
+    """Remove checkpoints the policy does not keep; never the newest, nor what resuming needs."""
+    kept = kept_steps(run, keep, best)
+    for step in steps_in(run / CHECKPOINTS):
         if step not in kept:
             shutil.rmtree(step_folder(run / CHECKPOINTS, step))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bayesdiff.config.identity import arm_name, as_dict, run_key, run_name
 from bayesdiff.config.schema import Backend, Config
+from bayesdiff.core.errors import first_line
 from bayesdiff.core.files import write_text
 from bayesdiff.core.layout import TRAIN_LOG
 
@@ -62,7 +63,7 @@ def _step_of(line: str) -> float:
     """Step of a log line; a torn last line (killed while writing) counts as after everything."""
     try:
         return float(json.loads(line)["step"])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return float("inf")
 
 
@@ -102,12 +103,17 @@ class Wandb:
 
 
 class Tracker:
-    """All sinks of a run; one that fails is warned about once and left out from then on."""
+    """All sinks of a run; one that fails is warned about once and left out from then on.
 
-    def __init__(self, cfg: Config, folder: Path, resumed_at: int):
+    Args:
+        note: is given the line that says so, for the run's record.
+    """
+
+    def __init__(self, cfg: Config, folder: Path, resumed_at: int, note: Callable[[str], None] = lambda line: None):
         self.sinks: list[Sink] = []
+        self._note = note
         if cfg.tracker.name is not Backend.none:
-            self.sinks.append(Jsonl(folder, resumed_at))
+            self._guard("jsonl", lambda: self.sinks.append(Jsonl(folder, resumed_at)))
         if cfg.tracker.name is Backend.wandb:
             self._guard("wandb", lambda: self.sinks.append(Wandb(cfg, folder)))
 
@@ -115,7 +121,9 @@ class Tracker:
         try:
             action()
         except Exception as error:  # whatever a tracker raises, training goes on
-            warnings.warn(f"tracker {name} failed and is left out: {error}", stacklevel=2)
+            line = f"tracker {name} failed and is left out: {first_line(error)}"
+            self._note(line)
+            warnings.warn(line, stacklevel=2)
             return False
         return True
 

@@ -14,9 +14,10 @@ from bayesdiff.corruption.diagnosis import judge_run
 from bayesdiff.corruption.monitor import warning
 from bayesdiff.corruption.outcome import DETECTOR_VERSION
 from bayesdiff.methods import method_of
-from bayesdiff.recording.checkpoint import retain, save_checkpoint
+from bayesdiff.recording.checkpoint import kept_steps, retain, save_checkpoint
 from bayesdiff.recording.progress import Display
 from bayesdiff.recording.record import phase
+from bayesdiff.recording.seals import seal, written_so_far
 from bayesdiff.recording.tracker import Tracker
 from bayesdiff.runs.bench import Bench
 from bayesdiff.runs.evaluations import MAIN, Evaluation, keep_samples, sample, sampling_with, score, write_csv
@@ -48,17 +49,19 @@ def checkpoint(bench: Bench, step: int, tracker: Tracker, show: Display) -> None
     if step not in steps_in(folder / CHECKPOINTS):
         show.phase("save", step)
         with phase(record, "save"):
-            save_checkpoint(folder, step, method_of(cfg.method.name), training)
+            save_checkpoint(folder, step, method_of(cfg.method.name), training, record.run_key, written_so_far(folder, step))
     if cfg.probes:
         with phase(record, "probe"):
             write_probes(bench, step)
     left = [number for number, one in enumerate(bench.evaluations) if not one.done(step)]
     for number in broadcast(left):
         _evaluate(bench, bench.evaluations[number], step, tracker, show)
+        seal(folder, step, steps_in(folder / CHECKPOINTS))
     if cfg.sampler.sample_weights:
         _score_draws(bench, step, show)
     verdict = judge(bench, bench.evaluations[0].scores)
     show.warn(step, warning(verdict))
+    seal(folder, step, kept_steps(folder, cfg.schedule.keep, verdict.best_step))  # first: what is removed next is not missed
     retain(folder, cfg.schedule.keep, verdict.best_step)
     record.save(folder)
 
@@ -92,12 +95,17 @@ def sampled_draws(bench: Bench) -> Iterator[list[Sample]]:
     use_mean(training.layers)
 
 
+def _draws_so_far(bench: Bench) -> pd.DataFrame | None:
+    path = bench.folder / DRAWS
+    return pd.read_csv(path, keep_default_na=False, float_precision="round_trip") if path.exists() else None
+
+
 def _score_draws(bench: Bench, step: int, show: Display) -> None:
     """Sample with draws of the Gaussian weights: ``draws.csv`` and ``draws/``, beside the curve of the mean."""
     from bayesdiff.diffusion.sampling import save_samples
     from bayesdiff.scoring.scores import score_samples
 
-    before = pd.read_csv(bench.folder / DRAWS, keep_default_na=False) if (bench.folder / DRAWS).exists() else None
+    before = _draws_so_far(bench)
     tables = [] if before is None else [before[before["step"] < step]]
     show.phase("draws", step)
     with phase(bench.record, "draws"):

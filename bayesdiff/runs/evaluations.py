@@ -16,6 +16,7 @@ import pandas as pd
 
 from bayesdiff.config.prompts import Prompt, evaluation_prompts
 from bayesdiff.config.schema import Config, EvaluationConf, SamplerConf, Weights
+from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import atomic_write
 from bayesdiff.core.layout import CURVE, EVALUATIONS, SCORES, images_folder
 from bayesdiff.diffusion.subject import Subject
@@ -138,10 +139,22 @@ def score(evaluation: Evaluation, step: int, samples: list[Sample], encoders: En
 
 
 def read_back(evaluation: Evaluation, resumed_at: int) -> None:
-    """Scores of the checkpoints up to the resumed step; later ones are made again."""
-    if (evaluation.folder / SCORES).exists():
+    """Scores of the checkpoints up to the resumed step, and the curve made from them; later ones are made again.
+
+    Raises:
+        UserError: scores that are no such table.
+    """
+    path = evaluation.folder / SCORES
+    if not path.exists():
+        (evaluation.folder / CURVE).unlink(missing_ok=True)
+        return
+    try:
         scores = read_scores(evaluation.folder)
         evaluation.scores = scores[scores["step"] <= resumed_at].reset_index(drop=True)
+        if len(evaluation.scores):
+            write_csv(evaluation.folder / CURVE, curve_table(evaluation.scores))
+    except (ValueError, KeyError, TypeError) as error:  # pandas' own errors are ValueErrors
+        raise UserError(f"{path}: damaged ({first_line(error)}); remove the run's folder and give the same command again") from error
 
 
 def write_csv(target: Path, table: pd.DataFrame) -> None:

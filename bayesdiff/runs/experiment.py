@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,23 @@ from bayesdiff.config.identity import arm_name, as_dict, run_key, run_name
 from bayesdiff.config.prompts import evaluation_prompts
 from bayesdiff.config.schema import Config, StopAfter
 from bayesdiff.core.errors import UserError, first_line
-from bayesdiff.core.files import LOCK_SECONDS, check_writable, fingerprint, remove_partial, write_text
-from bayesdiff.core.layout import CONFIG, CURVE, LOCK
+from bayesdiff.core.files import LOCK_SECONDS, STAGING, check_writable, fingerprint, remove_partial, write_text
+from bayesdiff.core.layout import CONFIG, CURVE, LOCK, RESUME
 from bayesdiff.core.processes import broadcast, check_shares, gather, is_main_process
+from bayesdiff.core.signals import held, waiting
 from bayesdiff.corruption.monitor import may_stop
 from bayesdiff.diffusion.subject import load_subject
 from bayesdiff.methods import method_of
-from bayesdiff.recording.checkpoint import finish, restore, resumable_step
+from bayesdiff.recording.checkpoint import finish, restore, retain, save_pause
 from bayesdiff.recording.progress import Display, display, print_curve
 from bayesdiff.recording.record import RunRecord, load_record, phase
+from bayesdiff.recording.seals import written_so_far
 from bayesdiff.recording.tracker import Tracker
 from bayesdiff.runs.bench import Bench, load_bench, local_places
 from bayesdiff.runs.checkpoints import checkpoint, curves, judge, sampled_draws, versioned
-from bayesdiff.runs.evaluations import MAIN, read_back, sample, write_csv
-from bayesdiff.runs.guards import check_same_photos, check_same_weights
+from bayesdiff.runs.evaluations import MAIN, sample, write_csv
+from bayesdiff.runs.guards import check_same_photos, check_same_run, check_same_weights
+from bayesdiff.runs.resuming import resume
 
 
 def run_experiment(cfg: Config, command: str = "") -> tuple[Path, RunRecord]:
@@ -49,6 +52,7 @@ def run_experiment(cfg: Config, command: str = "") -> tuple[Path, RunRecord]:
     places = local_places(cfg)
     weights = {name: fingerprint(place) for name, place in places.items()}
     if done is not None:
+        check_same_run(folder, done, cfg)
         check_same_photos(folder, done, subject)
         check_same_weights(folder, done, weights, places)
     if done is not None and done.status != "running":
@@ -77,9 +81,21 @@ def run_experiment(cfg: Config, command: str = "") -> tuple[Path, RunRecord]:
 def _say_done(cfg: Config, folder: Path, done: RunRecord) -> None:
     if not is_main_process():
         return
+    _sweep_finished(cfg, folder, done)
     print(f"Already {done.status}: {folder} (remove the folder to run it again)")
     if lacking := [name for name in cfg.evaluations if name not in done.evaluations]:
         print(f"It has no evaluation {', '.join(lacking)}: a finished run keeps too few checkpoints for a new one")
+
+
+def _sweep_finished(cfg: Config, folder: Path, done: RunRecord) -> None:
+    """Remove what a kill behind the verdict left: resume states, checkpoints that are not kept, half-written files."""
+    if not (folder / RESUME).exists() and not any(folder.rglob(f"*{STAGING}")):
+        return
+    with suppress(Timeout), FileLock(folder / LOCK, timeout=0):  # who holds it is just finishing
+        remove_partial(folder)
+        if done.verdict is not None:
+            finish(folder, cfg.schedule.keep, done.verdict["best_step"])
+            retain(folder, cfg.schedule.keep, done.verdict["best_step"])
 
 
 def _execute(bench: Bench) -> None:
@@ -88,14 +104,8 @@ def _execute(bench: Bench) -> None:
     remove_partial(folder)
     record.save(folder)
     write_text(folder / CONFIG, _yaml(record.config))
-    start = broadcast(resumable_step(folder) or 0)
-    if start:
-        restore(folder, start, method_of(cfg.method.name), bench.training)
-        gather([])  # nothing is written before every process has read
-        print(f"Resuming from step {start} of {folder}")
-    for one in bench.evaluations:
-        read_back(one, start)
-    tracker = Tracker(cfg, folder, start)
+    start = resume(bench)
+    tracker = Tracker(cfg, folder, start, lambda line: _note(record, line))
     if record.bayesian["layers"]:
         b = record.bayesian
         print(f"Bayesian: {b['layers']} layers, {b['weights']:,} of {b['unet_weights']:,} weights ({b['share']:.1%})")
@@ -105,34 +115,68 @@ def _execute(bench: Bench) -> None:
     _conclude(bench, tracker)
 
 
+class _Paused(Exception):
+    """A signal waits, and training stands between two steps; ``step`` were done."""
+
+    def __init__(self, step: int):
+        super().__init__(step)
+        self.step = step
+
+
 def _walk(bench: Bench, start: int, tracker: Tracker, show: Display) -> None:
     """Train to each checkpoint step, save, sample and score; stops early when training diverges."""
-    from bayesdiff.training.loop import Diverged, train
+    from bayesdiff.training.loop import Diverged
 
     cfg, record, main = bench.cfg, bench.record, bench.evaluations[0]
-
-    def report(step: int, parts: dict[str, float]) -> None:
-        show.step(step, parts["loss"])
-        if step % cfg.schedule.log_every == 0:
-            tracker.train(step, parts)
-
     at = start
     for step in cfg.schedule.checkpoints:
         if step < start or all(one.done(step) for one in bench.evaluations):
             continue
         if cfg.detector.stop_after is StopAfter.recovered and len(main.scores) and may_stop(judge(bench, main.scores)):
-            record.message = f"stopped at step {at}: recovered (detector.stop_after)"
+            _note(record, f"stopped at step {at}: recovered (detector.stop_after)")
             return
         broadcast(step)
         if step > at:
             try:
-                with phase(record, "train"):
-                    train(bench.training, cfg, at, step, report)
+                _train(bench, at, step, tracker, show)
             except Diverged as error:
-                record.status, record.message = "diverged", str(error)
+                record.status, record.message = "diverged", "; ".join(filter(None, [str(error), record.message]))
                 return
             at = step
         checkpoint(bench, step, tracker, show)
+
+
+def _train(bench: Bench, start: int, stop: int, tracker: Tracker, show: Display) -> None:
+    """Train; a signal waits until a step is done, which is saved before ``Terminated`` is raised."""
+    from bayesdiff.training.loop import train
+
+    cfg, training = bench.cfg, bench.training
+
+    def report(step: int, parts: dict[str, float]) -> None:
+        show.step(step, parts["loss"])
+        told = step % cfg.schedule.log_every == 0
+        if told:
+            tracker.train(step, parts)
+        # a recorded step tells of several at once: only the last of them is where the weights stand
+        if waiting() and (training.graphed is None or told or step == stop):
+            raise _Paused(step)
+
+    with held():
+        try:
+            with phase(bench.record, "train"):
+                train(training, cfg, start, stop, report)
+        except _Paused as paused:
+            _pause(bench, paused.step)
+
+
+def _pause(bench: Bench, step: int) -> None:
+    """Save where training stands."""
+    bench.training.arm.after_training()
+    with phase(bench.record, "save"):
+        method, record = method_of(bench.cfg.method.name), bench.record
+        save_pause(bench.folder, step, method, bench.training, record.run_key, written_so_far(bench.folder))
+    bench.record.save(bench.folder)
+    print(f"Step {step} is saved in {bench.folder}")
 
 
 def _assist(bench: Bench) -> None:
@@ -171,12 +215,19 @@ def _conclude(bench: Bench, tracker: Tracker) -> None:
     record.save(folder)  # before what only an unfinished run needs is removed, and before anything cosmetic can fail
     if record.verdict is not None:
         finish(folder, cfg.schedule.keep, record.verdict["best_step"])
+        retain(folder, cfg.schedule.keep, record.verdict["best_step"])
     if record.status == "diverged":
         print(f"Diverged: {record.message}; the curve up to there is kept in {folder}")
     _unless_it_fails(record, "pictures", lambda: _picture(bench))
     _unless_it_fails(record, "closing words", lambda: _closing_words(bench))
-    record.save(folder)
     tracker.finish(bench.evaluations[0].scores, {"status": record.status, **(record.verdict or {})})
+    record.save(folder)
+
+
+def _note(record: RunRecord, line: str) -> None:
+    """Add a line to the record's message, once."""
+    if line not in record.message:
+        record.message = "; ".join(filter(None, [record.message, line]))
 
 
 def _unless_it_fails(record: RunRecord, name: str, action: Callable[[], None]) -> None:
@@ -184,7 +235,7 @@ def _unless_it_fails(record: RunRecord, name: str, action: Callable[[], None]) -
     try:
         action()
     except Exception as error:  # fonts, terminals, full disks: none of them may undo a finished run
-        record.message = "; ".join(filter(None, [record.message, f"{name} failed: {first_line(error)}"]))
+        _note(record, f"{name} failed: {first_line(error)}")
         warnings.warn(f"{name} of the run failed and are left out: {first_line(error)}", stacklevel=2)
 
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from bayesdiff.config.identity import run_key
 from bayesdiff.config.prompts import Prompt
 from bayesdiff.config.schema import Config
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import fingerprint_of_ends
+from bayesdiff.core.layout import RECORD
 from bayesdiff.core.processes import is_main_process
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.recording.record import RunRecord
+
+
+def check_same_run(folder: Path, record: RunRecord, cfg: Config) -> None:
+    """Raises ``UserError`` for a record that was copied from another run."""
+    if record.run_key != (key := run_key(cfg)):
+        raise UserError(f"{folder / RECORD}: the record of another run ({record.run_key}, this is {key}); remove the folder or move it")
 
 
 def check_same_photos(folder: Path, record: RunRecord, subject: Subject) -> None:

@@ -49,7 +49,7 @@ def write_probes(bench: Bench, step: int) -> None:
                 ratio = row["loss"] / bench.pretrained_loss[row["timestep"]]
                 rows.append({"step": step, "weights": one.weights.value, **row, "loss_ratio": ratio})
     path = bench.folder / PROBES
-    before = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["step"])
+    before = pd.read_csv(path, float_precision="round_trip") if path.exists() else pd.DataFrame(columns=["step"])
     earlier = before[before["step"] < step]
     table = pd.DataFrame(rows).round(DIGITS)
     write_csv(path, pd.concat([earlier, table], ignore_index=True) if len(earlier) else table)

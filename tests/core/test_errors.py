@@ -1,8 +1,13 @@
 """What a person reads when something is wrong."""
 
+import ast
+from pathlib import Path
+
 import pytest
 
 from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line, did_you_mean, first_line
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_bad_input_is_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,3 +54,11 @@ def test_the_nearest_name_is_suggested(word: str, meant: str) -> None:
 
 def test_nothing_is_suggested_where_no_name_is_near() -> None:
     assert did_you_mean("toy_unicorn", ["toy_car", "toy_bear"]) == did_you_mean("x", []) == ""
+
+
+def test_the_page_on_guarantees_has_the_exit_codes_as_they_are() -> None:
+    tree = ast.parse((ROOT / "bayesdiff" / "core" / "errors.py").read_text())
+    (codes,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "ExitCode"]
+    said = [node.value.value for node in codes.body[1:] if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
+    rows = [f"| {int(code)} | {code.name} | {str(text).replace('``', '`')} |" for code, text in zip(ExitCode, said, strict=True)]
+    assert "\n".join(rows) in (ROOT / "docs" / "guarantees.md").read_text()

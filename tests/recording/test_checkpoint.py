@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from bayesdiff.config.schema import Config, Keep
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import CHECKPOINTS, MANIFEST, RESUME, step_folder, steps_in
 from bayesdiff.methods import dreambooth, method_of
-from bayesdiff.recording.checkpoint import finish, restore, resumable_step, retain, save_checkpoint, verify
+from bayesdiff.recording.checkpoint import finish, restore, resumable_step, resumable_steps, retain, save_checkpoint, save_pause, verify
 from bayesdiff.training.loop import Training, train
 
 KEPT = ("step", "exp_avg", "exp_avg_sq")
@@ -166,9 +167,7 @@ def test_a_damaged_manifest_is_named(make_config: Make, tmp_path: Path) -> None:
 def test_a_folder_without_manifest_does_not_count(make_config: Make, tmp_path: Path, place: str) -> None:
     cfg = smoke_config(make_config)
     state = saved(tmp_path, cfg)
-    shutil.copytree(tmp_path / RESUME, tmp_path / "kept")
     save(tmp_path, cfg, state, 4)
-    shutil.copytree(tmp_path / "kept" / "step-000002", tmp_path / RESUME / "step-000002")
     assert resumable_step(tmp_path) == 4
     (step_folder(tmp_path / place, 4) / MANIFEST).unlink()
     assert resumable_step(tmp_path) == 2
@@ -178,13 +177,60 @@ def test_an_empty_run_has_no_step_to_go_on_from(tmp_path: Path) -> None:
     assert resumable_step(tmp_path) is None
 
 
-def test_only_the_newest_resume_state_is_kept(make_config: Make, tmp_path: Path) -> None:
+def test_only_the_two_newest_resume_states_are_kept(make_config: Make, tmp_path: Path) -> None:
     cfg = smoke_config(make_config)
     state = tiny_training(cfg)
     for step in (0, 2, 10):
         save(tmp_path, cfg, state, step)
-    assert steps_in(tmp_path / RESUME) == [10]
+    assert steps_in(tmp_path / RESUME) == [2, 10]
     assert steps_in(tmp_path / CHECKPOINTS) == [0, 2, 10]
+
+
+def test_a_policy_keeps_what_a_resume_state_needs(make_config: Make, tmp_path: Path) -> None:
+    cfg = smoke_config(make_config)
+    state = tiny_training(cfg)
+    for step in (0, 2, 4, 6):
+        save(tmp_path, cfg, state, step)
+    retain(tmp_path, Keep.last, None)
+    assert resumable_steps(tmp_path) == steps_in(tmp_path / CHECKPOINTS) == [4, 6]
+
+
+def test_a_state_between_checkpoints_has_its_own_weights(make_config: Make, tmp_path: Path) -> None:
+    cfg = smoke_config(make_config, BNN_ON)
+    save_pause(tmp_path, 3, method_of("dreambooth"), trained(cfg, 3))
+    assert (resumable_step(tmp_path), steps_in(tmp_path / CHECKPOINTS)) == (3, [])
+    resumed, whole = tiny_training(cfg), trained(cfg, 5)
+    put_back(tmp_path, resumed, 3)
+    train(resumed, cfg, 3, 5, silent)
+    assert differing(weights(resumed), weights(whole)) == []
+    spoil(tmp_path / RESUME / "step-000003" / "weights" / UNET)
+    with pytest.raises(UserError, match=f"{UNET}: damaged"):
+        put_back(tmp_path, tiny_training(cfg), 3)
+
+
+@pytest.mark.parametrize("place", [CHECKPOINTS, RESUME])
+def test_a_folder_of_another_run_or_step_is_refused(make_config: Make, tmp_path: Path, place: str) -> None:
+    cfg = smoke_config(make_config)
+    state, folder = tiny_training(cfg), step_folder(tmp_path / "a" / place, 2)
+    for run in ("a", "b"):
+        for step in (2, 4):
+            save_checkpoint(tmp_path / run, step, method_of("dreambooth"), state, f"key-{run}")
+    others = {"b/{}/step-000002": r"copied from another run \(key-b, this is key-a\)", "a/{}/step-000004": "holds step 4, not 2"}
+    for other, said in others.items():
+        shutil.rmtree(folder)
+        shutil.copytree(tmp_path / other.format(place), folder)
+        with pytest.raises(UserError, match=f"{folder}: {said}; remove the folder and give the same command again"):
+            restore(tmp_path / "a", 2, method_of("dreambooth"), state, "key-a")
+
+
+def test_a_manifest_without_a_key_is_read_as_ever(make_config: Make, tmp_path: Path) -> None:
+    saved(tmp_path, smoke_config(make_config))
+    for place in (CHECKPOINTS, RESUME):
+        path = step_folder(tmp_path / place, 2) / MANIFEST
+        manifest = json.loads(path.read_text())
+        del manifest["run_key"]
+        path.write_text(json.dumps(manifest))
+    restore(tmp_path, 2, method_of("dreambooth"), tiny_training(smoke_config(make_config)), "key")
 
 
 @pytest.mark.parametrize(

@@ -174,3 +174,14 @@ def test_what_a_sweeps_agent_hands_back_is_left_out_under_an_agent_alone(monkeyp
     assert module.without_echo(words) == words
     monkeypatch.setenv("WANDB_SWEEP_ID", "s")
     assert module.without_echo(words) == ["bnn=on", "seed=0"]
+
+
+def test_a_tracker_that_fails_is_a_line_for_the_record(
+    tmp_path: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(module, "Wandb", lambda cfg, folder: Fake("checkpoint"))
+    tracker = Tracker(make_config("tracker=wandb"), tmp_path, 0, lines.append)
+    with pytest.warns(UserWarning, match="the service is away"):
+        walk(tracker, tmp_path)
+    assert lines == ["tracker Fake failed and is left out: the service is away"]

@@ -265,7 +265,7 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not(
     assert load_record(folder).status == "running"
     monkeypatch.setattr(sys, "argv", ["bayesdiff", *overrides])
     run.main()
-    assert re.search(rf"Going on from step [24] of {folder}\n", capsys.readouterr().out)
+    assert re.search(rf"Resuming from step [024] of {folder}\n", capsys.readouterr().out)
     assert load_record(folder).status == "completed"
     check_same_result(folder, done[arm][0])
 
@@ -431,6 +431,27 @@ def test_a_finished_run_stays_finished_when_its_pictures_fail(make_config: Make,
     stored = load_record(folder)
     assert (record.status, stored.status, stored.message) == ("completed", "completed", "pictures failed: no font")
     assert not (folder / RESUME).exists()
+
+
+def test_a_tracker_that_fails_is_a_line_in_the_record(make_config: Make, smoke: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: Any) -> None:
+        raise RuntimeError("the service is away")
+
+    monkeypatch.setattr("bayesdiff.recording.tracker.Jsonl.finish", away)
+    with pytest.warns(UserWarning, match="the service is away"):
+        folder, record = finished(make_config, smoke, "schedule.steps=1", "schedule.checkpoints=[1]")
+    assert record.status == "completed"
+    assert load_record(folder).message == "tracker Jsonl failed and is left out: the service is away"
+
+
+def test_what_a_kill_behind_the_verdict_left_is_removed(done: Done, make_config: Make, smoke: list[str]) -> None:
+    folder = copied(done[BNN_OFF][0], smoke)
+    (folder / RESUME / "step-000004").mkdir(parents=True)
+    (folder / "curve.png.host-1-0.partial").write_bytes(b"half")
+    assert finished(make_config, smoke)[1].status == "completed"
+    assert not (folder / RESUME).exists()
+    assert not list(folder.rglob("*.partial"))
+    check_same_result(folder, done[BNN_OFF][0])
 
 
 EVALUATED = "+evaluations={plain:{guidance_scale:1.0},averaged:{weights:ema},few:{steps:1,scheduler:dpm,images_per_prompt:1}}"

@@ -1,0 +1,47 @@
+"""A reader that goes, or a terminal without letters, ends nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TALK = """
+import sys
+from rich.console import Console
+from bayesdiff.core.output import steady_output
+with steady_output():
+    for number in range(3000):
+        print("line", number, "zoë ★", flush=number % 2 == 0)
+        Console().print("[bold]rich[/bold] ├─ table")
+sys.stderr.write("finished")
+"""
+
+
+def talk(environment: dict[str, str], lines: int | None) -> subprocess.CompletedProcess[bytes]:
+    """The program's end and its words, when its reader leaves after so many lines (None: reads all)."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    with subprocess.Popen([sys.executable, "-c", TALK], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        out = process.stdout.read() if lines is None else b"".join(process.stdout.readline() for _ in range(lines))
+        process.stdout.close()
+        err = process.stderr.read()
+    return subprocess.CompletedProcess([], process.returncode, out, err)
+
+
+def test_a_reader_that_goes_ends_nothing() -> None:
+    done = talk({}, 2)
+    assert (done.returncode, done.stderr) == (0, b"finished")
+
+
+def test_a_terminal_without_letters_ends_nothing() -> None:
+    done = talk({"PYTHONIOENCODING": "ascii:strict"}, None)
+    assert (done.returncode, done.stderr) == (0, b"finished")
+    assert b"line 0 zo? ?" in done.stdout
+
+
+def test_letters_that_there_are_stay() -> None:
+    assert "line 0 zoë ★".encode() in talk({"PYTHONIOENCODING": "utf-8"}, None).stdout

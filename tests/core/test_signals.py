@@ -1,0 +1,47 @@
+"""A signal ends a program where it stands, or waits for the end of a block."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from bayesdiff.core.signals import NAMES, Terminated, heeded, held, waiting
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_signal_raises_where_the_program_stands(name: str) -> None:
+    with heeded(), pytest.raises(Terminated, match=name):
+        signal.raise_signal(getattr(signal, name))
+    assert signal.getsignal(getattr(signal, name)) is signal.SIG_DFL
+
+
+def test_inside_a_block_it_waits_for_the_end() -> None:
+    seen = []
+    with heeded(), pytest.raises(Terminated, match="SIGTERM"), held():
+        for name in ("SIGTERM", "SIGHUP"):
+            signal.raise_signal(getattr(signal, name))
+            seen.append(waiting())
+    assert (seen, waiting()) == ([True, True], False)
+
+
+def test_a_fault_inside_the_block_goes_first() -> None:
+    with heeded(), pytest.raises(ZeroDivisionError), held():
+        signal.raise_signal(signal.SIGTERM)
+        raise ZeroDivisionError
+    assert not waiting()
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    """``nohup`` ignores SIGHUP for what it starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with heeded():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_it_is_no_exception_that_a_guard_against_faults_would_catch() -> None:
+    assert not issubclass(Terminated, Exception)

@@ -1,0 +1,82 @@
+"""SIGTERM and SIGHUP: the step is finished and saved, and the run goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from tiny import BNN_ON, Make
+
+from bayesdiff.core.errors import ExitCode
+from bayesdiff.core.layout import RESUME, TRAIN_LOG, steps_in
+from bayesdiff.core.signals import Terminated, heeded
+from bayesdiff.runs import experiment
+from bayesdiff.runs.experiment import run_experiment
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = ["schedule.steps=8", "schedule.checkpoints=[0,8]", "schedule.log_every=1", "schedule.keep=all"]
+ENDLESS = ["schedule.steps=100000", "schedule.checkpoints=[0,100000]", "schedule.log_every=1"]
+
+
+def only_run(runs: Path) -> Path:
+    (folder,) = [path for path in runs.iterdir() if path.name != "cache"]
+    return folder
+
+
+def rows(runs: Path) -> int:
+    return sum(len(log.read_bytes().splitlines()) for log in runs.glob(f"*/{TRAIN_LOG}"))
+
+
+def content(path: Path) -> object:
+    """A file's bytes, of tensors those alone: the order of a header's entries is by chance."""
+    if path.suffix != ".safetensors":
+        return path.read_bytes()
+    return {name: (value.dtype, value.shape, value.numpy().tobytes()) for name, value in load_file(path).items()}
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_lets_the_step_end_and_be_saved(smoke: list[str], tmp_path: Path, name: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    call = [sys.executable, "-m", "bayesdiff.run", *smoke, *ENDLESS]
+    process = subprocess.Popen(call, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 300
+    while process.poll() is None and rows(tmp_path / "runs") < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(getattr(signal, name))
+    out, err = process.communicate(timeout=60)
+    folder = only_run(tmp_path / "runs")
+    last = json.loads((folder / TRAIN_LOG).read_text().splitlines()[-1])["step"]
+    assert (process.returncode, err) == (ExitCode.TERMINATED, f"\nStopped by {name}. Give the same command again to resume.\n")
+    assert steps_in(folder / RESUME) == [0, last]
+    assert out.splitlines()[-1] == f"Step {last} is saved in {folder}"
+
+
+@pytest.mark.parametrize("words", [[BNN_ON], ["method=lora", "bnn=ema"]])
+def test_a_run_that_was_terminated_ends_as_if_it_had_not(make_config: Make, smoke: list[str], tmp_path: Path, words: list[str]) -> None:
+    whole, _ = run_experiment(make_config(*smoke, *STEPS, *words, f"paths.runs={tmp_path / 'whole'}"))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Terminated, match="SIGTERM"):
+        real = experiment.Tracker.train
+
+        def told(self: experiment.Tracker, step: int, row: dict[str, float]) -> None:
+            real(self, step, row)
+            if step == 5:
+                signal.raise_signal(signal.SIGTERM)
+
+        patch.setattr(experiment.Tracker, "train", told)
+        with heeded():
+            run_experiment(make_config(*smoke, *STEPS, *words))
+    stopped = only_run(tmp_path / "runs")
+    assert steps_in(stopped / RESUME) == [0, 5]
+    resumed, record = run_experiment(make_config(*smoke, *STEPS, *words))
+    assert (resumed, record.status) == (stopped, "completed")
+    names = [str(path.relative_to(whole)) for path in whole.rglob("*") if path.suffix in (".csv", ".jsonl", ".safetensors", ".png")]
+    assert len(names) > 8
+    assert [name for name in names if content(whole / name) != content(resumed / name)] == []
+    assert not (resumed / RESUME).exists()
