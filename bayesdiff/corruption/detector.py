@@ -442,6 +442,8 @@ def _plain(at: NDArray[np.int64], values: Array, kind: str, sentence: str) -> Co
     trained = finite & keepable(at, ["rising"] * len(at))
     best = int(np.where(trained if trained.any() else finite, curve, -np.inf).argmax())
     labels = tuple("rising" if ok else "corrupted" for ok in finite.tolist())
+    better = not _has_base(at) or bool(trained.any() and curve[best] > curve[0])
     return CorruptionVerdict(
-        False, kind, 1.0, 0.0, (0.0, 0.0), None, None, None, None, int(at[best]), "highest finite score", labels, 0.0, sentence
-    )
+        False, kind, 1.0, 0.0, (0.0, 0.0), None, None, None, None, int(at[best]), "highest finite score", labels, 0.0, sentence,
+        better_than_base=better,
+    )  # fmt: skip
