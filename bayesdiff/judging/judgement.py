@@ -9,6 +9,7 @@ from typing import Any
 
 from bayesdiff.config.prompts import Prompt
 from bayesdiff.config.schema import Config
+from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.diagnosis import ALIGNMENT, judge_run
 from bayesdiff.judging.layouts import Samples, find_samples
@@ -50,9 +51,11 @@ def judge_folder(folder: Path, asked: Asked, cache: Path | None) -> Judgement:
     steps, columns, images = score_columns(scored.scores)
     if not whole:
         columns = {name: values for name, values in columns.items() if not name.startswith(ALIGNMENT)}
-    verdict = judge_run(
-        steps, columns, [prompt for prompt, _ in images], vars(cfg.detector), scored.ceilings, cfg.seed, photo_hf=scored.photo_hf
-    )
+    prompt_of = [prompt for prompt, _ in images]
+    try:
+        verdict = judge_run(steps, columns, prompt_of, vars(cfg.detector), scored.ceilings, cfg.seed, photo_hf=scored.photo_hf)
+    except (ValueError, KeyError) as error:  # a level, a depth or a metric that cannot be used
+        raise UserError(f"the settings of the detector: {first_line(error)}; correct detector.…") from error
     said = [*_layout_notes(samples, paired), *paired.notes, *notes, _prompt_note(whole, source), _score_note(scored, paired, cfg)]
     metric = cfg.detector.metric.value
     reading = Reading(str(folder), tuple(steps), columns, metric, scored.ceilings.get(metric), tuple(said), tuple(images), own=True)

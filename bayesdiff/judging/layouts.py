@@ -142,7 +142,8 @@ def find_samples(folder: Path, pattern: str | None = None) -> Samples:
     Raises:
         UserError: no folder, no pictures, no known layout, or samples of several trainings.
     """
-    inside = folder / SAMPLES if (folder / SAMPLES).is_dir() and pattern is None else folder  # a run of this package
+    own = pattern is None and any((folder / SAMPLES).glob("step-*"))  # a run of this package, which has other pictures besides
+    inside = folder / SAMPLES if own else folder
     names = pictures_in(inside)
     layouts = LAYOUTS if pattern is None else (own_pattern(pattern),)
     layout, seen = _most(inside, names, layouts, "")

@@ -64,7 +64,7 @@ def _complete(found: dict[int, dict[Key, Seen]]) -> tuple[list[int], tuple[Key, 
     usual = {key for key, count in counts.items() if 2 * count >= len(found)}
     shared = {key for key, count in counts.items() if count == len(found)}
     whole = sorted(step for step, at in found.items() if usual <= at.keys())
-    if len(whole) >= 2 and len(whole) * len(usual) >= len(found) * len(shared):
+    if usual and len(whole) >= 2 and len(whole) * len(usual) >= len(found) * len(shared):
         return whole, tuple(sorted(usual))
     if not shared:
         raise UserError("the checkpoints have no sample in common: prompts or numbers change from step to step; pair them with --pattern")
