@@ -22,6 +22,7 @@ COMMANDS = {
     "claims": "judge the paper's claims by the records of a result set",
     "compare": "overlay the curves of runs and print their paired differences",
     "verdict": "find the corruption stage in a curve from anywhere",
+    "judge": "find the checkpoint to keep from the samples of any trainer",
     "export": "write a checkpoint in the layout that stock diffusers loads",
     "sweep": "write studies as sweeps of Weights & Biases",
     "worker": "work on a study as a job of Hydra's launchers (joblib, Slurm, Ray)",

@@ -1,0 +1,72 @@
+"""Which checkpoint of another trainer is to be kept? ``python -m bayesdiff.judge FOLDER --photos PHOTOS``.
+
+FOLDER has the samples that a trainer wrote at its checkpoints: of kohya's scripts, ai-toolkit, SimpleTuner or OneTrainer, a folder a
+step, or a run of this package. Their names tell steps and prompts; --pattern says what other names mean. Nothing in it is changed.
+
+Exit codes:
+   0  no corruption stage
+  10  a stage
+  11  it cannot be judged (too few checkpoints, or broken sampling)
+   2  bad input
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line
+from bayesdiff.judging.judgement import Judgement, judge_folder
+from bayesdiff.judging.scored import default_cache
+from bayesdiff.judging.settings import DEFAULT_METRICS, Asked
+from bayesdiff.readings.judging import CANNOT_BE_JUDGED
+from bayesdiff.readings.printing import as_json, print_verdict
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m bayesdiff.judge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("folder", type=Path, metavar="FOLDER", help="samples of several checkpoints")
+    add("words", nargs="*", metavar="KEY=VALUE", help="settings of a run, such as detector.metric=clip_i or metrics.dino=…")
+    add("--photos", type=Path, help="the photographs that were trained on (a run of this package knows its own)")
+    add("--class-noun", default="", metavar="NOUN", help="what fills {class_noun} in prompts")
+    add("--identifier", default="", metavar="WORD", help="the rare word of the subject: CLIP-T is measured without it (sks)")
+    add("--metrics", metavar="GROUP", help=f"encoders: toybox, paper or dinov2 (default: the run's own, else {DEFAULT_METRICS})")
+    add("--pattern", metavar="REGEX", help="what names mean: (?P<step>…), with (?P<prompt>…) and (?P<image>…) where there are such")
+    add("--prompts", type=Path, metavar="FILE", help="one prompt a line in the order of the samples, or a JSON object by name")
+    add("--cache", type=Path, metavar="CACHE", help="keep scores in this folder (default: the user's cache folder)")
+    add("--json", action="store_true", help="print the verdict as JSON")
+    return parser
+
+
+def _print(judgement: Judgement, as_words: bool) -> None:
+    verdict, reading = judgement.verdict, judgement.reading
+    if as_words:
+        print_verdict(Console(width=None if Console().is_terminal else 100), verdict, reading, full=True)
+    else:
+        print(json.dumps({**as_json(verdict, reading), **judgement.details}, indent=1))
+
+
+@bad_input_in_one_line
+def main(argv: list[str] | None = None) -> int:
+    """Judge the samples of a folder; the exit code says what was found."""
+    arguments = _parser().parse_intermixed_args(argv)
+    asked = Asked(
+        arguments.photos, arguments.class_noun, arguments.identifier, arguments.metrics, arguments.prompts, arguments.pattern,
+        tuple(arguments.words),
+    )  # fmt: skip
+    if wrong := [word for word in arguments.words if "=" not in word]:
+        raise UserError(f"{wrong[0]}: one folder a time; settings are KEY=VALUE")
+    judgement = judge_folder(arguments.folder, asked, arguments.cache or default_cache())
+    _print(judgement, not arguments.json)
+    if judgement.verdict.flagged:
+        return ExitCode.FOUND
+    return ExitCode.NOT_JUDGED if judgement.verdict.kind in CANNOT_BE_JUDGED else ExitCode.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Samples that another trainer wrote, judged: recognised by their names, scored once, paired over checkpoints."""

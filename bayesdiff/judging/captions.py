@@ -1,0 +1,92 @@
+"""The prompts of samples: from a file, from the names of folders, from captions beside the pictures, or from PNG text chunks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from bayesdiff.config.prompts import Prompt, fill
+from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.judging.layouts import Seen
+
+CHUNKS = ("prompt", "caption", "description", "parameters")
+"""Keys of PNG text chunks that hold a prompt, lower-case."""
+_OPTIONS = re.compile(r"\s--[a-z]{1,3}(?:\s|$)")
+"""Where the options of a line of kohya's prompt file begin."""
+_SETTINGS = re.compile(r"\n?(?:Negative prompt:|Steps: \d)")
+"""Where the settings behind a prompt begin that the web UI writes as ``parameters``."""
+
+
+def read_prompts(file: Path) -> list[str] | dict[str, str]:
+    """The prompts of ``--prompts``: one a line (kohya's options are cut off), or a JSON object of names and prompts.
+
+    Raises ``UserError``.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        named = json.loads(text) if file.suffix.lower() == ".json" else None
+    except (OSError, ValueError) as error:
+        raise UserError(f"--prompts {file}: cannot be read ({first_line(error)}); give one prompt a line, or a JSON object") from error
+    if isinstance(named, dict):
+        return {str(name): str(prompt) for name, prompt in named.items()}
+    lines = named if isinstance(named, list) else text.splitlines()
+    stripped = [str(line).strip() for line in lines]
+    return [_OPTIONS.split(line)[0].strip() for line in stripped if line and not line.startswith("#")]
+
+
+def _of_file(file: Path, prompts: dict[int, tuple[Seen, ...]]) -> dict[int, str]:
+    given = read_prompts(file)
+    if isinstance(given, dict):
+        found = {number: given.get(seen[0].prompt, "") for number, seen in prompts.items()}
+    else:
+        found = {number: given[number] if number < len(given) else "" for number in prompts}
+    if lacking := [seen[0].prompt for number, seen in sorted(prompts.items()) if not found[number]]:
+        raise UserError(f"--prompts {file}: {len(given)} prompts, and none for prompt {lacking[0]} of the samples; add it in its place")
+    return found
+
+
+def _beside(path: Path) -> str:
+    try:
+        return path.with_suffix(".txt").read_text(encoding="utf-8-sig").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _inside(path: Path) -> str:
+    """The prompt in a PNG's text chunks; empty where there is none, and for a workflow in JSON."""
+    if path.suffix.lower() != ".png":
+        return ""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            chunks = {str(key).lower(): value for key, value in image.info.items() if isinstance(value, str)}
+    except Exception:  # a damaged picture is refused by name when it is scored
+        return ""
+    texts = (_SETTINGS.split(chunks[key])[0].strip() for key in CHUNKS if key in chunks)
+    return next((text for text in texts if text and not text.startswith(("{", "["))), "")
+
+
+def texts_of(prompts: dict[int, tuple[Seen, ...]], file: Path | None) -> tuple[dict[int, str], str]:
+    """Number of a prompt -> its text, and where they come from; nothing unless every prompt has one. Raises ``UserError``."""
+    if file is not None:
+        return _of_file(file, prompts), file.name
+    ways = (("the names of folders", lambda one: one.text), ("captions", lambda one: _beside(one.path)),
+            ("PNG text chunks", lambda one: _inside(one.path)))  # fmt: skip
+    for source, look in ways:
+        found = {number: look(seen[0]) for number, seen in prompts.items()}
+        if all(found.values()):
+            return found, source
+    return {}, ""
+
+
+def as_prompts(texts: Sequence[str], identifier: str, class_noun: str, with_identifier: bool) -> list[Prompt]:
+    """Prompts with the words filled in, and without the identifier where CLIP-T leaves it out. Raises ``UserError``."""
+    found = []
+    for text in texts:
+        words = text if "{" not in text else fill(text, identifier, class_noun)
+        plain = " ".join(word for word in words.split() if not identifier or word.strip(",.") != identifier)
+        found.append(Prompt(words, words if with_identifier else plain, plain))
+    return found

@@ -1,0 +1,178 @@
+"""Where trainers leave their samples, recognised by the names of the files.
+
+The names are those that the trainers' own code writes:
+
+- kohya: ``sample_image_inference`` in kohya-ss/sd-scripts, ``library/train_util.py``: ``NAME_STEPS6_IDX2_DATE14[_SEED].png``, and
+  ``e000004`` for epochs.
+- ai-toolkit: ``sample`` in ostris/ai-toolkit, ``jobs/process/BaseSDTrainProcess.py``: ``TIME__STEP9_IDX.EXT``; on several GPUs
+  ``rank00_sample003_`` comes before it.
+- SimpleTuner: ``_save_images`` in bghira/SimpleTuner, ``helpers/training/validation.py``: ``step_STEP_NAME_IDX_RES.png``; older
+  versions have no IDX.
+- OneTrainer: ``__sample_loop`` in Nerogar/OneTrainer, ``modules/trainer/GenericTrainer.py``:
+  ``IDX - PROMPT/DATE-training-sample-STEP-EPOCH-INDEX``; samples without EMA lie in a folder that ends with ``- no-ema``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.layout import SAMPLES
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff")
+_END = r"\.(?:png|jpe?g|webp|avif|bmp|tiff?)$"
+_START = r"(?:.*/|^)"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The names that one trainer gives its samples; the pattern's groups are ``step`` and, where there are such, the others."""
+
+    name: str
+    example: str
+    pattern: re.Pattern[str]
+    unit: str = "step"
+    """What is counted in the names: steps or epochs."""
+
+
+def _layout(name: str, example: str, pattern: str, unit: str = "step") -> Layout:
+    return Layout(name, example, re.compile(f"{_START}{pattern}{_END}", re.IGNORECASE), unit)
+
+
+_KOHYA = r"(?:(?P<series>[^/]+)_)?{}_(?P<prompt>\d{{2,}})_(?P<date>\d{{14}})(?:_-?\d+)?"
+LAYOUTS = (
+    _layout("bayesdiff", "images/step-000100/prompt-00-image-00.png", r"step-(?P<step>\d+)/prompt-(?P<prompt>\d+)-image-(?P<image>\d+)"),
+    _layout("kohya", "sample/NAME_000100_00_20240819160839.png", _KOHYA.format(r"(?P<step>\d{6,})")),
+    _layout("kohya, by epoch", "sample/NAME_e000004_00_20240819160839.png", _KOHYA.format(r"e(?P<step>\d{6,})"), "epoch"),
+    _layout("ai-toolkit", "samples/1724080000__000000250_0.jpg",
+            r"(?:rank\d+_sample(?P<sample>\d+)_)?(?P<date>\d{9,})__(?P<step>\d{9,})_(?P<prompt>\d+)"),
+    _layout("OneTrainer", "samples/0 - a photo of sks dog/2024-08-19_16-08-39-training-sample-100-4-0.png",
+            r"(?P<prompt>\d+) - (?P<text>[^/]*)(?<! - no-ema)/(?P<date>[\d_-]+)-training-sample-(?P<step>\d+)-\d+-\d+"),
+    _layout("SimpleTuner", "validation_images/step_100_NAME_0_512x512.png",
+            r"step_(?P<step>\d+)_(?P<prompt>[^/]+?)(?P<image>(?:_\d+)?(?:_\d+x\d+|_\d+\.\d+|_unknown)?)"),
+    _layout("a folder a step", "step-100/0.png",
+            r"(?:step|checkpoint|iter|iteration)s?[-_ ]?(?P<step>\d+)/(?P<prompt>.+)"),
+    _layout("a folder an epoch", "epoch-4/0.png", r"epochs?[-_ ]?(?P<step>\d+)/(?P<prompt>.+)", "epoch"),
+)  # fmt: skip
+GROUPS = ("step", "prompt", "image")
+"""Names of groups that a pattern of a user's own may have; it must have the first."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the name of one sample says."""
+
+    path: Path
+    step: int
+    prompt: str
+    image: str
+    text: str = ""
+    """The prompt itself, where the name has it."""
+    date: str = ""
+    series: str = ""
+    """The name of the training, where samples of several may lie in one folder."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The samples of a folder, and the pictures in it that are none."""
+
+    layout: Layout
+    seen: tuple[Seen, ...]
+    others: tuple[str, ...]
+    """Names of the pictures that the layout does not have."""
+
+
+def own_pattern(text: str) -> Layout:
+    """The layout of ``--pattern``; raises ``UserError``."""
+    try:
+        pattern = re.compile(text)
+    except re.error as error:
+        raise UserError(
+            f"--pattern {text!r}: no regular expression ({first_line(error)}); see docs.python.org/3/library/re.html"
+        ) from error
+    if "step" not in pattern.groupindex:
+        raise UserError(f"--pattern {text!r}: no group of steps; write them as (?P<step>\\d+), with (?P<prompt>…) and (?P<image>…) if any")
+    return Layout("--pattern", text, pattern)
+
+
+def pictures_in(folder: Path) -> list[str]:
+    """Names of all pictures below a folder, in order, hidden ones left out. Raises ``UserError`` where there is none."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the folder that the trainer wrote its samples to")
+    found = []
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        names = (Path(root, name) for name in files if not name.startswith(".") and name.lower().endswith(ENDINGS))
+        found += [path.relative_to(folder).as_posix() for path in names]
+    if not found:
+        raise UserError(f"{folder}: no pictures in it ({', '.join(ENDINGS)}); give the folder that the trainer wrote its samples to")
+    return sorted(found)
+
+
+def _seen(folder: Path, name: str, layout: Layout, above: str) -> Seen | None:
+    """One sample; ``above`` comes before its name, where the folder's own name is needed to tell prompts apart."""
+    if (match := layout.pattern.search(above + name)) is None:
+        return None
+    said = {group: value or "" for group, value in match.groupdict().items()}
+    try:
+        step = int(said["step"])
+    except ValueError as error:
+        raise UserError(f"--pattern: {said['step']!r} in {name} is no number of steps; let (?P<step>…) match digits alone") from error
+    prompt = said.get("sample") or said.get("prompt", "")
+    if not {"prompt", "image"} & set(said):
+        prompt = _rest(name, match)
+    return Seen(folder / name, step, prompt, said.get("image", ""), said.get("text", ""), said.get("date", ""), said.get("series", ""))
+
+
+def _rest(name: str, match: re.Match[str]) -> str:
+    """A name without its step: what pairs the samples where a pattern names no prompt."""
+    start, end = match.span("step")
+    return f"{name[:start]}{name[end:]}"
+
+
+def find_samples(folder: Path, pattern: str | None = None) -> Samples:
+    """The samples below a folder by the layout that most of its pictures have.
+
+    Raises:
+        UserError: no folder, no pictures, no known layout, or samples of several trainings.
+    """
+    own = pattern is None and any((folder / SAMPLES).glob("step-*"))  # a run of this package, which has other pictures besides
+    inside = folder / SAMPLES if own else folder
+    names = pictures_in(inside)
+    layouts = LAYOUTS if pattern is None else (own_pattern(pattern),)
+    layout, seen = _most(inside, names, layouts, "")
+    if not any(seen) and pattern is None:
+        layout, seen = _most(inside, names, layouts, f"{inside.resolve().name}/")
+    found = tuple(one for one in seen if one is not None)
+    if not found:
+        raise UserError(_unknown(folder, names, pattern))
+    _one_series(folder, found)
+    return Samples(layout, found, tuple(name for name, one in zip(names, seen, strict=True) if one is None))
+
+
+def _most(folder: Path, names: list[str], layouts: Sequence[Layout], above: str) -> tuple[Layout, list[Seen | None]]:
+    """The layout that most of the names have, the first of equals, and what it says of each name."""
+    tried = [(layout, [_seen(folder, name, layout, above) for name in names]) for layout in layouts]
+    return max(tried, key=lambda one: sum(found is not None for found in one[1]))
+
+
+def _unknown(folder: Path, names: list[str], pattern: str | None) -> str:
+    if pattern is not None:
+        return f"--pattern {pattern!r}: found in none of the {len(names)} names of pictures in {folder}, such as {names[0]}; correct it"
+    known = "; ".join(f"{layout.name}: {layout.example}" for layout in LAYOUTS)
+    remedy = r"say what they mean, as in --pattern '(?P<step>\d+)_(?P<prompt>\d+)'"
+    return f"{folder}: names such as {names[0]} are of no known layout ({known}); {remedy}"
+
+
+def _one_series(folder: Path, found: tuple[Seen, ...]) -> None:
+    series = Counter(one.series for one in found)
+    if len(series) > 1:
+        shown = ", ".join(f"{name or 'no name'} ({count})" for name, count in sorted(series.items()))
+        chosen = rf"{re.escape(min(filter(None, series)))}_(?P<step>\d+)_(?P<prompt>\d+)"
+        raise UserError(f"{folder}: samples of several trainings ({shown}); choose one, as in --pattern '{chosen}'")

@@ -1,0 +1,141 @@
+"""Scores of samples, computed once: a checkpoint is known again by the hashes of its pictures, of the photographs and of the encoders.
+
+Where every checkpoint is known, no encoder and none of the libraries behind them is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from bayesdiff.config.prompts import Prompt
+from bayesdiff.config.schema import MetricsConf
+from bayesdiff.core.digests import cache_folder
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.files import fingerprint, sha256, write_json
+from bayesdiff.diffusion.subject import Subject
+from bayesdiff.judging.pairing import Paired
+from bayesdiff.judging.settings import open_picture
+from bayesdiff.scoring.encoders import encoder_folder
+from bayesdiff.scoring.metrics import COLUMNS
+
+if TYPE_CHECKING:
+    from bayesdiff.diffusion.sampling import Sample
+    from bayesdiff.scoring.encoders import Encoders
+    from bayesdiff.scoring.scores import References
+
+VERSION = 1
+"""Counted up whenever the same pictures may get other scores."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of all checkpoints, and what is known of the photographs."""
+
+    scores: pd.DataFrame
+    """As ``scores.csv`` has them."""
+    ceilings: dict[str, float]
+    """Similarity of different photographs by metric; empty for one photograph."""
+    photo_hf: float
+    computed: int
+    """Samples that were scored now; the others were known."""
+
+
+def default_cache() -> Path | None:
+    """Where scores are kept, in the user's cache folder; None where the user has no home."""
+    digests = cache_folder()
+    return None if digests is None else digests.parent / "judged"
+
+
+def _key(*content: Any) -> str:
+    return hashlib.sha256(json.dumps([VERSION, *content], sort_keys=True).encode()).hexdigest()[:40]
+
+
+def _recall(cache: Path | None, key: str) -> Any:
+    """What is kept under a key; None where there is nothing, or nothing that can be read."""
+    try:
+        return None if cache is None else json.loads((cache / f"{key}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _keep(cache: Path | None, key: str, content: Any) -> None:
+    """Keep it where that can be done: a cache that cannot be written costs time alone."""
+    try:
+        if cache is not None:
+            write_json(cache / f"{key}.json", content)
+    except (OSError, UserError, ValueError):
+        return
+
+
+def _basis(metrics: MetricsConf, subject: Subject) -> list[Any]:
+    """What scores depend on besides samples and prompts: the encoders' names and bytes, the photographs and their side."""
+    settings = {name: value for name, value in asdict(metrics).items() if name != "batch_size"}
+    weights = [fingerprint(encoder_folder(metrics.clip, "clip")), fingerprint(encoder_folder(metrics.dino, "dino"))]
+    return [settings, weights, [(photo.name, photo.digest, photo.image.size) for photo in subject.photos + subject.others]]
+
+
+def score_paired(
+    paired: Paired, prompts: Sequence[Prompt], subject: Subject, metrics: MetricsConf, device: str, cache: Path | None
+) -> Scored:
+    """Score every checkpoint that is not known yet; ``prompts`` stand at their numbers. Raises ``UserError``."""
+    cache = None if metrics.extra else cache  # a function of a user's own may change under its name
+    basis, texts = _basis(metrics, subject), [asdict(prompt) for prompt in prompts]
+    own = _key(basis, len(subject.photos))
+    keys = {step: _key(basis, texts, paired.keys, [sha256(path) for path in paths]) for step, paths in paired.paths.items()}
+    known = {step: rows for step, key in keys.items() if (rows := _recall(cache, key)) is not None}
+    about, missing = _recall(cache, own), [step for step in keys if step not in known]
+    if missing or about is None:
+        encoders, references = _loaded(metrics, device, subject, prompts)
+        about = _about(encoders, references, subject)
+        _keep(cache, own, about)
+        for step in missing:
+            known[step] = _rows(paired, step, encoders, references)
+            _keep(cache, keys[step], known[step])
+    rows = [(step, *row) for step in keys for row in known[step]]
+    return Scored(pd.DataFrame(rows, columns=list(COLUMNS)), about["ceilings"], about["hf_energy"], len(missing) * len(paired.keys))
+
+
+def _loaded(metrics: MetricsConf, device: str, subject: Subject, prompts: Sequence[Prompt]) -> tuple[Encoders, References]:
+    from bayesdiff.diffusion.pipeline import choose_device
+    from bayesdiff.scoring.encoders import load_encoders
+    from bayesdiff.scoring.scores import embed_references
+
+    encoders = load_encoders(metrics, choose_device(device))
+    return encoders, embed_references(encoders, subject, list(prompts))
+
+
+def _about(encoders: Encoders, references: References, subject: Subject) -> dict[str, Any]:
+    """What a run's record holds of its photographs, rounded as there."""
+    from bayesdiff.scoring.scores import real_to_real
+
+    others = [photo.image for photo in subject.others]
+    found = {
+        "dino": real_to_real(references.dino, encoders.dino(others) if others else references.dino[:0]),
+        "clip_i": real_to_real(references.clip, encoders.clip_image(others) if others else references.clip[:0]),
+    }
+    ceilings = {name: round(value, 4) for name, value in found.items() if value is not None}
+    return {"ceilings": ceilings, "hf_energy": references.hf_energy}
+
+
+def _samples(paired: Paired, step: int) -> list[Sample]:
+    """The pictures of a checkpoint; one that is black all over counts as failed, as trainers show what is not finite."""
+    from bayesdiff.diffusion.sampling import Sample
+
+    images = [open_picture(path) for path in paired.paths[step]]
+    return [Sample(*key, image, image.getbbox() is None) for key, image in zip(paired.keys, images, strict=True)]
+
+
+def _rows(paired: Paired, step: int, encoders: Encoders, references: References) -> list[list[Any]]:
+    """Rows of ``scores.csv`` without the step; None for a metric of a user's own that gave no number."""
+    from bayesdiff.scoring.scores import score_samples
+
+    table = score_samples(_samples(paired, step), step, encoders, references)
+    rows = table[list(COLUMNS[1:])].itertuples(index=False, name=None)
+    return [[*row[:-1], None if row[-1] != row[-1] else row[-1]] for row in rows]

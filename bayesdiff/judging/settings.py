@@ -1,0 +1,133 @@
+"""What samples are judged by: encoders and detector, photographs, and prompts; for a run of this package, from its record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from bayesdiff.config.compose import CONF, compose, resolve
+from bayesdiff.config.prompts import Prompt, evaluation_prompts
+from bayesdiff.config.schema import Config
+from bayesdiff.core.errors import UserError, did_you_mean, first_line
+from bayesdiff.core.layout import EVALUATIONS, SAMPLES
+from bayesdiff.diffusion.photos import read_folder, skipped_line
+from bayesdiff.diffusion.subject import Subject, load_subject
+from bayesdiff.judging.captions import as_prompts, texts_of
+from bayesdiff.judging.pairing import Paired
+from bayesdiff.recording.record import RunRecord, load_record
+
+DEFAULT_METRICS = "dinov2"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person says beside the folder."""
+
+    photos: Path | None = None
+    """None only for a run of this package, whose record knows them."""
+    class_noun: str = ""
+    identifier: str = ""
+    metrics: str | None = None
+    prompts: Path | None = None
+    pattern: str | None = None
+    words: tuple[str, ...] = ()
+    """Further settings, ``key=value``."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """The run of this package that samples belong to."""
+
+    record: RunRecord
+    cfg: Config
+    evaluation: str
+    """Empty for the run's own samples."""
+
+
+def run_of(folder: Path) -> Run | None:
+    """The run that a folder is, or is the ``images`` or an evaluation of; None for the samples of others. Raises ``UserError``."""
+    from omegaconf import OmegaConf
+
+    place = folder.resolve()
+    place = place.parent if place.name == SAMPLES else place
+    inside = place.parent.name == EVALUATIONS
+    record = load_record(place.parent.parent if inside else place)
+    return None if record is None else Run(record, resolve(OmegaConf.create(record.config)), place.name if inside else "")
+
+
+def configured(asked: Asked, run: Run | None) -> Config:
+    """The configuration of the judgement: the run's own where nothing else is asked for. Raises ``UserError``."""
+    if run is not None and asked.metrics is None and not asked.words:
+        return run.cfg
+    metrics = asked.metrics or DEFAULT_METRICS
+    known = sorted(path.stem for path in (CONF / "metrics").glob("*.yaml"))
+    if metrics not in known:
+        raise UserError(f"--metrics {metrics}: choose one of {', '.join(known)}{did_you_mean(metrics, known)}")
+    try:
+        return compose([f"metrics={metrics}", *asked.words])
+    except UserError:
+        raise
+    except Exception as error:  # Hydra's parser and OmegaConf raise many kinds
+        raise UserError(f"{' '.join(asked.words)}: {first_line(error)}; give settings as KEY=VALUE, such as detector.alpha=0.01") from error
+
+
+def _photos_asked(folder: Path, asked: Asked, side: int) -> tuple[Subject, list[str]]:
+    if not folder.is_dir():
+        raise UserError(f"--photos {folder}: no such folder; give the folder of the photographs that were trained on")
+    try:
+        found = read_folder(folder, side)
+    except UserError as error:
+        raise UserError(str(error).replace("correct data.path", "correct --photos").replace("data.path", "--photos")) from error
+    notes = [note for note in found.notes if "frames" in note]
+    if found.skipped:
+        left_out = skipped_line(found.skipped).removeprefix("not trained on: ").replace("data.path=", "--photos ")
+        notes.append(f"photographs left out: {left_out}")
+    return Subject(folder.name, asked.class_noun, asked.identifier, tuple(found.photos)), notes
+
+
+def subject_of(asked: Asked, run: Run | None, sample: Path) -> tuple[Subject, list[str]]:
+    """The photographs as squares with the side of the samples, so that their grain compares, and notes. Raises ``UserError``."""
+    if asked.photos is not None:
+        return _photos_asked(asked.photos, asked, _side(sample))
+    if run is None:
+        raise UserError("--photos is missing: give the folder of the photographs that were trained on, --photos FOLDER")
+    cfg = run.cfg
+    seed = cfg.seed if cfg.shots.seed is None else cfg.shots.seed
+    return load_subject(cfg.data, cfg.shots.count, seed, cfg.model.resolution), []
+
+
+def _side(sample: Path) -> int:
+    """The shorter side of a sample in pixels."""
+    return min(open_picture(sample).size)
+
+
+def open_picture(path: Path) -> Image.Image:
+    """A sample as RGB, decoded; raises ``UserError``."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except Exception as error:  # decoders raise many kinds for a damaged file
+        why = first_line(error).replace(repr(str(path)), "it").replace(str(path), "it")
+        raise UserError(f"cannot read the sample {path} ({why}): wait until it is written, or take it out of the folder") from error
+
+
+def prompts_of(paired: Paired, asked: Asked, run: Run | None, cfg: Config) -> tuple[dict[int, Prompt], str]:
+    """Number of a prompt -> the prompt, and where they come from; nothing where they are not known. Raises ``UserError``."""
+    with_identifier = cfg.metrics.identifier_in_clip_text
+    if run is not None and asked.prompts is None:
+        changed = run.cfg.evaluations[run.evaluation].prompts if run.evaluation in run.cfg.evaluations else None
+        noun = str(run.record.subject.get("class_noun") or run.cfg.data.class_noun or "")
+        listed = evaluation_prompts(list(changed or run.cfg.sampler.prompts), run.cfg.data.identifier, noun, with_identifier)
+        return {number: listed[number] for number in paired.prompts if number < len(listed)}, "the run's record"
+    texts, source = texts_of(paired.prompts, asked.prompts)
+    made = as_prompts(list(texts.values()), asked.identifier, asked.class_noun, with_identifier)
+    return dict(zip(texts, made, strict=True)), source
+
+
+def in_order(prompts: dict[int, Prompt]) -> Sequence[Prompt]:
+    """Prompts as a list in which each stands at its number; numbers between them are empty."""
+    empty = Prompt("", "", "")
+    return [prompts.get(number, empty) for number in range(max(prompts, default=-1) + 1)]

@@ -1,0 +1,74 @@
+"""Prompts come from a file, names, captions or PNG chunks, and are used only where every prompt has one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from bayesdiff.core.errors import UserError
+from bayesdiff.judging.captions import as_prompts, read_prompts, texts_of
+from bayesdiff.judging.layouts import Seen
+
+
+def seen(folder: Path, count: int = 2) -> dict[int, tuple[Seen, ...]]:
+    return {i: (Seen(folder / f"{i}.png", 100, f"name{i}", ""),) for i in range(count)}
+
+
+def test_kohyas_prompt_file_gives_prompts_without_options_and_comments(tmp_path: Path) -> None:
+    (file := tmp_path / "prompts.txt").write_text(
+        "# a comment\na photo of sks dog --n bad, blurry --w 512\n\na long-haired sks dog --d 1\n"
+    )
+    assert read_prompts(file) == ["a photo of sks dog", "a long-haired sks dog"]
+    assert texts_of(seen(tmp_path), file) == ({0: "a photo of sks dog", 1: "a long-haired sks dog"}, "prompts.txt")
+
+
+def test_a_json_object_gives_prompts_by_name(tmp_path: Path) -> None:
+    (file := tmp_path / "library.json").write_text('{"name1": "one", "name0": "zero", "other": "x"}')
+    assert texts_of(seen(tmp_path), file)[0] == {0: "zero", 1: "one"}
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.txt", "only one"), ("a.json", '{"name0": "zero"}')])
+def test_a_file_that_lacks_a_prompt_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    (file := tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match="none for prompt name1"):
+        texts_of(seen(tmp_path), file)
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (broken := tmp_path / "a.json").write_text("{")
+    for file in (broken, tmp_path / "none.txt"):
+        with pytest.raises(UserError, match="cannot be read"):
+            read_prompts(file)
+
+
+def test_captions_count_only_where_every_prompt_has_one(tmp_path: Path) -> None:
+    (tmp_path / "0.txt").write_text("zero\n")
+    assert texts_of(seen(tmp_path), None) == ({}, "")
+    (tmp_path / "1.txt").write_text("one")
+    assert texts_of(seen(tmp_path), None) == ({0: "zero", 1: "one"}, "captions")
+
+
+CHUNKS = [
+    ("prompt", "a dog", "a dog"),
+    ("parameters", "a dog, red\nNegative prompt: bad\nSteps: 20, Sampler: Euler", "a dog, red"),
+    ("prompt", '{"3": {"class_type": "KSampler"}}', ""),
+    ("Software", "a dog", ""),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "text"), CHUNKS)
+def test_text_chunks_of_a_png_hold_prompts(tmp_path: Path, key: str, value: str, text: str) -> None:
+    chunks = PngInfo()
+    chunks.add_text(key, value)
+    Image.new("RGB", (8, 8)).save(tmp_path / "0.png", pnginfo=chunks)
+    assert texts_of(seen(tmp_path, 1), None)[0] == ({0: text} if text else {})
+
+
+def test_the_identifier_stays_out_of_the_text_of_clip_where_the_metrics_say_so() -> None:
+    (plain,) = as_prompts(["a photo of sks dog, on sksgrass"], "sks", "dog", with_identifier=False)
+    assert (plain.text, plain.clip_text) == ("a photo of sks dog, on sksgrass", "a photo of dog, on sksgrass")
+    (kept,) = as_prompts(["a {identifier} {class_noun}"], "sks", "dog", with_identifier=True)
+    assert (kept.clip_text, kept.plain_text) == ("a sks dog", "a dog")

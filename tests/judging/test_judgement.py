@@ -1,0 +1,201 @@
+"""A run's own images judged anew give the run's own scores and verdict; samples of others are scored once."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from tiny import Make
+
+from bayesdiff.core.errors import UserError
+from bayesdiff.corruption import CorruptionVerdict
+from bayesdiff.judging import judgement, scored
+from bayesdiff.judging.judgement import Judgement, judge_folder
+from bayesdiff.judging.settings import Asked
+from bayesdiff.recording.record import RunRecord
+from bayesdiff.runs.experiment import run_experiment
+from bayesdiff.scoring.scores import score_samples
+
+SIX = ["method=lora", "method.rank=2", "schedule.steps=5", "schedule.checkpoints=[0,1,2,3,4,5]", "sampler.steps=1", "shots.count=2"]
+PROMPTS = "sampler.prompts=['a photo of {identifier} {class_noun}','a {class_noun} of {identifier}']"
+EVALUATED = "+evaluations={free:{guidance_scale:1.0,prompts:['the {class_noun} alone']}}"
+
+
+def picture(seed: int, side: int = 48) -> Image.Image:
+    small = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
+    return Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture
+def asked(tmp_path: Path, random_encoders: dict[str, str]) -> Asked:
+    (photos := tmp_path / "photos").mkdir()
+    for i in range(2):
+        picture(i).save(photos / f"{i}.png")
+    (photos / "IMG.svg").touch()
+    return Asked(photos=photos, metrics="toybox", words=tuple(f"{key}={value}" for key, value in random_encoders.items()))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for i in range(1, 9):
+        write(tmp_path / "out", i)
+    return tmp_path / "out"
+
+
+def write(folder: Path, step: int) -> None:
+    """Four samples of a checkpoint as kohya names them."""
+    (folder / "sample").mkdir(parents=True, exist_ok=True)
+    for j in range(4):
+        picture(100 * step + j).save(folder / "sample" / f"mylora_{step * 100:06d}_{j:02d}_20240819160839.png")
+
+
+def same(ours: CorruptionVerdict, theirs: dict[str, object]) -> None:
+    """Equal words and steps; numbers to the precision of single features."""
+    for name, value in ours.to_dict().items():
+        if isinstance(value, float) or name == "depth_interval":
+            assert value == pytest.approx(theirs[name], abs=1e-4), name
+        elif name not in ("sentence", "best_reason"):
+            assert value == theirs[name], name
+
+
+def test_a_runs_own_images_give_its_scores_and_its_verdict(make_config: Make, smoke: list[str], tmp_path: Path) -> None:
+    run, record = run_experiment(make_config(*smoke, *SIX, PROMPTS, EVALUATED))
+    assert record.verdict is not None
+    assert record.verdict["kind"] != "too_few_points"
+    same(judge_folder(run / "images", Asked(), tmp_path / "cache").verdict, record.verdict)
+    evaluation = judge_folder(run / "evaluations" / "free", Asked(), tmp_path / "cache")
+    same(evaluation.verdict, record.evaluations["free"]["verdict"])
+    compare_scores(run, record, tmp_path / "cache")
+
+
+def compare_scores(run: Path, record: RunRecord, cache: Path) -> None:
+    """Every value of ``scores.csv`` is found again, and what the record says of the photographs."""
+    from bayesdiff.judging.layouts import find_samples
+    from bayesdiff.judging.pairing import pair
+    from bayesdiff.judging.settings import in_order, prompts_of, run_of, subject_of
+
+    for place in (run, run / "evaluations" / "free"):
+        own, paired = run_of(place), pair(find_samples(place))
+        assert own is not None
+        subject, _ = subject_of(Asked(), own, paired.paths[0][0])
+        prompts, _ = prompts_of(paired, Asked(), own, own.cfg)
+        found = scored.score_paired(paired, in_order(prompts), subject, own.cfg.metrics, "cpu", cache)
+        theirs = pd.read_csv(place / "scores.csv", keep_default_na=False)
+        keys = ["step", "prompt", "image", "metric", "reference"]
+        both = found.scores.merge(theirs, on=keys, how="outer", suffixes=("", "_theirs"), indicator=True)
+        assert set(both["_merge"]) == {"both"}
+        assert both["value"].to_numpy() == pytest.approx(both["value_theirs"].to_numpy(dtype=float), abs=2e-6)
+        assert found.ceilings == record.real_to_real
+        assert found.photo_hf == pytest.approx(record.photographs["hf_energy"], abs=1e-6)
+
+
+def judged(folder: Path, asked: Asked, cache: Path | None) -> Judgement:
+    return judge_folder(folder, asked, cache)
+
+
+def test_a_folder_that_grew_costs_the_new_samples_alone(
+    folder: Path, asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = judged(folder, asked, tmp_path / "cache")
+    write(folder, 9)
+    steps: list[int] = []
+
+    def counted(samples: list, step: int, *rest: object) -> pd.DataFrame:  # type: ignore[type-arg]
+        steps.append(step)
+        return score_samples(samples, step, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("bayesdiff.scoring.scores.score_samples", counted)
+    after = judged(folder, asked, tmp_path / "cache")
+    assert (steps, before.details["scored_now"], after.details["scored_now"]) == ([900], 32, 4)
+    assert after.reading.columns["dino"][:8].tolist() == before.reading.columns["dino"].tolist()
+    fresh = judged(folder, asked, None)
+    assert fresh.verdict.to_dict() == after.verdict.to_dict(), "what is kept is what would be computed"
+
+
+def test_what_changes_scores_is_scored_again(folder: Path, asked: Asked, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    judged(folder, asked, cache)
+    picture(7777).save(folder / "sample" / "mylora_000300_01_20240819160839.png")
+    assert judged(folder, asked, cache).details["scored_now"] == 4
+    assert asked.photos is not None
+    picture(5).save(asked.photos / "1.png")
+    assert judged(folder, asked, cache).details["scored_now"] == 32
+    (prompts := tmp_path / "prompts.txt").write_text("one\ntwo\nthree\nfour\n")
+    with_prompts = Asked(asked.photos, metrics="toybox", words=asked.words, prompts=prompts)
+    assert judged(folder, with_prompts, cache).details["scored_now"] == 32
+    assert judged(folder, with_prompts, cache).details["scored_now"] == 0
+
+
+def test_a_cache_that_is_damaged_or_cannot_be_written_costs_time_alone(folder: Path, asked: Asked, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    first = judged(folder, asked, cache)
+    for file in cache.glob("*.json"):
+        file.write_text("{")
+    (tmp_path / "file").touch()
+    for other in (cache, tmp_path / "file"):
+        again = judged(folder, asked, other)
+        assert (again.details["scored_now"], again.verdict) == (32, first.verdict)
+
+
+def test_the_folder_is_left_as_it_is(folder: Path, asked: Asked, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    judged(folder, asked, tmp_path / "cache")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_alignment_counts_only_where_prompts_are_known(folder: Path, asked: Asked, tmp_path: Path) -> None:
+    without = judged(folder, asked, tmp_path / "cache")
+    assert not [name for name in without.reading.columns if name.startswith("clip_t")]
+    assert any("CLIP-T is left out" in note for note in without.reading.notes)
+    for path in (folder / "sample").glob("*.png"):
+        path.with_suffix(".txt").write_text(f"prompt {path.name[14:16]}")
+    known = judged(folder, asked, tmp_path / "cache")
+    assert "clip_t" in known.reading.columns
+    assert any("prompts from captions" in note for note in known.reading.notes)
+
+
+def test_photographs_and_pictures_that_are_left_out_are_named(folder: Path, asked: Asked, tmp_path: Path) -> None:
+    (folder / "grid.png").touch()
+    notes = "\n".join(judged(folder, asked, tmp_path / "cache").reading.notes)
+    assert re.search(r"photographs left out: IMG\.svg", notes)
+    assert "1 other pictures not looked at: grid.png" in notes
+
+
+def test_black_samples_are_failed_ones(folder: Path, asked: Asked, tmp_path: Path) -> None:
+    for path in (folder / "sample").glob("*.png"):
+        Image.new("RGB", (48, 48)).save(path)
+    assert judged(folder, asked, tmp_path / "cache").verdict.kind == "broken_sampling"
+
+
+def bad(folder: Path, asked: Asked, said: str) -> None:
+    with pytest.raises(UserError, match=said) as refused:
+        judge_folder(folder, asked, None)
+    assert "\n" not in str(refused.value)
+    assert "data.path" not in str(refused.value)
+
+
+def test_bad_input_is_refused_with_the_remedy(folder: Path, asked: Asked, tmp_path: Path) -> None:
+    words = {"metrics": "toybox", "words": asked.words}
+    (tmp_path / "empty").mkdir()
+    bad(folder, Asked(), "--photos is missing")
+    bad(folder, Asked(tmp_path / "none", **words), "no such folder; give the folder of the photographs")
+    bad(folder, Asked(tmp_path / "empty", **words), "no images in it")
+    bad(folder, Asked(asked.photos, metrics="dinov3"), "choose one of dinov2, paper, toybox; did you mean dinov2")
+    bad(folder, Asked(asked.photos, metrics="toybox", words=("metrics.dinu=x",)), "metrics.dinu=x")
+    bad(folder, Asked(asked.photos, metrics="toybox", words=("metrics.dino=local-dir:none",)), "cannot be loaded")
+    bad(folder, Asked(asked.photos, metrics="toybox", words=(*asked.words, "detector.alpha=0.0001")), "detector: alpha=0.0001 must lie")
+    (folder / "sample" / "mylora_000300_01_20240819160839.png").write_bytes(b"\x89PNG half")
+    bad(folder, asked, "cannot read the sample .*000300_01.*: wait until it is written")
+
+
+def test_two_checkpoints_are_too_few_for_a_verdict_and_still_compared(folder: Path, asked: Asked, tmp_path: Path) -> None:
+    shutil.rmtree(folder)
+    write(folder, 1)
+    bad(folder, asked, "samples of one checkpoint")
+    write(folder, 2)
+    assert judgement.judge_folder(folder, asked, None).verdict.kind == "too_few_points"

@@ -1,0 +1,143 @@
+"""Samples are recognised by the names that each trainer gives them, and by no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bayesdiff.core.errors import UserError
+from bayesdiff.judging.layouts import LAYOUTS, find_samples
+
+Name = Callable[[int, int], str]
+TRAINERS: dict[str, tuple[str, Name]] = {
+    "kohya": ("kohya", lambda i, j: f"sample/mylora_{100 * i:06d}_{j:02d}_20240819160839.png"),
+    "kohya without a name": ("kohya", lambda i, j: f"sample/{100 * i:06d}_{j:02d}_2024081916{i:02d}39_-42.png"),
+    "kohya, its folder alone": ("kohya", lambda i, j: f"my_lora_v2_{100 * i:06d}_{j:02d}_2024081916{i:02d}39_42.png"),
+    "kohya, by epoch": ("kohya, by epoch", lambda i, j: f"sample/mylora_e{i:06d}_{j:02d}_20240819160839_42.png"),
+    "ai-toolkit": ("ai-toolkit", lambda i, j: f"samples/1724080000__{100 * i:09d}_{j}.jpg"),
+    "ai-toolkit, milliseconds": ("ai-toolkit", lambda i, j: f"{1724080000123 + i}__{100 * i:09d}_{j}.webp"),
+    "ai-toolkit, several GPUs": ("ai-toolkit", lambda i, j: f"samples/rank{j:02d}_sample{j:03d}_1724080000__{100 * i:09d}_0.jpg"),
+    "SimpleTuner": ("SimpleTuner", lambda i, j: f"validation_images/step_{100 * i}_a_dog_{'ab'[j]}_0_512x512.png"),
+    "SimpleTuner, older": ("SimpleTuner", lambda i, j: f"validation_images/step_{100 * i}_prompt{j}_1024.png"),
+    "SimpleTuner, as sides": ("SimpleTuner", lambda i, j: f"step_{100 * i}_prompt{j}_1024x768.png"),
+    "OneTrainer": ("OneTrainer", lambda i, j: f"samples/{j} - a photo of sks dog/2024-08-19_16-08-39-training-sample-{100 * i}-{i}-0.png"),
+    "plain": ("a folder a step", lambda i, j: f"step-{100 * i}/{j}.png"),
+    "checkpoints": ("a folder a step", lambda i, j: f"out/checkpoint-{100 * i}/samples/{j}.png"),
+    "epochs": ("a folder an epoch", lambda i, j: f"epoch_{i}/{j}.png"),
+    "a run": ("bayesdiff", lambda i, j: f"images/step-{100 * i:06d}/prompt-{j:02d}-image-00.png"),
+    "an evaluation": ("bayesdiff", lambda i, j: f"step-{100 * i:06d}/prompt-{j:02d}-image-00.png"),
+}
+
+
+def made(folder: Path, name: Name, steps: range = range(1, 4)) -> Path:
+    for i in steps:
+        for j in range(2):
+            (path := folder / name(i, j)).parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    return folder
+
+
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_the_layout_of_a_trainer_is_recognised(tmp_path: Path, trainer: str) -> None:
+    layout, name = TRAINERS[trainer]
+    found = find_samples(made(tmp_path, name))
+    assert found.layout.name == layout
+    assert not found.others
+    unit = 1 if found.layout.unit == "epoch" else 100
+    assert sorted({one.step for one in found.seen}) == [unit, 2 * unit, 3 * unit]
+    assert len({(one.prompt, one.image) for one in found.seen}) == 2, "pairs over the checkpoints"
+    assert len({one.prompt for one in found.seen}) == 2
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_the_example_of_a_layout_is_of_that_layout(tmp_path: Path, layout: object) -> None:
+    example = next(one for one in LAYOUTS if one is layout)
+    made(tmp_path, lambda i, j: example.example)
+    assert find_samples(tmp_path).layout is example
+
+
+def test_a_name_of_simpletuner_is_taken_apart(tmp_path: Path) -> None:
+    made(tmp_path, TRAINERS["SimpleTuner"][1])
+    assert {one.prompt for one in find_samples(tmp_path).seen} == {"a_dog_a", "a_dog_b"}
+
+
+def test_the_prompt_is_read_off_onetrainers_folder_even_where_that_folder_is_given(tmp_path: Path) -> None:
+    made(tmp_path, TRAINERS["OneTrainer"][1])
+    seen = find_samples(tmp_path / "samples" / "1 - a photo of sks dog").seen
+    assert {(one.prompt, one.text) for one in seen} == {("1", "a photo of sks dog")}
+
+
+def test_onetrainers_samples_without_ema_are_not_mixed_with_the_others(tmp_path: Path) -> None:
+    name = TRAINERS["OneTrainer"][1]
+    made(made(tmp_path, name), lambda i, j: name(i, j).replace("dog/", "dog - no-ema/"))
+    found = find_samples(tmp_path)
+    assert (len(found.seen), len(found.others)) == (6, 6)
+
+
+def test_pictures_that_are_no_samples_are_named(tmp_path: Path) -> None:
+    made(tmp_path, TRAINERS["kohya"][1])
+    (tmp_path / "grid.png").touch()
+    assert find_samples(tmp_path).others == ("grid.png",)
+
+
+def test_a_runs_own_samples_are_found_among_its_other_pictures(tmp_path: Path) -> None:
+    made(tmp_path, TRAINERS["a run"][1])
+    made(tmp_path, lambda i, j: f"draws/step-{100 * i:06d}/draw-{j:02d}/prompt-00-image-00.png", range(1, 30))
+    found = find_samples(tmp_path)
+    assert (len(found.seen), found.others) == (6, ())
+
+
+def test_a_data_set_of_that_name_does_not_hide_the_samples(tmp_path: Path) -> None:
+    made(tmp_path, TRAINERS["kohya"][1])
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "dog.png").touch()
+    assert len(find_samples(tmp_path).seen) == 6
+
+
+def test_a_pattern_says_what_other_names_mean(tmp_path: Path) -> None:
+    made(tmp_path, lambda i, j: f"out-{j}-at{100 * i}.png")
+    with_prompt = find_samples(tmp_path, r"out-(?P<prompt>\d)-at(?P<step>\d+)").seen
+    without = find_samples(tmp_path, r"at(?P<step>\d+)").seen
+    assert {(one.step, one.prompt) for one in with_prompt} == {(100 * i, str(j)) for i in range(1, 4) for j in range(2)}
+    assert {(one.step, one.prompt) for one in without} == {(100 * i, f"out-{j}-at.png") for i in range(1, 4) for j in range(2)}
+
+
+BAD = [
+    (r"(", "no regular expression"),
+    (r"at(\d+)", "no group of steps"),
+    (r"(?P<step>out)", "no number of steps"),
+    (r"never(?P<step>\d)", "found in none of the 6 names"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "said"), BAD)
+def test_a_pattern_that_cannot_be_used_is_refused(tmp_path: Path, pattern: str, said: str) -> None:
+    made(tmp_path, lambda i, j: f"out-{j}-at{100 * i}.png")
+    with pytest.raises(UserError, match=said):
+        find_samples(tmp_path, pattern)
+
+
+def test_names_of_no_layout_are_refused_with_all_layouts_and_the_option(tmp_path: Path) -> None:
+    made(tmp_path, lambda i, j: f"out-{j}-at{100 * i}.png")
+    with pytest.raises(UserError) as refused:
+        find_samples(tmp_path)
+    assert all(layout.example in str(refused.value) for layout in LAYOUTS)
+    assert "--pattern" in str(refused.value)
+
+
+def test_samples_of_several_trainings_are_refused_and_the_pattern_that_is_named_chooses_one(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        made(tmp_path, lambda i, j, name=name: f"{name}_{100 * i:06d}_{j:02d}_20240819160839.png")
+    with pytest.raises(UserError, match=r"first \(6\), second \(6\)") as refused:
+        find_samples(tmp_path)
+    pattern = str(refused.value).partition("--pattern '")[2].rstrip("'")
+    assert {one.path.name.partition("_")[0] for one in find_samples(tmp_path, pattern).seen} == {"first"}
+
+
+def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no pictures"):
+        find_samples(tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        find_samples(tmp_path / "none")
