@@ -58,7 +58,9 @@ def judge_folder(folder: Path, asked: Asked, cache: Path | None) -> Judgement:
         raise UserError(f"the settings of the detector: {first_line(error)}; correct detector.…") from error
     said = [*_layout_notes(samples, paired), *paired.notes, *notes, _prompt_note(whole, source), _score_note(scored, paired, cfg)]
     metric = cfg.detector.metric.value
-    reading = Reading(str(folder), tuple(steps), columns, metric, scored.ceilings.get(metric), tuple(said), tuple(images), own=True)
+    reading = Reading(
+        str(folder), tuple(steps), columns, metric, scored.ceilings.get(metric), scored.photo_hf, tuple(said), tuple(images), own=True
+    )  # fmt: skip
     return Judgement(verdict, reading, _details(samples, paired, scored, source if whole else "", [p.name for p in subject.photos]))
 
 
