@@ -75,7 +75,7 @@ def calibrate(study: Study, parts: Sequence[str] = PARTS) -> dict[str, pd.DataFr
     }  # fmt: skip
     tables = {name: _table(name, function, study, cells) for name, (function, cells) in functions.items() if name in parts}
     if "levels" in parts:
-        sizes = Sizes(seed=study.seed)
+        sizes = Sizes(repeats=study.level_repeats, most_repeats=5 * study.level_repeats, bound=study.bound, seed=study.seed)
         tables |= {"level_false_flags": pd.DataFrame(null_rows(sizes)), "level_power": pd.DataFrame(power_rows(sizes))}
     return tables
 

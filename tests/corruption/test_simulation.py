@@ -81,12 +81,14 @@ def test_thecovariance_is_that_of_simulated_curves() -> None:
     assert np.abs(np.cov(curves.T) - covariance(5, 4, noise)).max() < 3e-4
 
 
-SMALL = Study(checkpoints=[6, 12], images=[4], depths=[0.2], widths=[0.35], repeats=4, most_repeats=4, resamples=100, workers=1)
+SMALL = Study(
+    checkpoints=[6, 12], images=[4], depths=[0.2], widths=[0.35], repeats=4, most_repeats=4, resamples=100, level_repeats=2, workers=1
+)
 
 
 def test_a_study_is_a_function_of_its_settings(tmp_path: Path) -> None:
-    first, again = calibrate(SMALL), calibrate(SMALL)
-    for name in first:
+    first, again = calibrate(SMALL), calibrate(SMALL, ["false_flags", "power", "coverage"])
+    for name in again:
         pd.testing.assert_frame_equal(first[name], again[name])
     assert set(first["false_flags"]["family"]) == set(FAMILIES)
     assert set(first["power"]["checkpoints"]) == {12}
@@ -101,6 +103,8 @@ def test_a_study_is_a_function_of_its_settings(tmp_path: Path) -> None:
         "false_flags.csv",
         "power.csv",
         "coverage.csv",
+        "level_false_flags.csv",
+        "level_power.csv",
         "noise.csv",
         "calibration.png",
     }
