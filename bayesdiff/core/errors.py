@@ -24,9 +24,9 @@ class ExitCode(IntEnum):
     DIVERGED = 3
     """Training ended without finite weights; record and curve up to there are kept."""
     FOUND = 10
-    """``verdict``: a corruption stage was found."""
+    """``verdict`` and ``judge``: a corruption stage was found."""
     NOT_JUDGED = 11
-    """``verdict``: no file could be judged."""
+    """``verdict`` and ``judge``: no stage was found, and at least one curve cannot be judged."""
     STOPPED = 130
     """Ctrl-C; the same command resumes."""
     TERMINATED = 143

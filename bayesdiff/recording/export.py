@@ -54,7 +54,7 @@ def export(run: Path, step: int | None, target: Path) -> int:
     if target.exists():
         raise UserError(f"{target}: exists already; name another folder or remove it")
     source = step_folder(run / CHECKPOINTS, step)
-    verify(source)
+    verify(source, record.run_key)
     with atomic_write(target) as part:
         shutil.copytree(source, part, ignore=shutil.ignore_patterns(MANIFEST, RHO))
         if cfg.bnn.kind == "gaussian":
