@@ -9,9 +9,9 @@ import pytest
 
 from tests.prose import PAGES, lengths, ninetieth, sentences
 
-ALL = (15, 34)
+ALL = (12, 22)
 """Median and ninetieth percentile, in words, that sentences of all pages together may have."""
-PAGE = (23, 55)
+PAGE = (16, 24)
 """The same for each page."""
 
 
