@@ -205,8 +205,11 @@ class TrainingConf:
     """Of AdamW: decay rates of the running mean of the gradient and of its square."""
     mixed_precision: Precision = Precision.no
     gradient_checkpointing: bool = False
-    graph: Graph = Graph.auto
-    """``auto`` runs the step as one CUDA graph on a GPU, where the run allows it (training/graph.py)."""
+    graph: Graph = Graph.off
+    """``auto`` runs the step and the sampling forward pass as CUDA graphs where nothing stands against it (training/graph.py).
+
+    Off by default until ``pytest -m gpu`` has passed on a card: a first version gave wrong weights.
+    """
     compile: bool = False
     """Compile the U-Net with torch.compile."""
     min_snr_gamma: float | None = None

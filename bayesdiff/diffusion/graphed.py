@@ -19,10 +19,10 @@ Recorded = Callable[[list[torch.Tensor]], torch.Tensor]
 
 
 @contextmanager
-def graphed_forward(unet: nn.Module, graphs: dict[Any, Recorded]) -> Iterator[None]:
-    """Within the block the U-Net replays recorded forward passes on a GPU; ``graphs`` keeps them for the next block."""
+def graphed_forward(unet: nn.Module, graphs: dict[Any, Recorded] | None) -> Iterator[None]:
+    """Within the block the U-Net replays recorded forward passes on a GPU; ``graphs`` keeps them for the next block, None records none."""
     device = next(unet.parameters()).device
-    if device.type != "cuda" or "forward" in vars(unet):
+    if graphs is None or device.type != "cuda" or "forward" in vars(unet):
         yield
         return
     own = unet.forward

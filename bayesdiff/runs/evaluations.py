@@ -111,7 +111,7 @@ def sample(training: Training, evaluation: Evaluation, resolution: int) -> list[
     from bayesdiff.diffusion.graphed import graphed_forward
     from bayesdiff.diffusion.sampling import sample_together
 
-    pipe, forwards = training.pipe, {} if evaluation.weights is Weights.draw else training.forwards
+    pipe, forwards = training.pipe, None if evaluation.weights is Weights.draw else training.forwards
     with (
         sampling_with(pipe, training.model_scheduler, evaluation.sampler), weights_shown(training, evaluation),
         graphed_forward(pipe.unet, forwards),

@@ -15,7 +15,7 @@ from bayesdiff.arms.ema import WeightAverage
 from bayesdiff.arms.gaussian import BayesianLayer
 from bayesdiff.arms.protocol import Arm, Site
 from bayesdiff.arms.registry import arm_of
-from bayesdiff.config.schema import Config, Precision, Weights
+from bayesdiff.config.schema import Config, Graph, Precision, Weights
 from bayesdiff.core.processes import all_reduce, share
 from bayesdiff.diffusion.batch import Batch, Encoded, encode_text
 from bayesdiff.diffusion.schedules import training_scheduler
@@ -59,8 +59,8 @@ class Training:
     """The scheduler that the model came with, from which every sampler is built."""
     graphed: GraphedStep | None = None
     """The recorded step, once it was recorded."""
-    forwards: dict[Any, Any] = field(default_factory=dict)
-    """Recorded forward passes of the U-Net, for sampling on a GPU (``diffusion.graphed``)."""
+    forwards: dict[Any, Any] | None = None
+    """Recorded forward passes of the U-Net, for sampling on a GPU (``diffusion.graphed``); None runs it eagerly."""
     averages: dict[float, WeightAverage] = field(default_factory=dict)
     """Moving averages that evaluations ask for, by their decay; they change nothing in training."""
 
@@ -105,8 +105,10 @@ def prepare(pipe: StableDiffusionPipeline, cfg: Config, instance: Encoded, class
     decays = {one.ema_decay for one in cfg.evaluations.values() if one.weights is Weights.ema}
     averages = {decay: WeightAverage(trained, decay) for decay in sorted(decays)}
     schedule = training_scheduler(pipe.scheduler)
+    forwards: dict[Any, Any] | None = {} if cfg.training.graph is Graph.auto else None
     state = Training(
-        pipe, parts, trained, arm, optimizer, instance, classes, schedule, scaler, model_scheduler=pipe.scheduler, averages=averages
+        pipe, parts, trained, arm, optimizer, instance, classes, schedule, scaler, model_scheduler=pipe.scheduler,
+        forwards=forwards, averages=averages,
     )  # fmt: skip
     if cfg.training.gradient_checkpointing:
         for name, part in parts.items():

@@ -20,7 +20,7 @@ from bayesdiff.training.loop import Diverged, Training, prepare, train
 ARMS = ["bnn=off", "bnn=on", "bnn=prompt_dropout", "bnn=ema", "bnn=l2_to_pretrained"]
 
 
-@pytest.mark.parametrize("overrides", [[], ["training.gradient_accumulation_steps=2"], ["training.graph=off"], ["bnn=dropout"]])
+@pytest.mark.parametrize("overrides", [[], ["training.graph=auto"], ["training.graph=auto", "bnn=dropout"]])
 def test_on_a_cpu_the_step_is_eager_and_the_reason_is_said(make_config: Make, overrides: list[str]) -> None:
     cfg = make_config("+experiment=smoke", *overrides)
     assert obstacle(tiny_training(cfg), cfg) in ("training.graph=off", "the device is no GPU")
@@ -43,7 +43,7 @@ def trained_on_gpu(cfg: Config, steps: int) -> tuple[Training, list[dict[str, fl
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_the_recorded_step_learns_what_the_eager_one_learns(make_config: Make, arm: str, precision: str) -> None:
-    cfg = make_config("+experiment=smoke", arm, f"training.mixed_precision={precision}", "method.learning_rate=1e-4")
+    cfg = make_config("+experiment=smoke", arm, f"training.mixed_precision={precision}", "training.graph=auto", "method.learning_rate=1e-4")
     assert obstacle(toybox(cfg), cfg) == ""
     graphed, told = trained_on_gpu(cfg, 6)
     eager, expected = trained_on_gpu(replace(cfg, training=replace(cfg.training, graph=type(cfg.training.graph).off)), 6)
@@ -57,7 +57,7 @@ def test_the_recorded_step_learns_what_the_eager_one_learns(make_config: Make, a
 
 @pytest.mark.gpu
 def test_every_group_of_a_recorded_step_has_a_rate_of_its_own(make_config: Make) -> None:
-    cfg = make_config("+experiment=smoke", "bnn=on", "bnn.sigma_learning_rate_factor=100")
+    cfg = make_config("+experiment=smoke", "training.graph=auto", "bnn=on", "bnn.sigma_learning_rate_factor=100")
     state, _ = trained_on_gpu(cfg, 2)
     assert [float(group["lr"]) for group in state.optimizer.param_groups] == pytest.approx([5e-4, 5e-2])
 
@@ -65,7 +65,7 @@ def test_every_group_of_a_recorded_step_has_a_rate_of_its_own(make_config: Make)
 @pytest.mark.gpu
 def test_memory_that_others_take_does_not_reach_a_recorded_step(make_config: Make) -> None:
     """A step counts exactly one, whatever small tensors come and go between the steps."""
-    cfg = make_config("+experiment=smoke")
+    cfg = make_config("+experiment=smoke", "training.graph=auto")
     state, crowd = toybox(cfg), []
     for step in range(12):
         train(state, cfg, step, step + 1, silent)
@@ -76,7 +76,7 @@ def test_memory_that_others_take_does_not_reach_a_recorded_step(make_config: Mak
 
 @pytest.mark.gpu
 def test_a_step_that_is_not_finite_moves_no_weight(make_config: Make) -> None:
-    cfg = make_config("+experiment=smoke")
+    cfg = make_config("+experiment=smoke", "training.graph=auto")
     state = toybox(cfg)
     state.instance = replace(state.instance, mean=state.instance.mean * math.nan)
     before = [p.detach().clone() for p in state.trained]
@@ -92,7 +92,7 @@ def test_sampling_by_recorded_passes_makes_the_same_images_also_after_training(m
     from bayesdiff.diffusion.graphed import graphed_forward
     from bayesdiff.diffusion.sampling import sample_prompts
 
-    cfg = make_config("+experiment=smoke", "sampler.steps=5")
+    cfg = make_config("+experiment=smoke", "training.graph=auto", "sampler.steps=5")
     state, prompts, graphs = toybox(cfg), [Prompt("a photo of qwe backpack", "", "")], {}
 
     def images(recorded: bool) -> list[Any]:
