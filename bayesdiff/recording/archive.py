@@ -94,7 +94,7 @@ def detector_version() -> int:
 
 def photo_energy(record: RunRecord) -> float | None:
     """Mean ``hf_energy`` of a run's training photographs; of runs that did not note it, where they can be rendered again."""
-    if "hf_energy" in record.photographs or record.config["data"]["source"] != "toybox":
+    if "hf_energy" in record.photographs or record.config.get("data", {}).get("source") != "toybox":
         return record.photographs.get("hf_energy")
     names = tuple(photo["name"] for photo in record.subject.get("photos", []))
     return _rendered_energy(record.config["data"]["subject"], names, int(record.config["model"]["resolution"])) if names else None
