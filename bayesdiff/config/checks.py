@@ -93,7 +93,8 @@ def _check_rate(cfg: Config) -> None:
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise UserError(f"training.betas={betas}: give two numbers from 0 to below 1, such as [0.9,0.999]")
     for change in changes:
-        if len(change) != RATE_CHANGE or change[0] < 0 or change[0] != int(change[0]) or not 0 <= change[1] < math.inf:
+        numbers = isinstance(change, list) and all(isinstance(number, int | float) for number in change)
+        if not numbers or len(change) != RATE_CHANGE or change[0] < 0 or change[0] != int(change[0]) or not 0 <= change[1] < math.inf:
             raise UserError(f"training.rate_changes={changes}: give pairs [step,factor], such as [[400,10],[600,1]]")
     if [change[0] for change in changes] != sorted({change[0] for change in changes}):
         raise UserError(f"training.rate_changes={changes}: give increasing, distinct steps")

@@ -199,7 +199,7 @@ class TrainingConf:
     """Bound of the gradient's norm, for the means and for the rhos separately."""
     lr_schedule: LrSchedule = LrSchedule.constant
     lr_warmup_steps: int = 0
-    rate_changes: list[list[float]] = field(default_factory=list)
+    rate_changes: list[Any] = field(default_factory=list)
     """Pairs [step, factor]: from that step on, the factor multiplies the scheduled learning rate."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
     """Of AdamW: decay rates of the running mean of the gradient and of its square."""
