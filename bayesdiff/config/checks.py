@@ -10,6 +10,7 @@ import math
 from bayesdiff.config.prompts import fill
 from bayesdiff.config.schema import ARMS, METHODS, RATE_CHANGE, Config, DataSource, LrSchedule, Weights
 from bayesdiff.core.errors import UserError
+from bayesdiff.core.layout import MAIN
 
 
 def check(cfg: Config) -> None:
@@ -130,7 +131,7 @@ def _check_method(cfg: Config) -> None:
 def _check_evaluations(cfg: Config) -> None:
     for name, one in cfg.evaluations.items():
         key = f"evaluations.{name}"
-        if not name.replace("_", "").replace(".", "").replace("-", "").isalnum() or name == "main":
+        if not name.replace("_", "").replace(".", "").replace("-", "").isalnum() or name == MAIN:
             raise UserError(f"{key}: name it by letters, digits and . _ -; main is the run's own evaluation")
         if one.guidance_scale is not None and not 0 <= one.guidance_scale < math.inf:
             raise UserError(f"{key}.guidance_scale={one.guidance_scale}: must be at least 0 and finite")

@@ -16,6 +16,8 @@ TRAIN_LOG, PROBES = "train.jsonl", "probes.csv"
 SCORES, CURVE = "scores.csv", "curve.csv"
 CURVE_PICTURE, GRID = "curve.png", "grid.png"
 SAMPLES, EVALUATIONS = "images", "evaluations"
+MAIN = "main"
+"""The evaluation that a run makes itself, in its own folder; others lie below ``evaluations/``."""
 DRAWS, DRAWN = "draws.csv", "draws"
 CHECKPOINTS, RESUME, MANIFEST, RHO = "checkpoints", "resume", "manifest.json", "rho.safetensors"
 

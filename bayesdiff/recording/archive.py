@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.layout import CURVE, EVALUATIONS, PER_IMAGE, RECORD, RECORDS
+from bayesdiff.core.layout import CURVE, EVALUATIONS, MAIN, PER_IMAGE, RECORD, RECORDS
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.detector import stage_depth
 from bayesdiff.corruption.diagnosis import judge_run
@@ -38,8 +38,6 @@ from bayesdiff.recording.record import RunRecord
 from bayesdiff.scoring.metrics import SIMILARITIES, in_order
 from bayesdiff.scoring.pixels import describe_photos
 
-MAIN = "main"
-"""The evaluation that a run makes itself; others lie below ``evaluations/``."""
 UNJUDGED = ("too_few_points", "diverged", "broken_sampling")
 """Verdicts that say nothing about a dip."""
 ENDED = ("completed", "diverged")

@@ -14,7 +14,7 @@ from bayesdiff.config.identity import arm_name, as_dict, run_key, run_name
 from bayesdiff.config.schema import Backend, Config
 from bayesdiff.core.errors import first_line
 from bayesdiff.core.files import write_text
-from bayesdiff.core.layout import TRAIN_LOG
+from bayesdiff.core.layout import MAIN, TRAIN_LOG
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,7 +90,7 @@ class Wandb:
     def checkpoint(self, step: int, row: dict[str, float], images: Path, evaluation: str) -> None:
         import wandb
 
-        space = "eval" if evaluation == "main" else f"eval/{evaluation}"
+        space = "eval" if evaluation == MAIN else f"eval/{evaluation}"
         shown = [wandb.Image(str(p), caption=p.stem) for p in sorted(images.glob("*.png"))[:16]]
         self.run.log({"eval/step": step, **{f"{space}/{k}": v for k, v in row.items()}, f"{space}/samples": shown})
 
@@ -133,7 +133,7 @@ class Tracker:
     def train(self, step: int, row: dict[str, float]) -> None:
         self._each(lambda sink: sink.train(step, row))
 
-    def checkpoint(self, step: int, row: dict[str, float], images: Path, evaluation: str = "main") -> None:
+    def checkpoint(self, step: int, row: dict[str, float], images: Path, evaluation: str = MAIN) -> None:
         """One evaluation's row of a checkpoint."""
         self._each(lambda sink: sink.checkpoint(step, row, images, evaluation))
 

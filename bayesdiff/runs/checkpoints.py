@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bayesdiff.core.layout import CHECKPOINTS, DRAWN, DRAWS, images_folder, step_folder, steps_in
+from bayesdiff.core.layout import CHECKPOINTS, DRAWN, DRAWS, MAIN, images_folder, step_folder, steps_in
 from bayesdiff.core.processes import broadcast
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.diagnosis import judge_run
@@ -20,7 +20,7 @@ from bayesdiff.recording.record import phase
 from bayesdiff.recording.seals import seal, written_so_far
 from bayesdiff.recording.tracker import Tracker
 from bayesdiff.runs.bench import Bench
-from bayesdiff.runs.evaluations import MAIN, Evaluation, keep_samples, sample, sampling_with, score, write_csv
+from bayesdiff.runs.evaluations import Evaluation, keep_samples, sample, sampling_with, score, write_csv
 from bayesdiff.runs.probing import write_probes
 from bayesdiff.scoring.curve import curve_table, score_columns
 

@@ -18,7 +18,7 @@ from bayesdiff.config.prompts import Prompt, evaluation_prompts
 from bayesdiff.config.schema import Config, EvaluationConf, SamplerConf, Weights
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import atomic_write
-from bayesdiff.core.layout import CURVE, EVALUATIONS, SCORES, images_folder
+from bayesdiff.core.layout import CURVE, EVALUATIONS, MAIN, SCORES, images_folder
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.scoring.curve import curve_table, read_scores
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from bayesdiff.scoring.encoders import Encoders
     from bayesdiff.scoring.scores import References
     from bayesdiff.training.loop import Training
-
-MAIN = "main"
 
 
 @dataclass

@@ -19,7 +19,7 @@ from bayesdiff.config.prompts import evaluation_prompts
 from bayesdiff.config.schema import Config, StopAfter
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import LOCK_SECONDS, STAGING, check_writable, fingerprint, remove_partial, write_text
-from bayesdiff.core.layout import CONFIG, CURVE, LOCK, RESUME
+from bayesdiff.core.layout import CONFIG, CURVE, LOCK, MAIN, RESUME
 from bayesdiff.core.processes import broadcast, check_shares, gather, is_main_process
 from bayesdiff.core.signals import held, waiting
 from bayesdiff.corruption.monitor import may_stop
@@ -32,9 +32,10 @@ from bayesdiff.recording.seals import written_so_far
 from bayesdiff.recording.tracker import Tracker
 from bayesdiff.runs.bench import Bench, load_bench, local_places
 from bayesdiff.runs.checkpoints import checkpoint, curves, judge, sampled_draws, versioned
-from bayesdiff.runs.evaluations import MAIN, sample, write_csv
+from bayesdiff.runs.evaluations import sample, write_csv
 from bayesdiff.runs.guards import check_same_photos, check_same_run, check_same_weights
 from bayesdiff.runs.resuming import resume
+from bayesdiff.scoring.curve import curve_table
 
 
 def run_experiment(cfg: Config, command: str = "") -> tuple[Path, RunRecord]:
@@ -259,11 +260,14 @@ def _picture(bench: Bench) -> None:
 
 def _closing_words(bench: Bench) -> None:
     """The run's own table and verdict on the terminal, then a line for each further evaluation."""
-    for one, curve in curves(bench):
-        if one.name == MAIN:
-            verdict = judge(bench, one.scores)
-            others = {name: kept["verdict"]["sentence"] for name, kept in bench.record.evaluations.items()}
-            print_curve(curve, verdict.labels, verdict.sentence, str(bench.folder), others)
+    from bayesdiff.corruption import CorruptionVerdict
+
+    main, record = bench.evaluations[0], bench.record
+    if record.verdict is None:
+        return
+    verdict = CorruptionVerdict.from_dict(record.verdict)
+    others = {name: kept["verdict"]["sentence"] for name, kept in record.evaluations.items()}
+    print_curve(curve_table(main.scores), verdict.labels, verdict.sentence, str(bench.folder), others)
 
 
 def _yaml(content: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from bayesdiff.core import escape
 from bayesdiff.recording.plots import panels, save_figure
 from bayesdiff.stats import aggregate_as_paper
 from bayesdiff.studies.measures import LAST, MEASURES, of
@@ -31,11 +32,6 @@ def curves_of(row: Row, metric: str = "dino") -> pd.DataFrame | None:
     return pd.concat(curves, axis=1, join="inner").sort_index()
 
 
-def plain(text: str) -> str:
-    """A user's words for matplotlib, which else sets what lies between dollar signs as mathematics, or fails."""
-    return text.replace("$", r"\$")
-
-
 def _lines_axis(study: Study, row: Row) -> str:
     """The axis whose labels are lines of one panel: the compared one, else the one that varies along x, else the first."""
     return study.compare[0] if study.compare else study.x or next(iter(row.labels), "")
@@ -54,18 +50,18 @@ def draw_curves(study: Study, rows: list[Row], *targets: Path) -> None:
     for place, (title, members) in zip(places, grouped.items(), strict=True):
         for i, row in enumerate(members):
             _draw_arm(place, f"{axis} {row.labels.get(axis, '')}".strip(), row, f"C{i}")
-        place.set(title=plain(title), xlabel="training step", ylabel="DINO to the training images")
+        place.set(title=escape.plot(title), xlabel="training step", ylabel="DINO to the training images")
         place.legend(fontsize=7)
     save_figure(figure, *targets)
 
 
 def _draw_arm(place: Axes, name: str, row: Row, color: str) -> None:
     if (curves := curves_of(row)) is None:
-        place.plot([], [], color=color, label=f"{plain(name)}: {'missing' if row.missing else 'none'} ({row.count} runs)")
+        place.plot([], [], color=color, label=f"{escape.plot(name)}: {'missing' if row.missing else 'none'} ({row.count} runs)")
         return
     _draw_runs(place, curves, color)
     of_runs = f"mean of {curves.shape[1]} runs" if curves.shape[1] > 1 else "1 run"
-    place.plot(curves.index, curves.mean(axis=1), color=color, linewidth=1.8, label=f"{plain(name)} ({of_runs})")
+    place.plot(curves.index, curves.mean(axis=1), color=color, linewidth=1.8, label=f"{escape.plot(name)} ({of_runs})")
 
 
 def _draw_runs(place: Axes, curves: pd.DataFrame, color: str) -> None:
@@ -101,12 +97,12 @@ def draw_last(study: Study, rows: list[Row], *targets: Path) -> bool:
     for place, (metric, lines) in zip(places, drawn.items(), strict=True):
         for i, (name, points) in enumerate(lines.items()):
             at, means, spreads = zip(*[(labels.index(label), mean, spread) for label, mean, spread in points], strict=True)
-            place.errorbar(at, means, np.nan_to_num(spreads), marker="o", capsize=2, color=f"C{i}", label=plain(name) or None)
+            place.errorbar(at, means, np.nan_to_num(spreads), marker="o", capsize=2, color=f"C{i}", label=escape.plot(name) or None)
         place.set(
-            xlabel=plain(study.x),
+            xlabel=escape.plot(study.x),
             ylabel=f"{MEASURES[metric].label} at the last checkpoint",
             xticks=range(len(labels)),
-            xticklabels=[plain(label) for label in labels],
+            xticklabels=[escape.plot(label) for label in labels],
         )
         if any(lines):
             place.legend(fontsize=7)

@@ -20,7 +20,7 @@ from bayesdiff.config.compose import PACKAGE
 from bayesdiff.config.schema import Config
 from bayesdiff.config.words import override
 from bayesdiff.core.errors import UserError, first_line
-from bayesdiff.recording.archive import MAIN
+from bayesdiff.core.layout import MAIN
 from bayesdiff.studies.derive import derive
 from bayesdiff.studies.study_file import Source, label_of, nearest, read_source
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from bayesdiff.config.identity import run_name
+from bayesdiff.core.layout import MAIN
 from bayesdiff.corruption import CorruptionVerdict
-from bayesdiff.recording.archive import MAIN, Archive, Run
+from bayesdiff.recording.archive import Archive, Run
 from bayesdiff.recording.cache import Scores
 from bayesdiff.recording.columns import Array, Images
 from bayesdiff.recording.record import RunRecord

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from bayesdiff.config.identity import arm_name
-from bayesdiff.recording.archive import MAIN, Archive, Run
+from bayesdiff.core.layout import MAIN
+from bayesdiff.recording.archive import Archive, Run
 from bayesdiff.stats import aggregate_as_paper, holm, paired_difference
 from bayesdiff.studies.measures import COST, CURVE, LAST, Measure, curve_shape, of
 from bayesdiff.studies.paper import PAPER_IMAGES, paper_label, paper_numbers
