@@ -18,15 +18,6 @@ FLOOR, ROOM, MODULES = slice(0, 7), slice(7, 21), slice(21, 71)
 LONGEST_COMMAND = 120
 TOP = "commands"
 
-LOOSE: set[str] = set()
-"""Top-level files that are no command yet; a room of the same name replaces each."""
-LONG: set[str] = set()
-"""Commands that are longer than they may be."""
-UPWARD: set[tuple[str, str]] = set()
-"""Imports of a higher room that are still there."""
-CIRCLES = {("diffusion.pipeline", "diffusion.words"), ("core.files", "core.digests")}
-"""Imports that close a circle inside a room and are still there."""
-
 
 def _drawing() -> tuple[dict[str, int], dict[str, list[str]]]:
     """Room -> floor, 0 on top, and room -> its modules, as the drawing has them."""
@@ -52,7 +43,7 @@ FACES = {name for name, path in FILES.items() if path.name == "__init__.py"}
 
 
 def _room(module: str) -> str:
-    return module.partition(".")[0] if "." in module or module in FACES | LOOSE else TOP
+    return module.partition(".")[0] if "." in module or module in FACES else TOP
 
 
 def _imported(node: ast.AST, module: str) -> Iterator[str]:
@@ -117,14 +108,12 @@ def test_no_room_imports_one_of_its_floor_or_higher(module: str) -> None:
     floors = _drawing()[0]
     room = _room(module)
     higher = {(room, _room(name)) for name in SEEN[module] if _room(name) != room and floors[_room(name)] <= floors[room]}
-    assert not higher - UPWARD, f"{module} (floor {floors[room]})"
+    assert not higher, f"{module} (floor {floors[room]})"
 
 
 def test_no_module_imports_in_a_circle() -> None:
     """Not even inside a room; there an import for types alone may look back."""
-    excused = CIRCLES | {(module, name) for module in FILES for name in SEEN[module] if (_room(module), _room(name)) in UPWARD}
-    arrows = {module: {name for name in RUN[module] if (module, name) not in excused} for module in FILES}
-    assert list(TopologicalSorter(arrows).static_order())  # raises CycleError, which names the circle
+    assert list(TopologicalSorter({module: RUN[module] for module in FILES}).static_order())  # raises CycleError, which names the circle
 
 
 def test_commands_import_no_command() -> None:
@@ -133,8 +122,8 @@ def test_commands_import_no_command() -> None:
 
 def test_the_top_level_has_short_commands_only() -> None:
     top = {path.stem: len(path.read_text().splitlines()) for path in PACKAGE.glob("*.py")}
-    assert set(top) - {"__init__", "__main__"} - LOOSE == set(COMMANDS)
-    assert {name for name, lines in top.items() if lines > LONGEST_COMMAND and name not in LOOSE} == LONG
+    assert set(top) - {"__init__", "__main__"} == set(COMMANDS)
+    assert not {name: lines for name, lines in top.items() if lines > LONGEST_COMMAND}
 
 
 @pytest.mark.parametrize("room", sorted(FACES))
@@ -143,10 +132,3 @@ def test_the_face_of_a_room_only_re_exports(room: str) -> None:
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         exported = isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]
         assert docstring or exported or isinstance(node, ast.ImportFrom), f"{room}/__init__.py: {ast.unparse(node)[:80]}"
-
-
-def test_what_is_excused_is_still_there() -> None:
-    """An exception that is no longer needed is taken out of this file."""
-    assert {name for name in FILES if _room(name) in LOOSE and name not in FACES} == LOOSE
-    assert {(_room(module), _room(name)) for module in FILES for name in SEEN[module]} >= UPWARD
-    assert {(module, name) for module in FILES for name in RUN[module]} >= CIRCLES

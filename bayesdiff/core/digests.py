@@ -13,6 +13,9 @@ import os
 import time
 from pathlib import Path
 
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.files import sha256, write_json
+
 REMEMBERED = 64 << 20
 """Bytes from which on a hash is remembered; smaller files are read faster than it is worth."""
 SETTLED = 2.0
@@ -38,21 +41,15 @@ def _identity(path: Path) -> dict[str, int | str]:
     }  # fmt: skip
 
 
-def _hashed(path: Path) -> str:
-    from bayesdiff.core.files import sha256
-
-    return sha256(path)
-
-
 def digest(path: Path) -> str:
     """SHA-256 of every byte of a file, from the cache where the file is the same as then. Raises ``OSError``."""
     before, folder = _identity(path), cache_folder()
     if int(before["size"]) < REMEMBERED or folder is None:
-        return _hashed(path)
+        return sha256(path)
     note = folder / f"{hashlib.sha256(str(before['path']).encode(errors='surrogateescape')).hexdigest()[:32]}.json"
     if (known := _recall(note, before)) is not None:
         return known
-    began, found = time.time_ns(), _hashed(path)
+    began, found = time.time_ns(), sha256(path)
     changed = max(int(before["mtime_ns"]), int(before["ctime_ns"]))
     if _identity(path) == before and began - changed > SETTLED * 1e9:
         _remember(note, {**before, "sha256": found})
@@ -71,10 +68,43 @@ def _recall(note: Path, identity: dict[str, int | str]) -> str | None:
 
 def _remember(note: Path, content: dict[str, int | str]) -> None:
     """Keep a hash where that can be done: a cache that cannot be written costs time alone."""
-    from bayesdiff.core.errors import UserError
-    from bayesdiff.core.files import write_json
-
     try:
         write_json(note, content)
     except (OSError, UserError, ValueError):
         return
+
+
+LOADED = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json", ".model")
+"""Endings of what loaders read in a model's folder: weights, configurations and vocabularies."""
+VOCABULARIES = ("merges.txt", "vocab.txt")
+
+
+def fingerprint(folder: Path) -> str:
+    """A digest of every byte of the weights, configurations and vocabularies below a folder; empty where there is no such folder.
+
+    Hashes of large files are remembered.
+    """
+    if not folder.is_dir():
+        return ""
+    found = hashlib.sha256()
+    loaded = (p for p in folder.rglob("*") if (p.suffix in LOADED or p.name in VOCABULARIES) and p.is_file())
+    for path in sorted(loaded):
+        found.update(f"{path.relative_to(folder).as_posix()}\0{digest(path)}\0".encode(errors="surrogateescape"))
+    return found.hexdigest()
+
+
+def fingerprint_of_ends(folder: Path) -> str:
+    """What records of version 0.1 hold in place of ``fingerprint``: of each file the name, the size, and its first and last megabyte.
+
+    Only for comparison with such a record; it does not see a change in the middle of a large file.
+    """
+    if not folder.is_dir():
+        return ""
+    found = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".bin", ".json") and p.is_file()):
+        found.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as handle:
+            found.update(handle.read(1 << 20))
+            handle.seek(max(path.stat().st_size - (1 << 20), 0))
+            found.update(handle.read())
+    return found.hexdigest()

@@ -101,44 +101,6 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-LOADED = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json", ".model")
-"""Endings of what loaders read in a model's folder: weights, configurations and vocabularies."""
-VOCABULARIES = ("merges.txt", "vocab.txt")
-
-
-def fingerprint(folder: Path) -> str:
-    """A digest of every byte of the weights, configurations and vocabularies below a folder; empty where there is no such folder.
-
-    Hashes of large files are remembered (``digests``).
-    """
-    from bayesdiff.core.digests import digest as hashed
-
-    if not folder.is_dir():
-        return ""
-    digest = hashlib.sha256()
-    loaded = (p for p in folder.rglob("*") if (p.suffix in LOADED or p.name in VOCABULARIES) and p.is_file())
-    for path in sorted(loaded):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{hashed(path)}\0".encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def fingerprint_of_ends(folder: Path) -> str:
-    """What records of version 0.1 hold in place of ``fingerprint``: of each file the name, the size, and its first and last megabyte.
-
-    Only for comparison with such a record; it does not see a change in the middle of a large file.
-    """
-    if not folder.is_dir():
-        return ""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".bin", ".json") and p.is_file()):
-        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\0".encode())
-        with path.open("rb") as handle:
-            digest.update(handle.read(1 << 20))
-            handle.seek(max(path.stat().st_size - (1 << 20), 0))
-            digest.update(handle.read())
-    return digest.hexdigest()
-
-
 def remove_partial(folder: Path) -> None:
     """Remove what an interrupted write left in ``folder``."""
     for part in folder.rglob(f"*{STAGING}"):

@@ -43,7 +43,10 @@ def correlation(steps: NDArray[np.int64], time: float) -> Array:
 
 
 def candidate_times(steps: NDArray[np.int64], count: int = 7) -> list[float]:
-    """Correlation times to try: none, and from less than the smallest gap up to half of the run, evenly in logarithm."""
+    """Correlation times to try for checkpoints at ``steps`` (T,), in steps.
+
+    None, and from less than the smallest gap up to half of the run, evenly in logarithm.
+    """
     least, most = 0.4 * float(np.diff(steps).min()), 0.5 * float(steps[-1] - steps[0])
     return [0.0, *np.geomspace(least, max(most, 2 * least), count).tolist()]
 

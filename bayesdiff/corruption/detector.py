@@ -157,7 +157,8 @@ def is_stage(
 ) -> tuple[bool, bool]:  # fmt: skip
     """Whether one run has a stage, and whether it has checkpoints to avoid: what ``detect_corruption`` decides, and nothing beside.
 
-    For simulations of many curves; arguments and errors as there, and scores have to be finite, for 6 checkpoints or more.
+    For simulations of many curves. Arguments and errors are as there. Scores, (T,) or (T, images), have to be finite, for 6
+    checkpoints or more.
     """
     at, values, runs = _clean(steps, scores, None)
     options, rng = _Options(alpha, min_depth), np.random.default_rng(derive(seed, "verdict"))

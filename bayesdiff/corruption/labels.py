@@ -14,13 +14,13 @@ def labels_of(stage: Stage, count: int) -> list[str]:
 
 
 def up_to_peak(curve: Array) -> list[str]:
-    """Of a curve without a stage: rising up to its highest checkpoint."""
+    """Labels of a curve (T,) without a stage: rising up to its highest checkpoint."""
     peak = int(curve.argmax())
     return ["rising" if i < peak else "peak" for i in range(len(curve))]
 
 
 def by_level(labels: list[str], curve: Array, told: Told | None) -> list[str]:
-    """Labels that do not contradict the images: the first level has the last word.
+    """Labels of a curve (T,) that do not contradict the images: the first level has the last word.
 
     A checkpoint of a run to avoid is corrupted. Behind one, what is told from the best is recovering and nothing else, what
     is not told from it has recovered. A checkpoint that a fit calls fallen, and that is not told from the best, is not fallen.

@@ -116,7 +116,7 @@ def _rising_errors(curve: Array) -> Array:
 
 
 def unimodal_fit(curve: Array) -> Array:
-    """The closest curve (least squares) that rises to one mode and falls after it (Barlow et al. 1972)."""
+    """The curve (T,) closest to ``curve`` (T,) by least squares that rises to one mode and falls after it (Barlow et al. 1972)."""
     from scipy.optimize import isotonic_regression
 
     errors = _rising_errors(curve)[1:] + _rising_errors(curve[::-1])[-2::-1]
@@ -126,14 +126,14 @@ def unimodal_fit(curve: Array) -> Array:
 
 
 def monotone_fit(curve: Array) -> Array:
-    """The closest curve that never falls."""
+    """The curve (T,) closest to ``curve`` (T,) that never falls."""
     from scipy.optimize import isotonic_regression
 
     return np.asarray(isotonic_regression(curve).x)
 
 
 def stage_fit(curve: Array, floor: int) -> Array:
-    """The closest curve with one mode before checkpoint ``floor`` and one from it on: a rise, a fall and a return."""
+    """The curve (T,) closest to ``curve`` (T,) with one mode before checkpoint ``floor`` and one from it on: rise, fall and return."""
     return np.concatenate([unimodal_fit(curve[:floor]), unimodal_fit(curve[floor:])])
 
 

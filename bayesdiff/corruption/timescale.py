@@ -115,7 +115,9 @@ def _likelihoods(seen: Array, images: Array, unit: Array, sizes: Array) -> Array
 
 
 def noises_at(noise: Noise, steps: NDArray[np.int64], scale: Timescale, index: int) -> tuple[Noise, ...]:
-    """The noise of a curve if its swings had the correlation time of this index, with their size read off in one way or two.
+    """The noise of a curve at ``steps`` (T,) if its swings had the correlation time of this index.
+
+    Their size is read off in one way or two.
 
     First off the roughness, which corners of the curve move little; on longer curves also by the likelihood, which uses what
     far-apart checkpoints show and takes corners for swings.
@@ -128,7 +130,7 @@ def noises_at(noise: Noise, steps: NDArray[np.int64], scale: Timescale, index: i
 
 
 def extra_steps(steps: NDArray[np.int64], start: int, stop: int, scale: Timescale, most: int = 12) -> tuple[int, ...]:
-    """Steps at which further checkpoints would measure the swings around a dip (indices ``start`` to ``stop - 1``).
+    """Steps at which further checkpoints would measure the swings around a dip (indices ``start`` to ``stop - 1`` of ``steps``, (T,)).
 
     One beside each checkpoint of the dip and of two before and after it, one correlation time away (as far as that is
     known), where the next checkpoint is not that close already.

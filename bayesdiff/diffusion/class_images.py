@@ -13,8 +13,8 @@ from PIL import Image
 from bayesdiff.config.identity import key_content
 from bayesdiff.config.prompts import Prompt, fill
 from bayesdiff.config.schema import Config, SamplerConf
+from bayesdiff.core.digests import fingerprint
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import fingerprint
 from bayesdiff.diffusion.pipeline import model_location
 from bayesdiff.diffusion.sampling import sample_prompts, save_samples
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -149,13 +148,6 @@ def check_limits(pipe: StableDiffusionPipeline, conf: ModelConf, sampler: Sample
     check_supported(pipe, model_location(conf))
     if sampler.steps > (length := pipe.scheduler.config.num_train_timesteps):
         raise UserError(f"sampler.steps={sampler.steps}: this model has {length} timesteps; give fewer")
-
-
-def unknown_words(pipe: StableDiffusionPipeline, texts: Iterable[str]) -> list[str]:
-    """Words that the model's tokenizer has no token for, in order (``words.unknown_to``)."""
-    from bayesdiff.diffusion.words import unknown_to
-
-    return unknown_to(pipe.tokenizer, " ".join(texts))
 
 
 def use_sampler(pipe: StableDiffusionPipeline, conf: SamplerConf) -> None:

@@ -16,9 +16,9 @@ import pandas as pd
 
 from bayesdiff.config.prompts import Prompt
 from bayesdiff.config.schema import MetricsConf
-from bayesdiff.core.digests import cache_folder
+from bayesdiff.core.digests import cache_folder, fingerprint
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import fingerprint, sha256, write_json
+from bayesdiff.core.files import sha256, write_json
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.judging.pairing import Paired
 from bayesdiff.judging.settings import open_picture

@@ -17,8 +17,9 @@ from filelock import FileLock, Timeout
 from bayesdiff.config.identity import arm_name, as_dict, run_key, run_name
 from bayesdiff.config.prompts import evaluation_prompts
 from bayesdiff.config.schema import Config, StopAfter
+from bayesdiff.core.digests import fingerprint
 from bayesdiff.core.errors import UserError, first_line
-from bayesdiff.core.files import LOCK_SECONDS, STAGING, check_writable, fingerprint, remove_partial, write_text
+from bayesdiff.core.files import LOCK_SECONDS, STAGING, check_writable, remove_partial, write_text
 from bayesdiff.core.layout import CONFIG, CURVE, LOCK, MAIN, RESUME
 from bayesdiff.core.processes import broadcast, check_shares, gather, is_main_process
 from bayesdiff.core.signals import held, waiting

@@ -8,8 +8,8 @@ from typing import Any
 from bayesdiff.config.identity import run_key
 from bayesdiff.config.prompts import Prompt
 from bayesdiff.config.schema import Config
+from bayesdiff.core.digests import fingerprint_of_ends
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import fingerprint_of_ends
 from bayesdiff.core.layout import RECORD
 from bayesdiff.core.processes import is_main_process
 from bayesdiff.diffusion.subject import Subject

@@ -138,7 +138,7 @@ def scores_of_run(found: Found, name: str) -> Array | None:
 
 
 def cells_of(row: Row, of_run: Callable[[Found], Array | None]) -> Cells | None:
-    """What is read off every run that has a result; None where runs are still missing, or one has no such value."""
+    """What is read off every run that has a result, place -> (…); None where runs are missing, or one has no such value."""
     read_off = {found.place: of_run(found) for found in row.found} if not row.missing else {}
     if not read_off or any(value is None for value in read_off.values()):
         return None

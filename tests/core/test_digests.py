@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from bayesdiff.core import digests
-from bayesdiff.core.digests import cache_folder, digest
-from bayesdiff.core.files import fingerprint
+from bayesdiff.core.digests import cache_folder, digest, fingerprint, fingerprint_of_ends
 
 CONTENT = bytes(range(256)) * 8
 
@@ -38,8 +37,8 @@ def weights(tmp_path: Path) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that were read."""
     found: list[Path] = []
-    real = digests._hashed
-    monkeypatch.setattr(digests, "_hashed", lambda path: (found.append(path), real(path))[1])
+    real = digests.sha256
+    monkeypatch.setattr(digests, "sha256", lambda path: (found.append(path), real(path))[1])
     return found
 
 
@@ -93,7 +92,7 @@ def test_a_file_that_just_changed_is_not_remembered(weights: Path, reads: list[P
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_remembered(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = digests._hashed
+    real = digests.sha256
 
     def slow(path: Path) -> str:
         found = real(path)
@@ -101,7 +100,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(weights: Path, m
             handle.write(b"more")
         return found
 
-    monkeypatch.setattr(digests, "_hashed", slow)
+    monkeypatch.setattr(digests, "sha256", slow)
     digest(weights)
     assert not (cache_folder() or Path()).exists()
 
@@ -134,3 +133,37 @@ def test_a_fingerprint_waits_for_no_fifo(weights: Path) -> None:
     os.mkfifo(weights.parent / "pipe.bin")
     (weights.parent / "folder.bin").mkdir()
     assert fingerprint(weights.parent) == before
+
+
+def test_a_fingerprint_sees_weights_and_configurations_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digests, "REMEMBERED", 1 << 30)  # the file changes faster than any clock
+    (tmp_path / "unet").mkdir()
+    weights = tmp_path / "unet" / "model.safetensors"
+    weights.write_bytes(bytes(3 << 20))
+    first = fingerprint(tmp_path)
+    (tmp_path / "notes.txt").write_text("x")
+    assert fingerprint(tmp_path) == first
+    middle = bytes(3 << 19) + b"x" + bytes((3 << 19) - 1)
+    for content in (bytes((3 << 20) - 1) + b"x", b"x" + bytes((3 << 20) - 1), middle, bytes((3 << 20) + 1)):
+        weights.write_bytes(content)
+        assert fingerprint(tmp_path) != first
+    weights.write_bytes(bytes(3 << 20))
+    assert fingerprint(tmp_path) == first
+    for name in ("config.json", "merges.txt", "vocab.txt", "old.ckpt", "spiece.model"):
+        before = fingerprint(tmp_path)
+        (tmp_path / name).write_text("{}")
+        assert fingerprint(tmp_path) != before, name
+
+
+def test_what_is_not_there_has_no_fingerprint(tmp_path: Path) -> None:
+    assert fingerprint(tmp_path / "none") == fingerprint_of_ends(tmp_path / "none") == ""
+
+
+def test_the_committed_records_hold_the_shipped_weights_as_they_saw_them() -> None:
+    from bayesdiff.toybox.weights import CLIP, DINO, PIPELINE
+
+    here = {name: fingerprint_of_ends(place) for name, place in (("model", PIPELINE), ("clip", CLIP), ("dino", DINO))}
+    records = sorted((Path(__file__).parents[2] / "results" / "toybox" / "records").glob("*/record.json"))
+    assert len(records) > 100
+    assert all(json.loads(path.read_text())["weights"] == here for path in records)
+    assert fingerprint(PIPELINE) != here["model"]

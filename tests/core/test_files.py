@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import STAGING, atomic_write, fingerprint, fingerprint_of_ends, remove_partial, sha256, write_json, write_text
+from bayesdiff.core.files import STAGING, atomic_write, remove_partial, sha256, write_json, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -156,36 +155,3 @@ def test_sweeping_removes_partials_at_every_depth_and_nothing_else(tmp_path: Pat
 def test_sweeping_a_folder_that_is_not_there_does_nothing(tmp_path: Path) -> None:
     remove_partial(tmp_path / "nowhere")
     assert names(tmp_path) == []
-
-
-def test_a_fingerprint_sees_weights_and_configurations_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / "unet").mkdir()
-    weights = tmp_path / "unet" / "model.safetensors"
-    weights.write_bytes(bytes(3 << 20))
-    first = fingerprint(tmp_path)
-    (tmp_path / "notes.txt").write_text("x")
-    assert fingerprint(tmp_path) == first
-    middle = bytes(3 << 19) + b"x" + bytes((3 << 19) - 1)
-    for content in (bytes((3 << 20) - 1) + b"x", b"x" + bytes((3 << 20) - 1), middle, bytes((3 << 20) + 1)):
-        weights.write_bytes(content)
-        assert fingerprint(tmp_path) != first
-    weights.write_bytes(bytes(3 << 20))
-    assert fingerprint(tmp_path) == first
-    for name in ("config.json", "merges.txt", "vocab.txt", "old.ckpt", "spiece.model"):
-        before = fingerprint(tmp_path)
-        (tmp_path / name).write_text("{}")
-        assert fingerprint(tmp_path) != before, name
-
-
-def test_what_is_not_there_has_no_fingerprint(tmp_path: Path) -> None:
-    assert fingerprint(tmp_path / "none") == fingerprint_of_ends(tmp_path / "none") == ""
-
-
-def test_the_committed_records_hold_the_shipped_weights_as_they_saw_them() -> None:
-    from bayesdiff.toybox.weights import CLIP, DINO, PIPELINE
-
-    here = {name: fingerprint_of_ends(place) for name, place in (("model", PIPELINE), ("clip", CLIP), ("dino", DINO))}
-    records = sorted((Path(__file__).parents[2] / "results" / "toybox" / "records").glob("*/record.json"))
-    assert len(records) > 100
-    assert all(json.loads(path.read_text())["weights"] == here for path in records)
-    assert fingerprint(PIPELINE) != here["model"]

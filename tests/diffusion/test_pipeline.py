@@ -21,7 +21,6 @@ from bayesdiff.diffusion.pipeline import (
     choose_device,
     load_pipeline,
     model_location,
-    unknown_words,
     use_sampler,
 )
 from bayesdiff.toybox.weights import PIPELINE
@@ -132,14 +131,6 @@ def test_a_model_that_predicts_something_else_is_refused_before_training(random_
     pipe.scheduler.register_to_config(prediction_type="sample")
     with pytest.raises(UserError, match=r"predicts sample; this suite trains epsilon and v_prediction; choose"):
         check_limits(pipe, cfg.model, cfg.sampler)
-
-
-def test_words_without_a_token_are_named_once(random_pipeline: Path) -> None:
-    pipe = load(random_pipeline)
-    assert unknown_words(pipe, ["a photo of qwe dog in the jungle", "a shiny sks backpack, wet"]) == []
-    assert unknown_words(pipe, ["a photo of a zwx dog", "A Giraffe beside a zwx dog"]) == ["zwx", "Giraffe", "beside"]
-    pipe.tokenizer.unk_token = pipe.tokenizer.eos_token  # as Stable Diffusion's, which spells words out
-    assert unknown_words(pipe, ["a photo of a zwx dog"]) == []
 
 
 def test_a_sampler_that_cannot_follow_the_schedule_is_refused(random_pipeline: Path) -> None:

@@ -10,16 +10,18 @@ from typing import Any
 
 import pytest
 from tiny import Make
+from transformers import AutoTokenizer
 from twins import build_twin
 
 from bayesdiff.config.prompts import PROMPT_SETS, Prompt, TextReader, evaluation_prompts
 from bayesdiff.config.schema import Config, ModelConf
 from bayesdiff.core.errors import UserError
 from bayesdiff.diffusion.subject import DREAMBOOTH_CLASSES, Subject
-from bayesdiff.diffusion.words import check_texts, model_readers
+from bayesdiff.diffusion.words import check_texts, model_readers, unknown_to
 from bayesdiff.scoring.encoders import clip_reader
 from bayesdiff.toybox.subjects import SUBJECTS
 from bayesdiff.toybox.vocabulary import CLASSES
+from bayesdiff.toybox.weights import PIPELINE
 
 TOYBOX = ModelConf("toybox", "toybox")
 SUBJECT = Subject("x", "dog", "qwe", ())
@@ -167,3 +169,11 @@ def test_a_word_inside_another_is_not_the_word() -> None:
     assert not reader.loses("a b dogged", "dog")
     assert not reader.loses("dog b dog", "dog")
     assert Prompt("a", "b", "c").plain_text == "c"
+
+
+def test_words_without_a_token_are_named_once() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(PIPELINE, subfolder="tokenizer")
+    assert unknown_to(tokenizer, "a photo of qwe dog in the jungle a shiny sks backpack, wet") == []
+    assert unknown_to(tokenizer, "a photo of a zwx dog A Giraffe beside a zwx dog") == ["zwx", "Giraffe", "beside"]
+    tokenizer.unk_token = tokenizer.eos_token  # as Stable Diffusion's, which spells words out
+    assert unknown_to(tokenizer, "a photo of a zwx dog") == []
