@@ -29,15 +29,16 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def random_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pipeline folder with the toybox's architecture and random weights."""
-    from bayesdiff.pretraining.autoencoder import build
+    """A pipeline folder with the toybox's parts, thinner, and random weights: a run of it takes a second or two."""
+    from tiny import thin_text_encoder, thin_unet, thin_vae
+
     from bayesdiff.pretraining.denoiser import Denoiser, save
     from bayesdiff.toybox.weights import save_component
 
     folder = tmp_path_factory.mktemp("pipeline")
     torch.manual_seed(0)
-    save_component("vae", build(), folder)
-    save(Denoiser(), "zero_snr_v", folder)
+    save_component("vae", thin_vae(), folder)
+    save(Denoiser(thin_unet(), thin_text_encoder()), "zero_snr_v", folder)
     return folder
 
 

@@ -8,13 +8,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from bayesdiff.config.schema import Config, ModelConf
 from bayesdiff.diffusion.batch import Conditioning, Encoded
 from bayesdiff.diffusion.pipeline import load_pipeline
 from bayesdiff.pretraining.denoiser import build_scheduler
+from bayesdiff.toybox.vocabulary import BOS, EOS, MAX_TOKENS, PAD, vocabulary
 from bayesdiff.training.loop import Training, prepare, train
 
 Make = Callable[..., Config]
@@ -41,6 +42,32 @@ def tiny_text_encoder() -> CLIPTextModel:
     torch.manual_seed(1)
     sizes = {"vocab_size": 20, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     return CLIPTextModel(CLIPTextConfig(max_position_embeddings=5, bos_token_id=17, eos_token_id=18, pad_token_id=19, **sizes)).eval()
+
+
+def thin_unet() -> UNet2DConditionModel:
+    """The toybox's U-Net with two levels, each of an eighth of the width."""
+    return UNet2DConditionModel(
+        sample_size=32, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16, attention_head_dim=2, norm_num_groups=4,
+    )  # fmt: skip
+
+
+def thin_text_encoder() -> CLIPTextModel:
+    """The toybox's text encoder with one layer of a sixth of the width, for the same tokens."""
+    words = vocabulary()
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ends = {"bos_token_id": words[BOS], "eos_token_id": words[EOS], "pad_token_id": words[PAD]}
+    return CLIPTextModel(CLIPTextConfig(vocab_size=len(words), max_position_embeddings=MAX_TOKENS, **sizes, **ends))
+
+
+def thin_vae() -> AutoencoderKL:
+    """The toybox's autoencoder, a quarter as wide."""
+    return AutoencoderKL(
+        latent_channels=4, sample_size=64, scaling_factor=1.0, down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        mid_block_add_attention=False,
+    )  # fmt: skip
 
 
 def tiny_inputs() -> dict[str, torch.Tensor]:

@@ -123,8 +123,16 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.Captu
     assert "not a run folder with checkpoints" in capsys.readouterr().err
 
 
-def test_the_command_writes_the_best_step_beside_the_run(run_of: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    run = run_of("dreambooth", ARMS[0])
+def says(run: Path, **verdict: Any) -> None:
+    """Change what a run's record says of its verdict."""
+    record = json.loads((run / "record.json").read_text())
+    record["verdict"].update(verdict)
+    (run / "record.json").write_text(json.dumps(record))
+
+
+def test_the_command_writes_the_best_step_beside_the_run(run_of: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = shutil.copytree(run_of("dreambooth", ARMS[0]), tmp_path / "run")
+    says(run, best_step=3, better_than_base=True)  # random weights score by chance
     assert main([str(run)]) == 0
     (folder,) = run.glob("export-*")
     assert f"wrote {folder}" in capsys.readouterr().out
@@ -132,9 +140,7 @@ def test_the_command_writes_the_best_step_beside_the_run(run_of: Any, capsys: py
 
 def test_the_base_model_is_never_exported_as_the_best(run_of: Any, tmp_path: Path) -> None:
     run = shutil.copytree(run_of("dreambooth", BNN_OFF), tmp_path / "run")
-    content = json.loads((run / "record.json").read_text())
-    content["verdict"]["better_than_base"] = False
-    (run / "record.json").write_text(json.dumps(content))
+    says(run, better_than_base=False)
     with pytest.raises(UserError, match=r"no checkpoint is better than the base model yet; train longer, or name one with --step"):
         export(run, None, tmp_path / "export")
     assert export(run, 3, tmp_path / "export") == 3
@@ -142,9 +148,7 @@ def test_the_base_model_is_never_exported_as_the_best(run_of: Any, tmp_path: Pat
 
 def test_another_step_is_never_exported_as_the_best(run_of: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = shutil.copytree(run_of("dreambooth", ARMS[0]), tmp_path / "run")
-    record = json.loads((run / "record.json").read_text())
-    record["verdict"]["best_step"] = 2
-    (run / "record.json").write_text(json.dumps(record))
+    says(run, best_step=2, better_than_base=True)
     assert main([str(run)]) == 2
     assert "its best checkpoint, step 2, is not kept; choose by --step" in capsys.readouterr().err
     assert not (run / "export-2").exists()
