@@ -6,6 +6,7 @@ import os
 import random
 import re
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,8 +18,8 @@ from tests.soak.verdict import judge
 from tests.soak.world import World, fork, wait
 
 TRACEBACK = "Traceback (most recent call last)"
-PASSES = 2000
-"""Starts of a study after which it counts as never ending."""
+COMMANDS = 5000
+"""After so many a study counts as never ending."""
 
 
 class Soak:
@@ -64,25 +65,35 @@ class Soak:
         """Give the study's command until it is done and nothing disturbed it on the way; how often it was given."""
         self.world.disturb = lambda: Watch(root, in_run).begin()
         self.world.follow = self._listening(root, follow)
-        for number in range(PASSES):
-            codes = self._pass(root, number, in_worker)
-            if set(codes) == {0}:
-                return number + 1
-        self.wrong.append(f"{root.name}: not done after {PASSES} commands")
-        return PASSES
+        given = 0
+        while given < COMMANDS:
+            waiting = {self._command(root, given + number, in_worker) for number in range(self.workers)}
+            given, quiet = given + self.workers, True
+            while waiting:
+                pid, status = os.wait()
+                waiting.discard(pid)
+                if os.waitstatus_to_exitcode(status) != 0:  # killed, or a run of it was: the same command again
+                    quiet, given = False, given + 1
+                    waiting.add(self._command(root, given, in_worker))
+            if quiet:
+                return given
+            self._say(root, given)
+        self.wrong.append(f"{root.name}: lost: not done after {COMMANDS} commands")
+        return given
 
-    def _pass(self, root: Path, number: int, in_worker: Act) -> list[int]:
-        """The command given by every worker at once; how each ended."""
+    def _say(self, root: Path, given: int) -> None:
+        """How far it is, for somebody who watches."""
+        print(f"{root.name}: {given} commands", file=sys.stderr, flush=True)
+
+    def _command(self, root: Path, number: int, in_worker: Act) -> int:
+        """The study's command, given to a worker; its process id."""
 
         def work() -> int:
             Watch(root, in_worker).begin()
             return self.world.study(root)
 
-        pids = []
-        for worker in range(self.workers):
-            with (self.words(root) / f"worker-{number}-{worker}").open("w") as said:
-                pids.append(fork(work, said))
-        return [wait(pid) for pid in pids]
+        with (self.words(root) / f"worker-{number}").open("w") as said:
+            return fork(work, said)
 
     def _listening(self, root: Path, follow: Callable[[int], int]) -> Callable[[int], int]:
         """A run's own words, kept where there is a traceback: its log is written anew at every start."""

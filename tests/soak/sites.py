@@ -179,7 +179,7 @@ def die(site: Site) -> NoReturn:
 
 
 STAYING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-"""Faults that stay: from the first on every write of the process fails. A full disk lets files be removed; one that is read-only does not."""
+"""Faults that stay: from the first on every write of the process fails. A full disk lets files be removed, a read-only one does not."""
 PASSING = (errno.EMFILE, errno.ESTALE, errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETIMEDOUT)
 """Faults of one operation."""
 FREEING = ("remove", "rmdir")

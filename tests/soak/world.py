@@ -106,6 +106,7 @@ class World:
         self._put(encoders, "load_encoders", _remembered(encoders.load_encoders))
         self._put(record, "_git", functools.cache(record._git))
         self._put(engine, "devices", list)
+        self._put(engine, "LOCK_SECONDS", 0.1)  # who is waited for does not end sooner
         self._put(engine, "subprocess", SimpleNamespace(run=self.run, STDOUT=None))
         self._put(run, "_job", run._job)
 
@@ -196,9 +197,9 @@ def fork(call: Callable[[], int | None], output: IO[str], before: Callable[[], N
     """A process that calls and ends with the code that is returned; its words go to ``output``. Returns its id."""
     sys.stdout.flush()
     sys.stderr.flush()
-    if pid := os.fork():
-        return pid
-    _child(call, output.fileno(), before)
+    if not (pid := os.fork()):
+        _child(call, output.fileno(), before)
+    return pid
 
 
 def _child(call: Callable[[], int | None], output: int, before: Callable[[], None]) -> NoReturn:
