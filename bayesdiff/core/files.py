@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,24 +28,57 @@ LOCK_SECONDS = 1.0
 def atomic_write(target: Path) -> Iterator[Path]:
     """Yield a path beside ``target``; on success it replaces ``target``, on failure it is removed.
 
-    Works for files and for folders. Raises ``UserError`` when the disk is full.
+    Works for files and for folders. Raises ``UserError`` where the file system cannot write, as ``faults_named``.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = _beside(target)
+    with faults_named(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = _beside(target)
+        try:
+            yield part
+            _flush(part)
+            _replace(part, target)
+        except BaseException:
+            _remove(part)
+            raise
+
+
+@contextmanager
+def faults_named(target: Path, remedy: str = "give the same command again") -> Iterator[None]:
+    """Within the block a fault of the file system (a full disk, a lost mount, too many open files) is a ``UserError`` of one line."""
     try:
-        yield part
-        _flush(part)
-        _replace(part, target)
+        yield
     except Exception as error:
-        # safetensors reports a full disk with an exception of its own
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
-            raise UserError(f"no disk space left for {target}: free some, then give the same command again") from error
-        raise
-    finally:
-        if part.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-        else:
-            part.unlink(missing_ok=True)
+        if (number := _fault(error)) is None:
+            raise
+        place = target if (named := getattr(error, "filename", None)) is None or STAGING in str(named) else named
+        if number in FULL:
+            raise UserError(f"no disk space left for {place} ({os.strerror(number)}): free some, then {remedy}") from error
+        raise UserError(f"{place}: cannot be written ({os.strerror(number)}); mend that, then {remedy}") from error
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of a full disk, and of a full share of it."""
+
+
+def _fault(error: Exception) -> int | None:
+    """The number of a file system's error; None for another. safetensors has an exception of its own, which says it in words."""
+    if isinstance(error, OSError):
+        return error.errno
+    said = re.search(r"\(os error (\d+)\)", str(error))
+    return int(said.group(1)) if said else None
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder where that can be done; what stays has a name that the next start sweeps."""
+    with suppress(OSError):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder that is whole until it is gone: a kill on the way leaves only what the next start sweeps."""
+    aside = _beside(folder)
+    folder.replace(aside)
+    _remove(aside)
 
 
 def _beside(target: Path) -> Path:
@@ -67,7 +102,7 @@ def _replace(part: Path, target: Path) -> None:
     except OSError:
         aside.replace(target)
         raise
-    shutil.rmtree(aside)
+    _remove(aside)
 
 
 def _flush(part: Path) -> None:
@@ -104,4 +139,10 @@ def sha256(path: Path) -> str:
 def remove_partial(folder: Path) -> None:
     """Remove what an interrupted write left in ``folder``."""
     for part in folder.rglob(f"*{STAGING}"):
-        shutil.rmtree(part, ignore_errors=True) if part.is_dir() else part.unlink(missing_ok=True)
+        _remove(part)
+
+
+def remove_partial_of(target: Path) -> None:
+    """Remove what interrupted writes of one file or folder left beside it; only for who holds a lock on it."""
+    for part in target.parent.glob(f"{glob.escape(target.name)}.*{STAGING}"):
+        _remove(part)

@@ -15,6 +15,7 @@ from bayesdiff.config.prompts import Prompt, fill
 from bayesdiff.config.schema import Config, SamplerConf
 from bayesdiff.core.digests import fingerprint
 from bayesdiff.core.errors import UserError
+from bayesdiff.core.files import remove_partial_of
 from bayesdiff.diffusion.pipeline import model_location
 from bayesdiff.diffusion.sampling import sample_prompts, save_samples
 
@@ -44,6 +45,7 @@ def class_images(pipe: StableDiffusionPipeline, cfg: Config, class_noun: str) ->
     folder = Path(cfg.paths.cache) / f"class-{key}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
+        remove_partial_of(folder)
         if (found := _kept(folder, conf.images_per_prompt)) is None:
             samples = sample_prompts(pipe, [Prompt(text, text, text)], conf, cfg.model.resolution)
             if failed := sum(sample.failed for sample in samples):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import atomic_write
 from bayesdiff.core.layout import CACHE
 from bayesdiff.corruption import CorruptionVerdict
@@ -72,7 +73,7 @@ def save(results: Path, scores: Mapping[str, Scores]) -> None:
         (results / CACHE / ".gitignore").write_text("*\n", encoding="utf-8")
         with atomic_write(results / CACHE / FILE) as part:
             pq.write_table(table, part, compression="zstd")
-    except OSError:
+    except (OSError, UserError):
         return
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bayesdiff.config.schema import Keep
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import atomic_write, sha256, write_json
+from bayesdiff.core.files import atomic_write, discard, sha256, write_json
 from bayesdiff.core.layout import CHECKPOINTS, MANIFEST, RESUME, RHO, step_folder, steps_in
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _save_resume(
         write_json(part / SCALER, state.scaler.state_dict())
         _seal(part, step, key, written)
     for old in steps_in(run / RESUME)[:-STATES]:
-        shutil.rmtree(step_folder(run / RESUME, old))
+        discard(step_folder(run / RESUME, old))
 
 
 def _numbered(tensors: Iterable[torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -243,14 +243,23 @@ def retain(run: Path, keep: Keep, best: int | None) -> None:
     kept = kept_steps(run, keep, best)
     for step in steps_in(run / CHECKPOINTS):
         if step not in kept:
-            shutil.rmtree(step_folder(run / CHECKPOINTS, step))
+            discard(step_folder(run / CHECKPOINTS, step))
 
 
 def finish(run: Path, keep: Keep, best: int) -> None:
-    """After the last checkpoint: no resume state is needed any more, and ``best`` alone may stay."""
-    shutil.rmtree(run / RESUME, ignore_errors=True)
+    """After the last checkpoint: no resume state is needed any more, and ``best`` alone may stay.
+
+    The empty ``resume/`` stays until ``close``: it tells that the run is not at its end.
+    """
+    for state in list((run / RESUME).iterdir()) if (run / RESUME).is_dir() else []:
+        discard(state)
     steps = steps_in(run / CHECKPOINTS)
     if keep is Keep.best and best in steps:
         for step in steps:
             if step != best:
-                shutil.rmtree(step_folder(run / CHECKPOINTS, step))
+                discard(step_folder(run / CHECKPOINTS, step))
+
+
+def close(run: Path) -> None:
+    """The last act of a run: nothing of resuming is left."""
+    shutil.rmtree(run / RESUME, ignore_errors=True)

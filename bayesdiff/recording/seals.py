@@ -7,11 +7,10 @@ beginning was written later, by training that is done again, and is cut off. Not
 from __future__ import annotations
 
 import hashlib
-import shutil
 from pathlib import Path
 from typing import Any
 
-from bayesdiff.core.files import atomic_write, sha256, write_json
+from bayesdiff.core.files import atomic_write, discard, sha256, write_json
 from bayesdiff.core.layout import (
     CHECKPOINTS,
     DRAWN,
@@ -88,6 +87,8 @@ def check_tables(run: Path, step: int) -> None:
     """Raises ``Damaged`` where a table lacks what it had when the step's resume state was saved."""
     for name, (size, digest) in read_manifest(step_folder(run / RESUME, step)).get(TABLES, {}).items():
         path = run / name
+        if not size and not path.exists():
+            continue  # nothing of it was sealed: a killed start removed it
         if not path.is_file() or hashlib.sha256(_beginning(path, size)).hexdigest() != digest:
             raise Damaged(f"{path}: removed, cut or changed", start_again(run))
 
@@ -127,13 +128,13 @@ def sweep(run: Path, step: int | None) -> None:
     pictures = {str(Path(name).parent) for name in manifest.get(PICTURES, {})}
     for folder in {path.parent for path in _pictures(run)}:
         if _named(run, folder) not in pictures:
-            shutil.rmtree(folder)
+            discard(folder)
 
 
 def _remove_others(root: Path, names: set[str]) -> None:
     for folder in root.glob("step-*") if root.is_dir() else []:
         if folder.name not in names:
-            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
+            discard(folder) if folder.is_dir() else folder.unlink()
 
 
 def _cut(path: Path, size: int, _: str) -> None:

@@ -121,6 +121,8 @@ class Tracker:
         try:
             action()
         except Exception as error:  # whatever a tracker raises, training goes on
+            if isinstance(error, OSError) and name.lower() == "jsonl":
+                raise  # the log is a table of the run: with a row missing it would be another one
             line = f"tracker {name} failed and is left out: {first_line(error)}"
             self._note(line)
             warnings.warn(line, stacklevel=2)

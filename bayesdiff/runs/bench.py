@@ -73,7 +73,7 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
         check_limits(pipe, cfg.model, sampler)
     training = prepare(pipe, cfg, *_encoded(cfg, pipe, subject))
     check_same_gpu(folder, record, here, training.arm.NOISE_ON_DEVICE)
-    evaluations = evaluations_of(cfg, folder, subject, prompts, encoders)
+    evaluations = evaluations_of(cfg, folder, subject, encoders)
     record.environment = here
     record.subject = {
         "name": subject.name, "class_noun": subject.class_noun,

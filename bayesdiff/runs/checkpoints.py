@@ -43,6 +43,13 @@ def versioned(verdict: CorruptionVerdict) -> dict[str, Any]:
     return {**verdict.to_dict(), "detector_version": DETECTOR_VERSION}
 
 
+def complete(bench: Bench, step: int) -> bool:
+    """Whether nothing of a checkpoint is left to do."""
+    draws = _draws_so_far(bench) if bench.cfg.sampler.sample_weights else None
+    drawn = not bench.cfg.sampler.sample_weights or (draws is not None and step in set(draws["step"]))
+    return drawn and all(one.done(step) for one in bench.evaluations)
+
+
 def checkpoint(bench: Bench, step: int, tracker: Tracker, show: Display) -> None:
     """Save, probe, sample, score and report one step; what an interrupted run did of it already is left as it is."""
     cfg, folder, record, training = bench.cfg, bench.folder, bench.record, bench.training

@@ -56,17 +56,25 @@ def sampler_of(sampler: SamplerConf, conf: EvaluationConf) -> SamplerConf:
     return replace(sampler, **{name: value for name, value in changed.items() if value is not None})
 
 
-def evaluations_of(cfg: Config, folder: Path, subject: Subject, prompts: list[Prompt], encoders: Encoders) -> list[Evaluation]:
+def places_of(cfg: Config, folder: Path, subject: Subject) -> Iterator[tuple[str, Path, SamplerConf, list[Prompt]]]:
+    """Name, folder, sampler and prompts of every evaluation of a run, its own first."""
+    own = [(MAIN, folder, cfg.sampler)]
+    further = [(name, folder / EVALUATIONS / name, sampler_of(cfg.sampler, conf)) for name, conf in cfg.evaluations.items()]
+    for name, place, sampler in own + further:
+        words = evaluation_prompts(list(sampler.prompts), subject.identifier, subject.class_noun, cfg.metrics.identifier_in_clip_text)
+        yield name, place, sampler, words
+
+
+def evaluations_of(cfg: Config, folder: Path, subject: Subject, encoders: Encoders) -> list[Evaluation]:
     """Every evaluation of a run, its own first; embeds the references of each list of prompts once."""
     from bayesdiff.scoring.scores import embed_references
 
-    found = [Evaluation(MAIN, folder, cfg.sampler, prompts, Weights.kept, 0.0, embed_references(encoders, subject, prompts))]
-    for name, conf in cfg.evaluations.items():
-        sampler, words, references = sampler_of(cfg.sampler, conf), prompts, found[0].references
-        if conf.prompts is not None:
-            words = evaluation_prompts(conf.prompts, subject.identifier, subject.class_noun, cfg.metrics.identifier_in_clip_text)
-            references = embed_references(encoders, subject, words)
-        found.append(Evaluation(name, folder / EVALUATIONS / name, sampler, words, conf.weights, conf.ema_decay, references))
+    found: list[Evaluation] = []
+    for name, place, sampler, prompts in places_of(cfg, folder, subject):
+        known = [one.references for one in found if one.prompts == prompts]
+        references = known[0] if known else embed_references(encoders, subject, prompts)
+        conf = cfg.evaluations[name] if name != MAIN else EvaluationConf()
+        found.append(Evaluation(name, place, sampler, prompts, conf.weights, conf.ema_decay, references))
     return found
 
 

@@ -13,17 +13,20 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
 
 from bayesdiff.config.words import override
 from bayesdiff.core.errors import ExitCode, UserError, first_line
-from bayesdiff.core.files import LOCK_SECONDS, write_text
-from bayesdiff.core.layout import LOCK, LOGS, RECORDS
+from bayesdiff.core.files import LOCK_SECONDS, faults_named, remove_partial, remove_partial_of, write_text
+from bayesdiff.core.layout import FAILURES, LOCK, LOGS, RECORDS
 from bayesdiff.core.machine import claim_gpu, cores
 from bayesdiff.recording.archive import whole_record
 from bayesdiff.recording.collect import collect
@@ -67,10 +70,8 @@ def run_one(
 
     ``noted`` is when its failure had been noted as this work began: a later note is another worker's try, and enough.
     """
-    claim = claim_file(root, run.folder)
-    claim.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(claim, timeout=LOCK_SECONDS):
+        with _claimed(root, run.folder):
             if (end := end_of(run.folder, results)) is not None:
                 return ENDS[end.status]
             if _noted(failure_file(root, run.folder)) not in (None, noted):
@@ -78,6 +79,15 @@ def run_one(
             return "running" if is_held(run.folder / LOCK) else _execute(run, root, extra, environment)
     except Timeout:
         return "running"
+
+
+@contextmanager
+def _claimed(root: Path, folder: Path) -> Iterator[None]:
+    """Hold the claim of a run; raises ``Timeout`` where another process has it for longer than a look takes."""
+    claim = claim_file(root, folder)
+    claim.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(claim, timeout=LOCK_SECONDS):
+        yield
 
 
 def run_command(run: Planned, root: Path, extra: tuple[str, ...]) -> list[str]:
@@ -93,6 +103,7 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
     with log.open("w", encoding="utf-8") as words:
         code = subprocess.run(command, stdout=words, stderr=subprocess.STDOUT, env=environment, check=False).returncode
     failure = failure_file(root, run.folder)
+    remove_partial_of(failure)
     if code in FINISHED:
         failure.unlink(missing_ok=True)
         return "done" if code == 0 else "diverged"
@@ -105,21 +116,45 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
     return "failed"
 
 
-def _not_collected(run: Planned, results: Path) -> str:
+def _not_collected(run: Planned, root: Path, results: Path) -> str:
     """Copy the small files of a run that has ended here; what is wrong where that cannot be done, else nothing.
 
-    A run that ended elsewhere has its record among the results already.
+    A run that ended elsewhere has its record among the results already; one that another worker has is that worker's to copy.
     """
     try:
         if record_of(run.folder) is not None:
-            collect(run.folder, results)
+            with _claimed(root, run.folder), faults_named(results):
+                remove_partial(results / RECORDS / run.folder.name)
+                collect(run.folder, results)
+    except Timeout:
+        return ""
     except Damaged as damaged:
         return "" if whole_record(results / RECORDS / run.folder.name) is not None else str(damaged)
     except UserError as error:
         return str(error)
-    except (OSError, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         return f"{run.folder}: cannot be collected ({first_line(error)}); remove the folder and give the same command again"
     return ""
+
+
+def _forget_failures(planned: list[Planned], root: Path) -> None:
+    """Remove notes of runs that have come to their end since: a worker that is killed leaves them."""
+    notes = [path.name for path in (root / FAILURES).iterdir()] if (root / FAILURES).is_dir() else []
+    for run in planned:
+        failure = failure_file(root, run.folder)
+        if run.ended is not None and any(note.startswith(failure.name) for note in notes):
+            with suppress(Timeout), _claimed(root, run.folder):
+                failure.unlink(missing_ok=True)
+                remove_partial_of(failure)
+
+
+def _tried(run: Planned, root: Path, *rest: Any) -> tuple[str, str]:
+    """``run_one``; where the study's own files cannot be written the run has failed, and what is wrong is the second part."""
+    try:
+        with faults_named(root):
+            return run_one(run, root, *rest), ""
+    except UserError as error:
+        return "failed", f": {error}"
 
 
 def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (), results: Path | None = None) -> dict[str, int]:
@@ -130,6 +165,8 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
     planned = plan(study, root, extra, results)
     noted = {run.folder: _noted(failure_file(root, run.folder)) for run in planned}
     gpus, stopped, console = devices(), Event(), Console()
+    with faults_named(root):
+        _forget_failures(planned, root)
 
     for run in planned:
         if run.note:
@@ -140,9 +177,9 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
             state = run.state
         else:
             with claim_gpu(gpus) as gpu:
-                state = run_one(run, root, extra, worker_environment(workers, gpu), results, noted[run.folder])
-            console.print(f"{state:9} {run.cell.name}", markup=False, highlight=False, soft_wrap=True)
-        if results is not None and state in ENDS.values() and (wrong := _not_collected(run, results)):
+                state, said = _tried(run, root, extra, worker_environment(workers, gpu), results, noted[run.folder])
+            console.print(f"{state:9} {run.cell.name}{said}", markup=False, highlight=False, soft_wrap=True)
+        if results is not None and state in ENDS.values() and (wrong := _not_collected(run, root, results)):
             console.print(f"{DAMAGED:9} {run.cell.name}: {wrong}", markup=False, highlight=False, soft_wrap=True)
             return DAMAGED
         return state

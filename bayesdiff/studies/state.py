@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from bayesdiff.config.identity import run_name
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.layout import CLAIM_LOCKS, FAILURES, LOCK, RECORD, RECORDS
+from bayesdiff.core.layout import CLAIM_LOCKS, FAILURES, LOCK, RECORD, RECORDS, RESUME
 from bayesdiff.recording.archive import read_record, whats_wrong, whole_record
 from bayesdiff.recording.columns import Damaged
 from bayesdiff.recording.record import RunRecord
@@ -74,7 +74,12 @@ def end_of(folder: Path, results: Path | None = None) -> RunRecord | None:
         if collected is not None:
             return collected
         raise
-    return record if record is not None and record.status in ENDS else collected
+    return record if record is not None and is_closed(folder, record) else collected
+
+
+def is_closed(folder: Path, record: RunRecord) -> bool:
+    """Whether a run has come to its end; one that was killed at its end still has its resume states to remove."""
+    return record.status in ENDS and not (folder / RESUME).exists()
 
 
 def state_of(root: Path, folder: Path) -> str:

@@ -1,0 +1,53 @@
+"""Kill, starve and damage a small study, and compare what it ends as with one that was left alone: ``make soak``.
+
+    python -m tests.soak [--kills 200] [--damages 60] [--errnos 10] [--workers 4] [--seed 0]
+
+Four workers share the study. Each of them, and each run, is killed before every kind of write that it comes to, and at random
+moments; every kind of write fails once with every kind of error; files are damaged between two starts; records are spoiled.
+The same command is given again until the study is done. The exit code is 0 where nothing is lost, doubled, silently
+different or left over, and no traceback was seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.soak.parts import PARTS, Soak
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser("python -m tests.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200, help="at least: at every site once, and the rest at random moments")
+    parser.add_argument("--damages", type=int, default=60, help="of files of a stopped run, one a start")
+    parser.add_argument("--errnos", type=int, default=10, help="kinds of errors, each at every kind of site")
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments and places")
+    parser.add_argument("--only", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--keep", action="store_true", help="leave the folder, and say where it is")
+    arguments = parser.parse_args(argv)
+    began, before = time.monotonic(), os.times()
+    folder = Path(tempfile.mkdtemp(prefix="soak-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+    try:
+        soak = Soak(folder, arguments.kills, arguments.damages, arguments.errnos, arguments.workers, arguments.seed)
+        for name in arguments.only:
+            PARTS[name](soak)
+        soak.report()
+    finally:
+        if arguments.keep:
+            print(folder)
+        else:
+            shutil.rmtree(folder)
+    after = os.times()
+    cpu = sum(after[:4]) - sum(before[:4])
+    print(f"{time.monotonic() - began:.0f} s, {cpu:.0f} s of CPU")
+    return 1 if soak.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""Every place where a process writes to the file system, seen before it happens: Python's audit events, and what has none.
+
+A site is an operation and a place. The place is a path below the watched folder, without what differs between two runs
+of the same command (names of runs, hosts, process ids, random parts), so that it can be met again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+RUN = re.compile(r"toybox-[a-z]+-[^/]*?-seed\d+-[0-9a-f]{12}")
+CHANCE = re.compile(r"\.[A-Za-z0-9-]*-\d+-[0-9a-f]{12}(?=\.partial)|(?<=\.tmp)\w{6}\b|(?<=class-)[0-9a-f]{16}")
+NUMBERS = re.compile(r"(?<=step-|draw-)\d+|prompt-\d+-image-\d+")
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC
+TORN = b'{"step": 2, "lo'
+"""What a kill in the middle of an appended line leaves."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """One operation at one place, before it is done."""
+
+    operation: str
+    """open, append, tear (half of an appended line is written), write (of tensors), fsync, rename, remove, rmdir, mkdir, truncate."""
+    place: str
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.operation} {self.place}"
+
+    @property
+    def kind(self) -> str:
+        """The name for any step, draw and picture."""
+        return f"{self.operation} {NUMBERS.sub('N', self.place)}"
+
+
+Act = Callable[[Site], None]
+
+
+class Watch:
+    """Calls ``act`` at every site below ``root`` in this process, and in those it forks, until another one is begun."""
+
+    current: Watch | None = None
+    _hooked = False
+
+    def __init__(self, root: Path, act: Act):
+        self.root, self.act, self.busy = str(root), act, False
+
+    def begin(self) -> None:
+        """A hook cannot be taken away again: there is one for all."""
+        Watch.current = self
+        if not Watch._hooked:
+            sys.addaudithook(_hook)
+            _watch_what_has_no_event()
+            Watch._hooked = True
+
+    def at(self, operation: str, path: str) -> None:
+        if self.busy or not path.startswith(self.root + os.sep):
+            return
+        place = CHANCE.sub("", RUN.sub("RUN", os.path.relpath(path, self.root)))
+        self.busy = True
+        try:
+            self.act(Site(operation, place, Path(path)))
+        finally:
+            self.busy = False
+
+
+def _at(operation: str, path: str) -> None:
+    if Watch.current is not None:
+        Watch.current.at(operation, path)
+
+
+def _whole(path: Any, folder: int = -1) -> str:
+    """The absolute path of what an event names, below an opened folder or the working one."""
+    name = os.fsdecode(path)
+    if folder != -1 and not name.startswith("/"):
+        return str(Path(f"/proc/self/fd/{folder}").readlink() / name)
+    return os.path.abspath(name)  # noqa: PTH100  symbolic links stay as they are
+
+
+def _hook(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open":
+        path, _, flags = arguments
+        if not isinstance(path, int) and isinstance(flags, int) and flags & WRITING:
+            _opened(_whole(path), flags)
+    elif event == "os.rename":
+        _at("rename", _whole(arguments[1], arguments[3]))
+    elif event in ("os.remove", "os.rmdir"):
+        _at(event[3:], _whole(*arguments[:2]))
+    elif event == "os.mkdir":
+        _at("mkdir", _whole(arguments[0], arguments[2]))
+    elif event == "os.truncate" and not isinstance(arguments[0], int):
+        _at("truncate", _whole(arguments[0]))
+
+
+def _opened(path: str, flags: int) -> None:
+    _at("append" if flags & os.O_APPEND else "open", path)
+    if flags & os.O_APPEND and path.endswith(".jsonl"):
+        _at("tear", path)
+
+
+def _watch_what_has_no_event() -> None:
+    """``fsync``, and tensors, which are written by code that is not Python's."""
+    import safetensors.torch as tensors
+
+    flush, serialize = os.fsync, tensors.serialize_file
+
+    def fsync(number: int) -> None:
+        _at("fsync", str(Path(f"/proc/self/fd/{number}").readlink()))
+        flush(number)
+
+    def serialize_file(content: Any, path: Any, *rest: Any, **named: Any) -> None:
+        try:
+            _at("write", _whole(path))
+        except OSError as error:  # as the library says it
+            raise tensors.SafetensorError(f"Error while serializing: I/O error: {error.strerror} (os error {error.errno})") from None
+        serialize(content, path, *rest, **named)
+
+    os.fsync, tensors.serialize_file = fsync, serialize_file
+
+
+class Ledger:
+    """What was done already, by name, shared by all processes: a file each, made by whoever is first."""
+
+    def __init__(self, folder: Path, most: int | None = None):
+        self.folder, self.most = folder, most
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def claim(self, name: str) -> bool:
+        """Whether this process is the first with a name, and there are fewer than ``most``."""
+        if self.most is not None and len(self) >= self.most:
+            return False
+        try:
+            number = os.open(self.folder / hashlib.sha256(name.encode()).hexdigest()[:24], os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            return False
+        os.write(number, name.encode())
+        os.close(number)
+        return True
+
+    def names(self) -> list[str]:
+        return sorted(path.read_text() for path in self.folder.iterdir())
+
+    def __len__(self) -> int:
+        return len(os.listdir(self.folder))  # noqa: PTH208  counted at every site
+
+
+def _tear(site: Site) -> None:
+    with site.path.open("ab", buffering=0) as log:
+        log.write(TORN)
+
+
+def killed_at(ledger: Ledger) -> Act:
+    """Kill this process at each site that no process was killed at yet."""
+
+    def act(site: Site) -> None:
+        if ledger.claim(site.name):
+            die(site)
+
+    return act
+
+
+def die(site: Site) -> NoReturn:
+    """SIGKILL before the operation."""
+    if site.operation == "tear":
+        _tear(site)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("a process outlived SIGKILL")
+
+
+STAYING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""Faults that stay: from the first on every write of the process fails. A full disk lets files be removed, a read-only one does not."""
+PASSING = (errno.EMFILE, errno.ESTALE, errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETIMEDOUT)
+"""Faults of one operation."""
+FREEING = ("remove", "rmdir")
+ERRNOS = (*STAYING, *PASSING)
+
+
+def failing_at(ledger: Ledger, kinds: tuple[int, ...] = ERRNOS) -> Act:
+    """Raise each kind of error once at every kind of site; a process has one fault, which stays or passes."""
+    fault: list[int] = []
+
+    def act(site: Site) -> None:
+        if fault:
+            number = fault[0] if fault[0] in STAYING else 0
+            if number and not (number in (errno.ENOSPC, errno.EDQUOT) and site.operation in FREEING):
+                raise _error(number, site)
+            return
+        for number in kinds:
+            if ledger.claim(f"{errno.errorcode[number]} {site.kind}"):
+                fault.append(number)
+                raise _error(number, site)
+
+    return act
+
+
+def _error(number: int, site: Site) -> OSError:
+    if site.operation == "tear":
+        _tear(site)
+    if site.operation in ("fsync", "tear"):  # the system names no file there
+        return OSError(number, os.strerror(number))
+    return OSError(number, os.strerror(number), str(site.path))
