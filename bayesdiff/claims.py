@@ -11,10 +11,10 @@ decided*, and the page says how large a difference these runs would have found i
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from bayesdiff.core.arguments import Parser
 from bayesdiff.core.errors import UserError, bad_input_in_one_line
 from bayesdiff.core.machine import cores
 from bayesdiff.recording.archive import open_archive
@@ -26,9 +26,7 @@ from bayesdiff.studies.rows import rows_of
 
 @bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m bayesdiff.claims", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("claims", __doc__)
     parser.add_argument("results", type=Path, help="a set of results, such as results/toybox")
     parser.add_argument("--model", default="toybox", help="whose studies (default: toybox)")
     parser.add_argument("--claims", type=Path, help="the list (default: claims.yaml beside the set)")

@@ -7,19 +7,17 @@ other seeds or subjects.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from bayesdiff.core.arguments import Parser
 from bayesdiff.core.errors import bad_input_in_one_line
 from bayesdiff.recording.pairs import plot_comparison, print_comparison
 
 
 @bad_input_in_one_line
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bayesdiff.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("compare", __doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders; the first is the reference")
     parser.add_argument("--metric", default="dino", metavar="NAME", help="a column of curve.csv (default: dino)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write the overlaid curves to a PNG")

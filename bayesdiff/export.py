@@ -11,19 +11,17 @@ and sigma, which using the export does not need:
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from bayesdiff.core.arguments import Parser
 from bayesdiff.core.errors import bad_input_in_one_line
 from bayesdiff.recording.export import export, read_run
 
 
 @bad_input_in_one_line
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bayesdiff.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("export", __doc__)
     parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
     parser.add_argument("--step", type=int, help="the checkpoint to export (default: the verdict's best)")
     parser.add_argument("--output", type=Path, help="folder to write (default: RUN/export-STEP)")

@@ -12,13 +12,13 @@ Exit codes:
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
+from bayesdiff.core.arguments import Parser
 from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line
 from bayesdiff.judging.judgement import Judgement, judge_folder
 from bayesdiff.judging.scored import default_cache
@@ -27,8 +27,8 @@ from bayesdiff.readings.judging import CANNOT_BE_JUDGED
 from bayesdiff.readings.printing import as_json, print_verdict
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m bayesdiff.judge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _parser() -> Parser:
+    parser = Parser("judge", __doc__)
     add = parser.add_argument
     add("folder", type=Path, metavar="FOLDER", help="samples of several checkpoints")
     add("words", nargs="*", metavar="KEY=VALUE", help="settings of a run, such as detector.metric=clip_i or metrics.dino=…")

@@ -20,9 +20,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from bayesdiff.config.compose import CONF, resolve
+from bayesdiff.config.checks import check_words
+from bayesdiff.config.compose import CONF, check_options, resolve
 from bayesdiff.config.suggestions import explain
-from bayesdiff.core.errors import ExitCode, RunDiverged, UserError
+from bayesdiff.core.errors import ExitCode, RunDiverged, UserError, complain
 from bayesdiff.core.output import steady_output
 from bayesdiff.core.processes import process_count
 from bayesdiff.core.signals import Terminated, heeded
@@ -63,6 +64,8 @@ def _main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
         sys.argv[1:] = without_echo(sys.argv[1:])
+        check_words(sys.argv[1:])
+        check_options(sys.argv[1:], "run")
         _check_group_numbers(sys.argv[1:])
         with heeded() if process_count() == 1 else nullcontext():  # of several processes one cannot pause alone
             _job()
@@ -90,7 +93,7 @@ def _end(error: Exception) -> NoReturn:
     if isinstance(error, RunDiverged):
         sys.exit(ExitCode.DIVERGED)
     said = str(error) if isinstance(error, UserError) else f"configuration: {explain(error)}"
-    print(f"bayesdiff: {said}{'' if isinstance(error, UserError) else HELP}", file=sys.stderr)
+    complain(f"{said}{'' if isinstance(error, UserError) else HELP}")
     sys.exit(ExitCode.BAD_INPUT)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
+from bayesdiff.core.arguments import Parser
 from bayesdiff.core.errors import ExitCode, bad_input_in_one_line
 from bayesdiff.studies.checks import check_results, check_runs
 from bayesdiff.studies.plan import chosen_studies, runs_of
@@ -17,7 +17,7 @@ from bayesdiff.studies.state import plan
 
 @bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m bayesdiff.status", description=__doc__)
+    parser = Parser("status", __doc__)
     parser.add_argument("names", nargs="*", help="studies; none for all that have the model")
     parser.add_argument("--model", default="toybox", help="toybox (default), sd15, …: what the studies have")
     parser.add_argument("--runs", type=Path, help="folder of run folders (default: runs/MODEL)")

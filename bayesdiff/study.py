@@ -9,13 +9,13 @@ Exit code: 0 when every run has its end, 1 when runs failed or are damaged, 2 fo
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
-from bayesdiff.core.errors import ExitCode, UserError
+from bayesdiff.core.arguments import Parser
+from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line
 from bayesdiff.recording.tracker import without_echo
 from bayesdiff.studies.checks import check_results, check_runs
 from bayesdiff.studies.engine import run_study
@@ -24,11 +24,9 @@ from bayesdiff.studies.show import print_plan
 from bayesdiff.studies.state import DAMAGED, plan
 
 
+@bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m bayesdiff.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog=f"studies: {', '.join(study_names())}",
-    )  # fmt: skip
+    parser = Parser("study", __doc__, epilog=f"studies: {', '.join(study_names())}")
     parser.add_argument("name", help="a file of experiments/, without its ending")
     parser.add_argument("overrides", nargs="*", help="added to every run, such as schedule.keep=best")
     parser.add_argument("--model", default="toybox", help="toybox (default), sd15, …: what the study has")
@@ -52,9 +50,6 @@ def main(argv: list[str] | None = None) -> int:
             print_plan(study, planned, arguments.workers, Console(width=None if Console().is_terminal else 140), arguments.all)
             return 0
         found = run_study(study, root, arguments.workers, extra, arguments.results)
-    except UserError as error:
-        print(f"bayesdiff: {error}", file=sys.stderr)
-        return ExitCode.BAD_INPUT
     except KeyboardInterrupt:
         print("\nStopped. Give the same command again to go on.", file=sys.stderr)
         return ExitCode.STOPPED

@@ -1,4 +1,4 @@
-"""Studies as Weights & Biases sweeps: ``python -m bayesdiff.sweep`` writes ``sweeps/<study>.yaml`` anew.
+"""Studies as Weights & Biases sweeps: ``python -m bayesdiff.sweep STUDY`` writes ``sweeps/<study>.yaml`` anew; ``--all``, of every study.
 
 A sweep's grid is the study's, by labels; each agent's run is one cell, done by the study's own engine, so that
 a cell is claimed, done once and recorded whoever asks for it:
@@ -8,24 +8,30 @@ a cell is claimed, done once and recorded whoever asks for it:
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
-from bayesdiff.core.errors import bad_input_in_one_line
-from bayesdiff.core.files import write_text
+from bayesdiff.core.arguments import Parser
+from bayesdiff.core.errors import UserError, bad_input_in_one_line
+from bayesdiff.core.files import check_writable, write_text
 from bayesdiff.studies.plan import chosen_studies
 from bayesdiff.studies.sweeps import SWEEPS, file_of, sweep_text
 
 
 @bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser("python -m bayesdiff.sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="studies; none for all that have the model")
+    parser = Parser("sweep", __doc__)
+    parser.add_argument("names", nargs="*", help="studies")
+    parser.add_argument("--all", action="store_true", help="every study that has the model")
     parser.add_argument("--output", type=Path, default=SWEEPS)
     parser.add_argument("--model", default="toybox", help="a study's model; others than the toybox are named in the file")
     arguments = parser.parse_args(argv)
-    for study in chosen_studies(arguments.names, arguments.model):
+    studies = chosen_studies(arguments.names, arguments.model)
+    if arguments.all == bool(arguments.names):
+        there = ", ".join(study.name for study in chosen_studies((), arguments.model))
+        raise UserError(f"sweep: name the studies to write, or give --all alone; there are {there}")
+    check_writable(arguments.output / file_of(studies[0]), "--output")
+    for study in studies:
         write_text(arguments.output / file_of(study), sweep_text(study, arguments.output))
     return 0
 

@@ -11,10 +11,10 @@ records, the files are the same byte for byte.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
+from bayesdiff.core.arguments import Parser
 from bayesdiff.core.errors import bad_input_in_one_line
 from bayesdiff.core.machine import cores
 from bayesdiff.recording.archive import open_archive
@@ -24,9 +24,7 @@ from bayesdiff.studies.plan import join_models, load_study
 
 @bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        "python -m bayesdiff.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("tables", __doc__)
     parser.add_argument("results", type=Path, help="a set of results, such as results/toybox")
     parser.add_argument(
         "--model", help="whose studies (default: every model that has records; with --explain the toybox, sd14+sd15 for both)"

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bayesdiff.core.errors import ExitCode, UserError, first_line
+from bayesdiff.core.arguments import Parser
+from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line, complain, first_line
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.readings import Naming, Options, Reading, judge, read
 from bayesdiff.readings.judging import CANNOT_BE_JUDGED
@@ -30,10 +31,8 @@ from bayesdiff.readings.printing import as_json, print_verdict
 Judged = tuple[CorruptionVerdict, Reading]
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m bayesdiff.verdict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> Parser:
+    parser = Parser("verdict", __doc__)
     add = parser.add_argument
     add("sources", nargs="+", metavar="SOURCE", help="run folder, table, log, wandb:ENTITY/PROJECT/RUN, or -")
     add("--step", help="column of training steps (default: found by its name)")
@@ -71,7 +70,7 @@ def _judge_all(arguments: argparse.Namespace) -> tuple[list[Judged], bool]:
             judged += [judge(reading, options) for reading in read(source, naming)]
         except (UserError, ValueError, OSError) as error:
             bad = True
-            print(f"bayesdiff: {first_line(error) if not isinstance(error, UserError) else error}", file=sys.stderr)
+            complain(error if isinstance(error, UserError) else first_line(error))
     return judged, bad
 
 
@@ -84,6 +83,7 @@ def exit_code(judged: Sequence[Judged], bad: bool) -> ExitCode:
     return ExitCode.NOT_JUDGED if any(verdict.kind in CANNOT_BE_JUDGED for verdict, _ in judged) else ExitCode.DONE
 
 
+@bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
     """Judge every source; the exit code says what was found."""
     arguments = _parser().parse_args(argv)
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.plot is not None and judged:
             _plot(arguments.plot, judged)
     except (UserError, ValueError, OSError) as error:
-        print(f"bayesdiff: --plot {arguments.plot}: {first_line(error)}", file=sys.stderr)
+        complain(f"--plot {arguments.plot}: {first_line(error)}")
         bad = True
     if arguments.json:
         print(json.dumps([as_json(*one) for one in judged], indent=1))

@@ -21,8 +21,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from bayesdiff.config.compose import CONF
-from bayesdiff.core.errors import ExitCode, UserError, first_line
+from bayesdiff.config.checks import check_words
+from bayesdiff.config.compose import CONF, check_options
+from bayesdiff.config.suggestions import explain
+from bayesdiff.core.errors import ExitCode, UserError, complain
 from bayesdiff.core.machine import cores
 from bayesdiff.studies.checks import check_results, check_runs
 from bayesdiff.studies.plan import load_study, runs_of
@@ -77,12 +79,14 @@ def main() -> int:
     """Start the worker, or as many as ``-m`` and a launcher ask for; what a person can mend is said in one line."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
+        check_words(sys.argv[1:])
+        check_options(sys.argv[1:], "worker")
         work()
     except RunsFailed as error:
-        print(f"bayesdiff: {error}", file=sys.stderr)
+        complain(error)
         return ExitCode.FAILED
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        print(f"bayesdiff: {error if isinstance(error, UserError) else first_line(error)}", file=sys.stderr)
+        complain(error if isinstance(error, UserError) else explain(error))
         return ExitCode.BAD_INPUT
     return ExitCode.DONE
 

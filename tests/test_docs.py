@@ -175,7 +175,7 @@ def check_status(words: list[str]) -> None:
 
 def check_sweep(words: list[str]) -> None:
     assert sweep.main(words) == 0
-    assert {path.name for path in Path("sweeps").iterdir()} == {"figure_1.yaml", "table_1.yaml", "table_2.yaml"}
+    assert [path.name for path in Path("sweeps").iterdir()] == [f"{name}.yaml" for name in words]
 
 
 def check_verdict(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ def test_every_help_takes_less_than_two_seconds_and_loads_no_model_library(tmp_p
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         tries.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert done.returncode == 0
-    assert f"bayesdiff.{name}" in done.stdout
+    assert f"bayesdiff.{name}" in done.stdout if name in ("run", "worker") else f"usage: bayesdiff {name} " in done.stdout
     assert tries[-1] < 2
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert not loaded & {"torch", "diffusers", "transformers", "wandb", "open_clip", "timm", "matplotlib"}

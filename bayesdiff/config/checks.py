@@ -6,17 +6,76 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from functools import reduce
+from typing import Any
 
 from bayesdiff.config.prompts import fill
 from bayesdiff.config.schema import ARMS, METHODS, RATE_CHANGE, Config, DataSource, LrSchedule, Weights
-from bayesdiff.core.errors import UserError
+from bayesdiff.core.errors import UserError, shortened
 from bayesdiff.core.layout import MAIN
+from bayesdiff.core.privacy import has_secret
+
+POSITIVE = (
+    "method.learning_rate", "method.rank", "bnn.prior_sigma", "training.batch_size", "training.gradient_accumulation_steps",
+    "training.max_grad_norm", "schedule.log_every", "data.images", "sampler.steps", "sampler.images_per_prompt", "sampler.batch_size",
+    "metrics.batch_size", "method.class_images", "model.resolution",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "bnn.kl_weight", "bnn.sigma_init", "bnn.sigma_learning_rate_factor", "bnn.input_noise", "bnn.l2_weight", "method.prior_loss_weight",
+    "training.weight_decay", "training.lr_warmup_steps", "sampler.sample_weights", "detector.min_depth", "sampler.guidance_scale",
+    "sampler.seed", "seed", "shots.seed",
+)  # fmt: skip
+MOST = {
+    "data.images": 10_000, "model.resolution": 8_192, "sampler.steps": 100_000, "sampler.images_per_prompt": 100_000,
+    "sampler.batch_size": 100_000, "sampler.sample_weights": 100_000, "metrics.batch_size": 100_000, "training.batch_size": 100_000,
+    "training.gradient_accumulation_steps": 1_000_000, "training.lr_warmup_steps": 10**9, "schedule.steps": 10**9,
+    "schedule.log_every": 10**9, "method.rank": 100_000, "method.class_images": 1_000_000, "shots.count": 1_000_000,
+    "method.learning_rate": 1000.0, "seed": 2**63 - 1, "sampler.seed": 2**62, "shots.seed": 2**63 - 1,
+}  # fmt: skip
+"""Beyond these a setting is a slip: what it asks for fits no memory, no day, or no random generator."""
+SECRET = "holds what looks like a secret, which records would keep: leave it out, and give it by the environment (HF_TOKEN, WANDB_API_KEY)"
+LONGEST = 4_000
+"""Letters of a text: longer ones are no prompt, and no path of any system."""
 
 
 def check(cfg: Config) -> None:
     """Raises ``UserError`` with the first setting that cannot be run."""
+    _check_texts(cfg)
     for part in (_check_schedule, _check_ranges, _check_shares, _check_rate, _check_data, _check_method, _check_arm, _check_evaluations):
         part(cfg)
+
+
+def check_words(words: Iterable[str]) -> None:
+    """Raises ``UserError`` for a word of a command that holds a secret: Hydra writes its own settings down too."""
+    for word in words:
+        if has_secret(word):
+            raise UserError(f"{word.partition('=')[0] if '=' in word else 'a word of the command'}: {SECRET}")
+
+
+def _check_texts(cfg: Config) -> None:
+    """No text may be endless, or hold a secret: every setting stands in the record, and in what trackers keep."""
+    texts = list(_texts(asdict(cfg)))
+    if has_secret("\n".join(text for _, text in texts)):
+        raise UserError(f"{next((key for key, text in texts if has_secret(text)), 'configuration')}: {SECRET}")
+    for key, text in texts:
+        if len(text) > LONGEST:
+            raise UserError(f"{key}={shortened(text)}: {len(text)} letters; give {LONGEST} or fewer")
+        if any("\ud800" <= letter <= "\udfff" or letter == "\0" for letter in text):
+            raise UserError(f"{key}={text!r}: a letter of it is no text; leave it out")
+
+
+def _texts(content: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text of a configuration, with its key."""
+    if isinstance(content, str):
+        yield key, content
+    elif isinstance(content, Mapping):
+        for name, one in content.items():
+            yield from _texts(one, f"{key}.{name}" if key else str(name))
+    elif isinstance(content, list):
+        for one in content:
+            yield from _texts(one, key)
 
 
 def _check_schedule(cfg: Config) -> None:
@@ -28,47 +87,18 @@ def _check_schedule(cfg: Config) -> None:
 
 
 def _check_ranges(cfg: Config) -> None:
-    positive: dict[str, float] = {
-        "method.learning_rate": cfg.method.learning_rate,
-        "method.rank": cfg.method.rank,
-        "bnn.prior_sigma": cfg.bnn.prior_sigma,
-        "training.batch_size": cfg.training.batch_size,
-        "training.gradient_accumulation_steps": cfg.training.gradient_accumulation_steps,
-        "training.max_grad_norm": cfg.training.max_grad_norm,
-        "schedule.log_every": cfg.schedule.log_every,
-        "data.images": cfg.data.images,
-        "sampler.steps": cfg.sampler.steps,
-        "sampler.images_per_prompt": cfg.sampler.images_per_prompt,
-        "sampler.batch_size": cfg.sampler.batch_size,
-        "metrics.batch_size": cfg.metrics.batch_size,
-        "method.class_images": cfg.method.class_images,
-        "model.resolution": cfg.model.resolution,
-    }
-    for key, value in positive.items():
-        if not 0 < value < math.inf:
+    for key in POSITIVE:
+        if not 0 < (value := _value(cfg, key)) < math.inf:
             raise UserError(f"{key}={value}: must be greater than 0 and finite")
-    not_negative = {
-        "bnn.kl_weight": cfg.bnn.kl_weight,
-        "bnn.sigma_init": cfg.bnn.sigma_init,
-        "bnn.sigma_learning_rate_factor": cfg.bnn.sigma_learning_rate_factor,
-        "bnn.input_noise": cfg.bnn.input_noise,
-        "bnn.l2_weight": cfg.bnn.l2_weight,
-        "method.prior_loss_weight": cfg.method.prior_loss_weight,
-        "training.weight_decay": cfg.training.weight_decay,
-        "training.lr_warmup_steps": cfg.training.lr_warmup_steps,
-        "sampler.sample_weights": cfg.sampler.sample_weights,
-        "detector.min_depth": cfg.detector.min_depth,
-        "sampler.guidance_scale": cfg.sampler.guidance_scale,
-        "sampler.seed": cfg.sampler.seed,
-        "seed": cfg.seed,
-        "shots.seed": cfg.shots.seed or 0,
-    }
-    for key, value in not_negative.items():
-        if not 0 <= value < math.inf:
+    for key in NOT_NEGATIVE:
+        if not 0 <= (value := _value(cfg, key) or 0) < math.inf:
             raise UserError(f"{key}={value}: must not be negative and must be finite")
-    for key, optional in {"method.alpha": cfg.method.alpha, "training.min_snr_gamma": cfg.training.min_snr_gamma}.items():
-        if optional is not None and not 0 < optional < math.inf:
-            raise UserError(f"{key}={optional}: must be greater than 0 and finite, or null")
+    for key, most in MOST.items():
+        if (value := _value(cfg, key)) is not None and value > most:
+            raise UserError(f"{key}={value}: too large; give {most} or less")
+    for key in ("method.alpha", "training.min_snr_gamma"):
+        if (value := _value(cfg, key)) is not None and not 0 < value < math.inf:
+            raise UserError(f"{key}={value}: must be greater than 0 and finite, or null")
     if cfg.detector.checkpoint_noise is not None and not 0 <= cfg.detector.checkpoint_noise < math.inf:
         raise UserError(f"detector.checkpoint_noise={cfg.detector.checkpoint_noise}: must not be negative and must be finite, or null")
     if cfg.bnn.sigma_init > 1:
@@ -79,6 +109,11 @@ def _check_ranges(cfg: Config) -> None:
         raise UserError(f"detector.alpha={cfg.detector.alpha}: must lie between 0 and 1")
     if not cfg.sampler.prompts:
         raise UserError("sampler.prompts is empty: give templates, or the word object, live, face or auto")
+
+
+def _value(cfg: Config, key: str) -> Any:
+    """The value of a setting by its dotted key."""
+    return reduce(getattr, key.split("."), cfg)
 
 
 def _check_shares(cfg: Config) -> None:
@@ -124,11 +159,14 @@ def _check_data(cfg: Config) -> None:
 
 def _check_method(cfg: Config) -> None:
     name = cfg.method.name
+    if name in ("lora", "oft") and not cfg.method.targets:
+        raise UserError("method.targets is empty: give ends of layers' names, such as [to_q,to_k,to_v,to_out.0]")
     if name not in METHODS and "." not in name:
         raise UserError(f"method.name={name}: choose one of {', '.join(METHODS)}, or give the dotted name of a module of your own")
 
 
 def _check_evaluations(cfg: Config) -> None:
+    most = {"steps": MOST["sampler.steps"], "images_per_prompt": MOST["sampler.images_per_prompt"]}
     for name, one in cfg.evaluations.items():
         key = f"evaluations.{name}"
         if not name.replace("_", "").replace(".", "").replace("-", "").isalnum() or name == MAIN:
@@ -136,8 +174,10 @@ def _check_evaluations(cfg: Config) -> None:
         if one.guidance_scale is not None and not 0 <= one.guidance_scale < math.inf:
             raise UserError(f"{key}.guidance_scale={one.guidance_scale}: must be at least 0 and finite")
         for option, number in {"steps": one.steps, "images_per_prompt": one.images_per_prompt}.items():
-            if number is not None and number < 1:
-                raise UserError(f"{key}.{option}={number}: give 1 or more, or null for the sampler's")
+            if number is not None and not 1 <= number <= most[option]:
+                raise UserError(f"{key}.{option}={number}: give 1 to {most[option]}, or null for the sampler's")
+        if one.prompts is not None and not one.prompts:
+            raise UserError(f"{key}.prompts is empty: give templates, or null for the sampler's")
         if not 0 <= one.ema_decay < 1:
             raise UserError(f"{key}.ema_decay={one.ema_decay}: must be at least 0 and below 1")
         if one.weights is Weights.draw and cfg.bnn.kind != "gaussian":

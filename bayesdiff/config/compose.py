@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -11,11 +13,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.checks import check
 from bayesdiff.config.schema import Config
-from bayesdiff.config.suggestions import nearest_key
+from bayesdiff.config.suggestions import explain
+from bayesdiff.core.arguments import Parser, called
 from bayesdiff.core.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -25,6 +28,27 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "co
 ConfigStore.instance().store(name="config_schema", node=Config)
 
 
+_INTERPOLATED = re.compile(r"(\\*)\$\{")
+
+
+def literal(content: Any) -> Any:
+    """A structure whose texts OmegaConf takes as they are: ``${oc.env:KEY}`` of a stranger's file reads no environment."""
+    if isinstance(content, str):
+        return _INTERPOLATED.sub(lambda found: found[1] * 2 + "\\${", content)
+    if isinstance(content, Mapping):
+        return {name: literal(one) for name, one in content.items()}
+    return [literal(one) for one in content] if isinstance(content, list) else content
+
+
+def of_record(content: Mapping[str, Any], path: Path) -> Config:
+    """The validated configuration that a record holds; raises ``UserError`` with the record's file."""
+    try:
+        return resolve(OmegaConf.create(literal(content)))
+    except (UserError, OmegaConfBaseException) as error:
+        said = error if isinstance(error, UserError) else explain(error)
+        raise UserError(f"{path}: {said}; repeat the run with this version, or name another") from error
+
+
 def resolve(raw: DictConfig) -> Config:
     """Validate a composed configuration; raises ``UserError`` in one line."""
     try:
@@ -32,11 +56,19 @@ def resolve(raw: DictConfig) -> Config:
         typed = OmegaConf.merge(OmegaConf.structured(Config), plain)
         cfg = OmegaConf.to_object(typed)
     except OmegaConfBaseException as error:
-        near = nearest_key(error.full_key) if isinstance(error, ConfigKeyError) and error.full_key else ""
-        raise UserError(f"configuration: {str(error).splitlines()[0]} ({error.full_key or 'top level'}){near}") from error
+        raise UserError(f"configuration: {explain(error)}") from error
     assert isinstance(cfg, Config)
     check(cfg)
     return cfg
+
+
+def check_options(words: Sequence[str], command: str) -> None:
+    """Raises ``UserError`` for an option that Hydra's parser does not take; Hydra itself prints its usage and ends the process."""
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    parser.__class__, parser.prog = Parser, called(command)
+    parser.parse_args(words if not {"--help", "-h", "--version"} & set(words) else [])
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:

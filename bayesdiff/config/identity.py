@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from bayesdiff.config.schema import Config, Sigma
+from bayesdiff.core.privacy import at_home
 
 
 def as_dict(cfg: Config) -> dict[str, Any]:
@@ -20,8 +21,10 @@ def as_dict(cfg: Config) -> dict[str, Any]:
 
 def key_content(cfg: Config) -> dict[str, Any]:
     """The part of a configuration that can change results. What lies in a local folder is not seen by it
-    (see ``RunRecord.weights`` and the photographs' hashes)."""
+    (see ``RunRecord.weights`` and the photographs' hashes). A leading ``~`` is the home folder: records write it so."""
     content = as_dict(cfg)
+    for group, key in (("data", "path"), ("model", "path"), ("metrics", "clip"), ("metrics", "dino"), ("metrics", "clip_iqa")):
+        content[group][key] = content[group][key] and at_home(content[group][key])
     for place in ("paths", "tracker", "device", "experiment_name", "evaluations", "probes"):
         del content[place]
     del content["training"]["graph"]

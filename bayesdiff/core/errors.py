@@ -9,6 +9,8 @@ from enum import IntEnum
 from functools import wraps
 from typing import ParamSpec
 
+from bayesdiff.core.privacy import redacted
+
 P = ParamSpec("P")
 
 
@@ -46,6 +48,16 @@ def first_line(error: Exception) -> str:
     return text.splitlines()[0][:160] if text else type(error).__name__
 
 
+MOST = 80
+"""Letters of a value that a message shows."""
+
+
+def shortened(value: object) -> str:
+    """A value as a message shows it: on one line, its middle left out where it is long."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= MOST else f"{text[: MOST - 20]} … {text[-15:]}"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """A clause that ends an error about an unknown name: ``; did you mean dino?``, or nothing where no name is near.
 
@@ -60,6 +72,11 @@ class RunDiverged(Exception):
     """A run ended without finite weights; its record and its curve up to there are kept."""
 
 
+def complain(message: object) -> None:
+    """Say what is wrong on stderr, in one line without secrets: a log may keep it."""
+    print(f"bayesdiff: {' '.join(redacted(str(message)).splitlines())}", file=sys.stderr)
+
+
 def bad_input_in_one_line(main: Callable[P, int]) -> Callable[P, int]:
     """A command that says a ``UserError`` in one line on stderr and ends with ``ExitCode.BAD_INPUT``, without a traceback."""
 
@@ -68,7 +85,7 @@ def bad_input_in_one_line(main: Callable[P, int]) -> Callable[P, int]:
         try:
             return main(*args, **kwargs)
         except UserError as error:
-            print(f"bayesdiff: {error}", file=sys.stderr)
+            complain(error)
             return ExitCode.BAD_INPUT
 
     return command

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bayesdiff.config.schema import ModelConf, Precision, SamplerConf, Scheduler
 from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.privacy import at_home
 from bayesdiff.core.processes import process_count
 from bayesdiff.diffusion.latents import refused_autoencoder
 from bayesdiff.diffusion.schedules import build_sampler, check_steps, own_sampler, refused_schedule
@@ -48,7 +49,7 @@ def model_location(conf: ModelConf) -> str:
         from bayesdiff.toybox.weights import PIPELINE
 
         return str(PIPELINE)
-    return conf.path
+    return at_home(conf.path)
 
 
 def fetch_command(location: str, revision: str | None) -> str:

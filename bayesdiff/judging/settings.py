@@ -8,11 +8,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from bayesdiff.config.compose import CONF, compose, resolve
+from bayesdiff.config.compose import CONF, compose, of_record
 from bayesdiff.config.prompts import Prompt, evaluation_prompts
 from bayesdiff.config.schema import Config
 from bayesdiff.core.errors import UserError, did_you_mean, first_line
-from bayesdiff.core.layout import EVALUATIONS, SAMPLES
+from bayesdiff.core.layout import EVALUATIONS, RECORD, SAMPLES
 from bayesdiff.diffusion.photos import read_folder, skipped_line
 from bayesdiff.diffusion.subject import Subject, load_subject
 from bayesdiff.judging.captions import as_prompts, texts_of
@@ -49,13 +49,11 @@ class Run:
 
 def run_of(folder: Path) -> Run | None:
     """The run that a folder is, or is the ``images`` or an evaluation of; None for the samples of others. Raises ``UserError``."""
-    from omegaconf import OmegaConf
-
     place = folder.resolve()
     place = place.parent if place.name == SAMPLES else place
     inside = place.parent.name == EVALUATIONS
     record = load_record(place.parent.parent if inside else place)
-    return None if record is None else Run(record, resolve(OmegaConf.create(record.config)), place.name if inside else "")
+    return None if record is None else Run(record, of_record(record.config, place / RECORD), place.name if inside else "")
 
 
 def configured(asked: Asked, run: Run | None) -> Config:

@@ -12,7 +12,6 @@ goes; it has a ``.gitignore`` of its own, as the caches of pytest and ruff have.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -34,7 +33,7 @@ from bayesdiff.corruption.outcome import DETECTOR_VERSION
 from bayesdiff.recording import cache
 from bayesdiff.recording.cache import Scores
 from bayesdiff.recording.columns import Array, Damaged, Images, parse_curve, parse_images
-from bayesdiff.recording.record import RunRecord
+from bayesdiff.recording.record import RunRecord, parse_record
 from bayesdiff.scoring.metrics import SIMILARITIES, in_order
 from bayesdiff.scoring.pixels import describe_photos
 
@@ -125,13 +124,11 @@ def read_record(folder: Path) -> tuple[RunRecord, bytes]:
     path = folder / RECORD
     try:
         content = path.read_bytes()
-        record = RunRecord(**json.loads(content))
+        record = parse_record(content)
     except FileNotFoundError as error:
         raise Damaged(f"{path}: missing; copy it again, or remove the folder") from error
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise Damaged(f"{path}: damaged; copy it again, or remove the folder {folder} and repeat its run") from error
-    if not isinstance(record.run_key, str) or not isinstance(record.config, dict):
-        raise Damaged(f"{path}: damaged; copy it again, or remove the folder {folder} and repeat its run")
     if not names_its_folder(record, folder):
         raise Damaged(f"{path}: of another run ({record.run_key}); name the folder as its run was, or remove it")
     return record, content

@@ -21,6 +21,7 @@ from PIL import Image
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import atomic_write, write_text
 from bayesdiff.core.layout import CURVE, EVALUATIONS, GRID, PER_IMAGE, RECORD, RECORDS, SCORES
+from bayesdiff.core.privacy import public
 from bayesdiff.recording.archive import evaluations_in, whole_record
 from bayesdiff.recording.record import RunRecord, load_record
 from bayesdiff.scoring.curve import curve_table, per_image, read_scores
@@ -66,7 +67,7 @@ def _write(target: Path, table: pd.DataFrame) -> None:
 
 
 def _public(record: RunRecord) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(json.dumps(record.__dict__))
+    content: dict[str, Any] = public(json.loads(json.dumps(record.__dict__)))
     content["config"]["paths"] = {}
     content["environment"] = {k: v for k, v in record.environment.items() if k not in ("platform",)}
     return content

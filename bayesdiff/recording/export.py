@@ -15,12 +15,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bayesdiff.config.compose import resolve
+from bayesdiff.config.compose import of_record
 from bayesdiff.config.identity import arm_name
 from bayesdiff.config.schema import Config, SigmaParametrization
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import atomic_write
-from bayesdiff.core.layout import CHECKPOINTS, CURVE_PICTURE, MANIFEST, RHO, step_folder, steps_in
+from bayesdiff.core.layout import CHECKPOINTS, CURVE_PICTURE, MANIFEST, RECORD, RHO, step_folder, steps_in
 from bayesdiff.recording.checkpoint import verify
 from bayesdiff.recording.record import RunRecord, load_record
 
@@ -32,8 +32,6 @@ CLASSES = {"unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel", "tex
 
 def read_run(run: Path, step: int | None) -> tuple[RunRecord, Config, int]:
     """Record, configuration and the step to export (None: the best). Raises ``UserError``."""
-    from omegaconf import OmegaConf
-
     record, steps = load_record(run), steps_in(run / CHECKPOINTS)
     if record is None or not steps:
         raise UserError(f"{run}: not a run folder with checkpoints (needs record.json and checkpoints/)")
@@ -45,7 +43,7 @@ def read_run(run: Path, step: int | None) -> tuple[RunRecord, Config, int]:
             raise UserError(f"{run}: its best checkpoint, step {step}, is not kept; choose by --step one of {', '.join(map(str, steps))}")
     if step not in steps:
         raise UserError(f"--step {step}: {run} keeps the steps {', '.join(map(str, steps))}; schedule.keep=all keeps every one")
-    return record, resolve(OmegaConf.create(record.config)), step
+    return record, of_record(record.config, run / RECORD), step
 
 
 def export(run: Path, step: int | None, target: Path) -> int:
@@ -56,7 +54,7 @@ def export(run: Path, step: int | None, target: Path) -> int:
     source = step_folder(run / CHECKPOINTS, step)
     verify(source, record.run_key)
     with atomic_write(target) as part:
-        shutil.copytree(source, part, ignore=shutil.ignore_patterns(MANIFEST, RHO))
+        shutil.copytree(source, part, ignore=shutil.ignore_patterns(MANIFEST, RECORD, RHO))
         if cfg.bnn.kind == "gaussian":
             _write_bayesian_state(cfg, source, part)
         if cfg.method.name == "oft":

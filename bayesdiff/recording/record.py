@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,12 @@ from typing import Any
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import write_json
 from bayesdiff.core.layout import RECORD
+from bayesdiff.core.privacy import public, redacted
 from bayesdiff.core.processes import process_count
 
 PACKAGES = ("bayesdiff", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "timm", "numpy")
+
+KINDS: dict[str, type] = {"str": str, "dict": dict}
 
 
 @dataclass
@@ -54,17 +57,29 @@ class RunRecord:
     environment: dict[str, Any] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
-        write_json(folder / RECORD, self.__dict__)
+        """Write ``record.json``, without secrets and home folder."""
+        write_json(folder / RECORD, public(self.__dict__))
+
+
+def parse_record(content: bytes) -> RunRecord:
+    """The record that a file's bytes hold, without secrets that a stranger left in it; raises ``ValueError`` or ``TypeError``."""
+    record = RunRecord(**json.loads(redacted(content.decode("utf-8"))))
+    for part in fields(RunRecord):
+        kind = KINDS[str(part.type).partition("[")[0]]
+        value = getattr(record, part.name)
+        if not isinstance(value, kind) and not (value is None and "None" in str(part.type)):
+            raise TypeError(f"{part.name} is not a {kind.__name__}")
+    return record
 
 
 def load_record(folder: Path) -> RunRecord | None:
-    """The record in a run folder, or None where there is none."""
+    """The record in a run folder, or None where there is none; raises ``UserError`` for a damaged one."""
     path = folder / RECORD
     if not path.exists():
         return None
     try:
-        return RunRecord(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        return parse_record(path.read_bytes())
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: damaged; remove the folder {folder} and give the same command again") from error
 
 

@@ -15,12 +15,20 @@ from bayesdiff.config.schema import Backend, Config
 from bayesdiff.core.errors import first_line
 from bayesdiff.core.files import write_text
 from bayesdiff.core.layout import MAIN, TRAIN_LOG
+from bayesdiff.core.privacy import public
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TRACKED_KEYS = ("cfg", "run_key")
 """Keys of a run's configuration in Weights & Biases."""
+
+
+PRIVATE: dict[str, Any] = {
+    "x_disable_meta": True, "x_disable_machine_info": True, "disable_git": True, "disable_code": True, "save_code": False,
+    "x_save_requirements": False, "host": "", "username": "", "email": "",
+}  # fmt: skip
+"""Settings of Weights & Biases without which it keeps host, user, folders, the remote of git and the words of the command."""
 
 
 def without_echo(arguments: list[str]) -> list[str]:
@@ -73,12 +81,13 @@ class Wandb:
     def __init__(self, cfg: Config, folder: Path):
         import wandb
 
+        known = {name: value for name, value in PRIVATE.items() if name in wandb.Settings.model_fields}
         self.run = wandb.init(
             project=cfg.tracker.project, entity=cfg.tracker.entity, mode=cfg.tracker.mode.value, dir=str(folder),
             id=os.environ.get("WANDB_RUN_ID", run_key(cfg)), resume="allow", name=run_name(cfg), job_type="train",
             group=f"{cfg.experiment_name}-{cfg.data.subject}", tags=[cfg.method.name, arm_name(vars(cfg.bnn))],
-            config=dict(zip(TRACKED_KEYS, (as_dict(cfg), run_key(cfg)), strict=True)), reinit="create_new",
-            settings=wandb.Settings(console="off", silent=True),
+            config=dict(zip(TRACKED_KEYS, (public(as_dict(cfg)), run_key(cfg)), strict=True)), reinit="create_new",
+            settings=wandb.Settings(console="off", silent=True, **known),
         )  # fmt: skip
         for space in ("train", "eval"):
             self.run.define_metric(f"{space}/step")

@@ -19,6 +19,7 @@ from bayesdiff.core.digests import fingerprint
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import LOCK_SECONDS, check_writable, faults_named, remove_partial, write_text
 from bayesdiff.core.layout import CONFIG, LOCK
+from bayesdiff.core.privacy import public
 from bayesdiff.core.processes import broadcast, check_shares, gather, is_main_process
 from bayesdiff.core.signals import held, waiting
 from bayesdiff.corruption.monitor import may_stop
@@ -43,7 +44,7 @@ def run_experiment(cfg: Config, command: str = "") -> tuple[Path, RunRecord]:
     Raises:
         UserError: bad input, found before anything is written, or a run in use by another process.
     """
-    folder = Path(cfg.paths.runs) / run_name(cfg)
+    folder = Path(cfg.paths.runs).expanduser() / run_name(cfg)
     check_writable(folder, "paths.runs")
     check_shares(cfg.training.gradient_accumulation_steps)
     seed = cfg.seed if cfg.shots.seed is None else cfg.shots.seed
@@ -98,7 +99,7 @@ def _execute(bench: Bench) -> None:
     cfg, folder, record = bench.cfg, bench.folder, bench.record
     remove_partial(folder)
     record.save(folder)
-    write_text(folder / CONFIG, _yaml(record.config))
+    write_text(folder / CONFIG, _yaml(public(record.config)))
     start = resume(bench)
     tracker = Tracker(cfg, folder, start, lambda line: note(record, line))
     if record.bayesian["layers"]:

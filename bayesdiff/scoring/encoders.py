@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from bayesdiff.config.prompts import TextReader
 from bayesdiff.config.schema import MetricsConf
 from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.privacy import at_home
 from bayesdiff.core.processes import is_main_process
 from bayesdiff.diffusion.words import unknown_to
 from bayesdiff.scoring.metrics import COLUMNS, METRICS, Metric, described
@@ -77,7 +78,7 @@ def _library_name(name: str, kind: str) -> str:
     """The name that open_clip and timm understand; the toybox's own encoders are ``local-dir:`` ones."""
     from bayesdiff.toybox import weights
 
-    return f"local-dir:{weights.CLIP if kind == 'clip' else weights.DINO}" if name == "toybox" else name
+    return f"local-dir:{weights.CLIP if kind == 'clip' else weights.DINO}" if name == "toybox" else at_home(name)
 
 
 def encoder_folder(name: str, kind: str) -> Path:

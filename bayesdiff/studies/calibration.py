@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
+from bayesdiff.config.compose import literal
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import atomic_write
 from bayesdiff.corruption.noise import deviations, measure_noise
@@ -116,12 +117,15 @@ def draw(tables: dict[str, pd.DataFrame], study: Study, target: Path) -> None:
 
 def load_study(path: Path) -> Study:
     """Read a study; raises ``UserError`` for a missing file or an unknown key."""
+    import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), OmegaConf.load(path)))
-    except (OSError, OmegaConfBaseException) as error:
+        loaded = OmegaConf.to_object(
+            OmegaConf.merge(OmegaConf.structured(Study), literal(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        )
+    except (OSError, ValueError, TypeError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path}: {first_line(error)}; give a study such as experiments/detector_calibration.yaml") from error
     assert isinstance(loaded, Study)
     return loaded

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from bayesdiff.config.compose import literal
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import write_text
 from bayesdiff.core.layout import CLAIMS
@@ -80,12 +81,13 @@ KNOWN = (STAGE, *(measure.name for measure in (*of(CLAIM), *of(LAST, CURVE, COST
 
 def load_claims(path: Path) -> list[Claim]:
     """Read the list; raises ``UserError`` for an unknown key, direction or measure, or for nothing to compare with."""
+    import yaml
     from omegaconf import DictConfig, ListConfig, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
 
     try:
-        entries = OmegaConf.load(path)
+        entries = OmegaConf.create(literal(yaml.safe_load(path.read_text(encoding="utf-8"))))
         if not isinstance(entries, ListConfig) or not all(isinstance(entry, DictConfig) for entry in entries):
             raise UserError(f"{path}: is no list of claims; results/claims.yaml has one")
         loaded = [OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Claim), entry)) for entry in entries]

@@ -28,6 +28,7 @@ from bayesdiff.core.errors import ExitCode, UserError, first_line
 from bayesdiff.core.files import LOCK_SECONDS, faults_named, remove_partial, remove_partial_of, write_text
 from bayesdiff.core.layout import FAILURES, LOCK, LOGS, RECORDS
 from bayesdiff.core.machine import claim_gpu, cores
+from bayesdiff.core.privacy import public
 from bayesdiff.recording.archive import whole_record
 from bayesdiff.recording.collect import collect
 from bayesdiff.recording.columns import Damaged
@@ -112,7 +113,7 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
     failure.parent.mkdir(parents=True, exist_ok=True)
     tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-20:]
     said = {"run": run.cell.name, "command": shlex.join(command), "exit_code": code, "error": tail[-1] if tail else "", "log": tail}
-    write_text(failure, json.dumps({**said, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}, indent=1) + "\n")
+    write_text(failure, json.dumps({**public(said), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}, indent=1) + "\n")
     return "failed"
 
 

@@ -19,10 +19,10 @@ from typing import Any
 from bayesdiff.config.compose import PACKAGE
 from bayesdiff.config.schema import Config
 from bayesdiff.config.words import override
-from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.errors import UserError, did_you_mean, first_line
 from bayesdiff.core.layout import MAIN
 from bayesdiff.studies.derive import derive
-from bayesdiff.studies.study_file import Source, label_of, nearest, read_source
+from bayesdiff.studies.study_file import Source, label_of, read_source
 
 _SHIPPED = PACKAGE / "experiments" if (PACKAGE / "experiments").is_dir() else PACKAGE.parent / "experiments"
 EXPERIMENTS = Path(os.environ.get("BAYESDIFF_EXPERIMENTS", _SHIPPED))
@@ -86,7 +86,7 @@ def _source(name: str) -> Source:
     path = EXPERIMENTS / f"{name}.yaml"
     if not path.is_file():
         known = study_names()
-        raise UserError(f"study {name}: unknown{nearest(name, known)}; choose one of {', '.join(known)}")
+        raise UserError(f"study {name}: unknown{did_you_mean(name, known)}; choose one of {', '.join(known)}")
     return read_source(path)
 
 
@@ -99,7 +99,7 @@ def load_study(name: str, model: str = "toybox") -> Study:
     source = _source(name)
     content, models = source.content, source.content["models"]
     if model not in models:
-        raise UserError(f"study {name}: has no model {model}{nearest(model, models)}; choose one of {', '.join(models)}")
+        raise UserError(f"study {name}: has no model {model}{did_you_mean(model, models)}; choose one of {', '.join(models)}")
     scale = models[model]
     grid = {**content["grid"], **scale.get("grid", {})}
     experiment = scale.get("experiment", content["experiment"])
@@ -121,7 +121,7 @@ def join_models(studies: Sequence[Study]) -> Study:
 
 def _axis(axis: str, axes: dict[str, list[str]], source: Source) -> str:
     if axis and axis not in axes:
-        raise source.error(("x",), f"x names {axis}, which is not in the grid{nearest(axis, axes)}")
+        raise source.error(("x",), f"x names {axis}, which is not in the grid{did_you_mean(axis, axes)}")
     return axis
 
 

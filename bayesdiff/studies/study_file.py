@@ -6,19 +6,19 @@ Scalars are what the file says: ``off`` and ``on`` without quotes are these word
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from bayesdiff.config.checks import SECRET
 from bayesdiff.config.compose import CONF
 from bayesdiff.config.words import override, parsed
-from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.errors import UserError, did_you_mean, first_line
+from bayesdiff.core.privacy import has_secret
 from bayesdiff.studies.derive import setting_error, settings_there_are
 
 REQUIRED = {"title": str, "experiment": str, "grid": dict, "models": dict}
@@ -65,6 +65,8 @@ class Source:
         text = str(node.value)
         if "${" in text:
             raise self.error(where, f"{text}: ${{…}} is not resolved in studies; write the value itself")
+        if has_secret(text):
+            raise self.error(where, SECRET)
         return _scalar(node, text)
 
     def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
@@ -110,12 +112,6 @@ def read_source(path: Path) -> Source:
         raise UserError(f"{path}: cannot be read ({first_line(error)}); write it in UTF-8") from error
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """What was probably meant, as the end of a message."""
-    found = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {found[0]}?" if found else ""
-
-
 def _check(source: Source) -> None:
     """Everything of a file that does not depend on the model."""
     content, path = source.content, source.path
@@ -140,7 +136,7 @@ def _check_model(source: Source, model: str, part: Any) -> None:
     if not isinstance(part, dict) or "minutes" not in part:
         raise source.error(where, "lacks minutes: of one run, a number")
     if not (CONF / "model" / f"{model}.yaml").is_file():
-        raise source.error(where, f"no such model{nearest(model, _options('model'))}; choose one of {', '.join(_options('model'))}")
+        raise source.error(where, f"no such model{did_you_mean(model, _options('model'))}; choose one of {', '.join(_options('model'))}")
     _check_kinds(source, where, OF_MODEL)
     if not 0 < part["minutes"] < math.inf:
         raise source.error((*where, "minutes"), f"{part['minutes']}: must be greater than 0 and finite")
@@ -156,7 +152,7 @@ def _check_kinds(source: Source, where: Where, kinds: dict[str, type]) -> None:
     for key, value in content.items():
         if key not in kinds:
             place = f"{'.'.join(where)} has the " if where else ""
-            raise source.error((*where, key), f"{place}unknown key {key}{nearest(key, kinds)}; it takes {', '.join(sorted(kinds))}")
+            raise source.error((*where, key), f"{place}unknown key {key}{did_you_mean(key, kinds)}; it takes {', '.join(sorted(kinds))}")
         wanted = kinds[key]
         fits = isinstance(value, int | float) and not isinstance(value, bool) if wanted is float else isinstance(value, wanted)
         if not fits or (wanted in (str, dict) and not value and key not in ("paper", "x", "compare")):
@@ -166,7 +162,7 @@ def _check_kinds(source: Source, where: Where, kinds: dict[str, type]) -> None:
 def _check_experiment(source: Source, where: Where, name: str) -> None:
     if not (CONF / "experiment" / f"{name}.yaml").is_file():
         known = _options("experiment")
-        raise source.error((*where, "experiment"), f"{name}: unknown{nearest(name, known)}; choose one of {', '.join(known)}")
+        raise source.error((*where, "experiment"), f"{name}: unknown{did_you_mean(name, known)}; choose one of {', '.join(known)}")
 
 
 def _options(group: str) -> list[str]:
@@ -192,13 +188,13 @@ def _check_word(source: Source, where: Where, word: str) -> None:
     if (CONF / key).is_dir():
         if value not in _options(key):
             known = _options(key)
-            raise source.error(where, f"{word}: no such choice{nearest(str(value), known)}; choose one of {', '.join(known)}")
+            raise source.error(where, f"{word}: no such choice{did_you_mean(str(value), known)}; choose one of {', '.join(known)}")
         return
     if read.is_add() or read.is_force_add():
         raise source.error(where, f"{word}: a study sets keys that there are; leave the + out")
     if (wrong := setting_error(word)) is not None:
         known = settings_there_are()
-        raise source.error(where, f"{word}: {wrong}{nearest(key, known) if key not in known else ''}")
+        raise source.error(where, f"{word}: {wrong}{did_you_mean(key, known) if key not in known else ''}")
 
 
 def _check_grid(source: Source, where: Where, grid: dict[str, Any]) -> None:

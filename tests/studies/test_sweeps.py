@@ -71,11 +71,21 @@ def test_sweeps_are_written_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", ["sd15", "sdxl", "sd20"])
-def test_without_names_the_sweeps_of_every_study_that_has_the_model_are_written(tmp_path: Path, model: str) -> None:
-    assert main(["--output", str(tmp_path), "--model", model]) == 0
+def test_with_all_the_sweeps_of_every_study_that_has_the_model_are_written(tmp_path: Path, model: str) -> None:
+    assert main(["--all", "--output", str(tmp_path), "--model", model]) == 0
     having = {name for name in study_names() if model in models_of(name)}
     assert 0 < len(having) < len(study_names())
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}-{model}.yaml" for name in having}
+
+
+@pytest.mark.parametrize("words", [[], ["figure_1", "--all"]])
+def test_nobody_gets_twenty_files_without_asking(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    assert main([*words, "--output", str(tmp_path)]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"bayesdiff: sweep: name the studies to write, or give --all alone; there are {', '.join(study_names())}\n"
+    )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_that_no_study_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
