@@ -62,7 +62,7 @@ class Study:
     most_repeats: int = 2000
     """Of cells whose upper bound is above ``bound`` after ``repeats``."""
     resamples: int = 300
-    level_repeats: int = 500
+    level_repeats: int = 200
     """Of every cell of the tables of levels; cells whose upper bound is above ``bound`` get up to five times as many."""
     workers: int = 2
     seed: int = 2405

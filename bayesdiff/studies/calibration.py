@@ -110,8 +110,8 @@ def calibrate(study: Study, parts: Sequence[str] = PARTS) -> dict[str, pd.DataFr
             repeats=study.level_repeats, most_repeats=5 * study.level_repeats, power_repeats=max(study.level_repeats // 5, 1),
             bound=study.bound, seed=study.seed,
         )  # fmt: skip
-        tables["level_power"] = _kept_table("level_power", power_row, study, sizes, designs())
         tables["level_false_flags"] = _kept_table("level_false_flags", null_row, study, sizes, null_cells(sizes))
+        tables["level_power"] = _kept_table("level_power", power_row, study, sizes, designs())
     return tables
 
 
