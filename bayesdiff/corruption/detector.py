@@ -30,7 +30,10 @@ from bayesdiff.corruption.stage import REFITS, Stage, draws_beside, read_stage, 
 from bayesdiff.corruption.timescale import Timescale, extra_steps, measure_timescale, noises_at
 from bayesdiff.corruption.words import sentence_of
 
-__all__ = ["IN_STAGE", "KINDS", "CorruptionVerdict", "detect_corruption", "is_stage", "outside_stage", "stage_depth", "stage_p_value"]
+__all__ = [
+    "IN_STAGE", "KINDS", "CorruptionVerdict", "Decision", "decide", "detect_corruption", "is_stage", "outside_stage", "stage_depth",
+    "stage_p_value",
+]  # fmt: skip
 
 RESAMPLES = 1_000
 SCREENED = 300
@@ -42,6 +45,8 @@ LARGEST = 1e9
 LARGEST_STEP = 2**53
 SLOW_SHARE = 0.1
 """Of alpha, that a stage has to reach where swings outlast the checkpoints' distance: then nearly any dip may be a swing."""
+HOPELESS = 0.2
+"""Screened p-value from which on no stage is found by more resamples; simulations stop there."""
 OF_RUNS = "the scatter of runs"
 
 
@@ -151,21 +156,53 @@ def _judged(reading: _Reading, options: _Options, rng: np.random.Generator) -> C
     return replace(verdict, sentence=sentence_of(verdict))
 
 
-def is_stage(
+@dataclass(frozen=True)
+class Decision:
+    """What ``detect_corruption`` decides about one run, and nothing beside."""
+
+    stage: bool
+    avoid: bool
+    """Whether there are checkpoints to avoid."""
+    slow: bool
+    """Whether the swings outlast the distance of the checkpoints."""
+
+
+def decide(
     steps: ArrayLike, scores: ArrayLike, *, alpha: float = 0.05, min_depth: float = 0.03, seed: int = 0,
     checkpoint_noise: float | None = None, correlation_time: float | None = None,
-) -> tuple[bool, bool]:  # fmt: skip
-    """Whether one run has a stage, and whether it has checkpoints to avoid: what ``detect_corruption`` decides, and nothing beside.
+) -> Decision:  # fmt: skip
+    """The decisions of ``detect_corruption``, for simulations of many curves: five times as fast where there is no stage.
 
-    For simulations of many curves. Arguments and errors are as there. Scores, (T,) or (T, images), have to be finite, for 6
-    checkpoints or more.
+    Arguments and errors are as there. Scores, (T,) or (T, images), have to be finite, for 6 checkpoints or more.
     """
     at, values, runs = _clean(steps, scores, None)
     options, rng = _Options(alpha, min_depth), np.random.default_rng(derive(seed, "verdict"))
     told = None if runs else told_apart(at, values, alpha, min_depth, np.random.default_rng(derive(seed, "images")))
     reading = replace(_read(at, values, runs, checkpoint_noise, correlation_time), told=told)
-    p, _ = _over_noises(reading, rng)
-    return _is_stage(reading, p, stage_depth(reading.curve) >= min_depth, options), bool(told and told.runs)
+    possible = stage_depth(reading.curve) >= min_depth and (told is None or bool(told.runs))
+    stage = possible and any(_holds(reading, noises, _needed(reading, options), rng) for noises in reading.ways)
+    return Decision(stage, bool(told and told.runs), reading.scale is not None and reading.scale.slow)
+
+
+def _holds(reading: _Reading, noises: tuple[Noise, ...], needed: float, rng: np.random.Generator) -> bool:
+    """Whether a stage is told from the noise that explains it best; the longest correlation time, mostly that one, is asked first."""
+    found = []
+    for noise in reversed(noises):
+        found.append(stage_p_value(reading.curve, noise, rng, SCREENED))
+        if found[-1] > HOPELESS:
+            return False
+    return stage_p_value(reading.curve, noises[len(noises) - 1 - int(np.argmax(found))], rng) <= needed
+
+
+def is_stage(
+    steps: ArrayLike, scores: ArrayLike, *, alpha: float = 0.05, min_depth: float = 0.03, seed: int = 0,
+    checkpoint_noise: float | None = None, correlation_time: float | None = None,
+) -> tuple[bool, bool]:  # fmt: skip
+    """Whether one run has a stage, and whether it has checkpoints to avoid; see ``decide``."""
+    decision = decide(
+        steps, scores, alpha=alpha, min_depth=min_depth, seed=seed, checkpoint_noise=checkpoint_noise, correlation_time=correlation_time
+    )
+    return decision.stage, decision.avoid
 
 
 def _is_stage(reading: _Reading, p: float, deep: bool, options: _Options) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -12,15 +14,18 @@ import numpy as np
 import pandas as pd
 from rich.progress import track
 
+from bayesdiff import corruption
 from bayesdiff.config.compose import literal
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import atomic_write
 from bayesdiff.corruption.noise import deviations, measure_noise
 from bayesdiff.corruption.simulation import FAMILIES, STRONG, SimulatedStage, Study, coverage_cell, null_cell, power_cell
-from bayesdiff.corruption.simulation_levels import Sizes, null_rows, power_rows
+from bayesdiff.corruption.simulation_levels import Sizes, designs, null_cells, null_row, power_row
 from bayesdiff.readings import Naming, read
 from bayesdiff.recording.record import load_record
 
+DECIDES = ("levels", "covariance", "timescale", "noise", "shape", "detector", "simulation_levels")
+"""Modules of ``corruption`` that the tables of levels are made by."""
 PARTS = ("false_flags", "power", "coverage", "levels")
 
 
@@ -46,6 +51,32 @@ def _table(name: str, function: Callable[[Study, Any], dict[str, Any]], study: S
     with ProcessPoolExecutor(study.workers) as pool:
         done = pool.map(partial(function, study), cells)
         return pd.DataFrame(list(track(done, name, len(cells))))
+
+
+def _kept_table(name: str, function: Callable[[Sizes, Any], dict[str, Any]], study: Study, sizes: Sizes, cells: list[Any]) -> pd.DataFrame:
+    """A table whose rows are kept in a file as they come, so that the same command goes on after a stop."""
+    kept, detector = _part_file(study, name), _detector_digest()
+    names = [hashlib.sha256(f"{detector} {sizes} {cell}".encode()).hexdigest()[:16] for cell in cells]
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    done = dict(json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()) if kept.exists() else {}
+    left = [(key, cell) for key, cell in zip(names, cells, strict=True) if key not in done]
+    with ProcessPoolExecutor(study.workers) as pool, kept.open("a", encoding="utf-8") as file:
+        rows = pool.map(partial(function, sizes), [cell for _, cell in left])
+        for (key, _), row in track(zip(left, rows, strict=True), name, len(left)):
+            done[key] = row
+            file.write(f"{json.dumps([key, row])}\n")
+            file.flush()
+    return pd.DataFrame([done[key] for key in names])
+
+
+def _part_file(study: Study, name: str) -> Path:
+    return Path(study.output) / f"{name}.jsonl.partial"
+
+
+def _detector_digest() -> str:
+    """Of the code that decides: rows that other code made are made again."""
+    room = Path(corruption.__file__).parent
+    return hashlib.sha256(b"".join((room / f"{name}.py").read_bytes() for name in DECIDES)).hexdigest()
 
 
 def _middle_width(study: Study) -> float:
@@ -76,8 +107,12 @@ def calibrate(study: Study, parts: Sequence[str] = PARTS) -> dict[str, pd.DataFr
     }  # fmt: skip
     tables = {name: _table(name, function, study, cells) for name, (function, cells) in functions.items() if name in parts}
     if "levels" in parts:
-        sizes = Sizes(repeats=study.level_repeats, most_repeats=5 * study.level_repeats, bound=study.bound, seed=study.seed)
-        tables |= {"level_false_flags": pd.DataFrame(null_rows(sizes)), "level_power": pd.DataFrame(power_rows(sizes))}
+        sizes = Sizes(
+            repeats=study.level_repeats, most_repeats=5 * study.level_repeats, power_repeats=max(study.level_repeats // 5, 1),
+            bound=study.bound, seed=study.seed,
+        )  # fmt: skip
+        tables["level_false_flags"] = _kept_table("level_false_flags", null_row, study, sizes, null_cells(sizes))
+        tables["level_power"] = _kept_table("level_power", power_row, study, sizes, designs())
     return tables
 
 
@@ -139,5 +174,6 @@ def write(tables: dict[str, pd.DataFrame], study: Study) -> None:
     for name, table in {**tables, "noise": noise}.items():
         with atomic_write(output / f"{name}.csv") as part:
             table.to_csv(part, index=False, float_format="%.4f")
+        _part_file(study, name).unlink(missing_ok=True)
     if {"false_flags", "power"} <= set(tables):
         draw(tables, study, output / "calibration.png")

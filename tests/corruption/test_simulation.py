@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,8 @@ SMALL = Study(
 
 
 def test_a_study_is_a_function_of_its_settings(tmp_path: Path) -> None:
-    first, again = calibrate(SMALL), calibrate(SMALL, ["false_flags", "power", "coverage"])
+    study = Study(**{**SMALL.__dict__, "output": str(tmp_path / "out"), "runs": "tests/no-such-*.csv"})
+    first, again = calibrate(study), calibrate(SMALL, ["false_flags", "power", "coverage"])
     for name in again:
         pd.testing.assert_frame_equal(first[name], again[name])
     assert set(first["false_flags"]["family"]) == set(FAMILIES)
@@ -96,8 +98,6 @@ def test_a_study_is_a_function_of_its_settings(tmp_path: Path) -> None:
     assert (first["power"]["found_known_noise"].isna() == (first["power"]["runs"] > 1)).all()
     rates = first["false_flags"]
     assert (rates["rate"] <= rates["upper_95"]).all()
-    study = Study(**{**SMALL.__dict__, "output": str(tmp_path / "out"), "runs": str(tmp_path / "none.csv")})
-    study.runs = "tests/no-such-*.csv"
     write(first, study)
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "false_flags.csv",
@@ -108,6 +108,21 @@ def test_a_study_is_a_function_of_its_settings(tmp_path: Path) -> None:
         "noise.csv",
         "calibration.png",
     }
+
+
+def test_the_tables_of_levels_go_on_where_they_stopped(tmp_path: Path) -> None:
+    study = Study(**{**SMALL.__dict__, "output": str(tmp_path), "runs": "tests/no-such-*.csv"})
+    whole = calibrate(study, ["levels"])
+    kept = tmp_path / "level_power.jsonl.partial"
+    lines = kept.read_text().splitlines()
+    made = json.loads(lines[0])
+    made[1]["L1"] = 0.123
+    kept.write_text("\n".join([json.dumps(made), *lines[1:-2]]) + "\n")
+    again = calibrate(study, ["levels"])
+    assert again["level_power"]["L1"][0] == 0.123  # a row that was kept
+    pd.testing.assert_frame_equal(again["level_power"][1:], whole["level_power"][1:])
+    write(again, study)
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_one_part_alone_is_as_in_the_whole_and_leaves_the_others_be(tmp_path: Path) -> None:

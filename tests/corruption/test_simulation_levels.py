@@ -16,8 +16,9 @@ from bayesdiff.corruption.simulation_levels import (
     QUICK,
     Sizes,
     designs,
-    null_rows,
-    power_rows,
+    null_cells,
+    null_row,
+    power_row,
     scores_of,
     time_of,
 )  # fmt: skip
@@ -36,14 +37,15 @@ def test_neighbours_correlate_as_asked_for() -> None:
 
 
 def test_rows_name_their_cells_and_are_a_function_of_the_sizes() -> None:
-    rows = null_rows(SMALL)
+    rows = [null_row(SMALL, cell) for cell in null_cells(SMALL)]
     assert {row["level"] for row in rows} == {"L1", "L3"}
-    assert rows == null_rows(SMALL)
+    for row, cell in zip(rows, null_cells(SMALL), strict=True):
+        assert repr(null_row(SMALL, cell)) == repr(row)
     assert all(0 <= row["rate"] <= row["upper_95"] <= 1 for row in rows)
 
 
 def test_power_has_a_row_a_design() -> None:
-    rows = power_rows(replace(SMALL, repeats=2))
+    rows = [power_row(replace(SMALL, power_repeats=1), design) for design in designs()]
     assert [row["design"] for row in rows] == [design.name for design in designs()]
     assert all(row["repeats"] == 1 for row in rows)
 
