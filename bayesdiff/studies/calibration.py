@@ -19,8 +19,9 @@ from bayesdiff.corruption.simulation import FAMILIES, STRONG, SimulatedStage, St
 from bayesdiff.corruption.simulation_levels import Sizes, null_rows, power_rows
 from bayesdiff.readings import Naming, read
 from bayesdiff.recording.record import load_record
+from bayesdiff.stats.coverage import coverage_rows
 
-PARTS = ("false_flags", "power", "coverage", "levels")
+PARTS = ("false_flags", "power", "coverage", "levels", "differences")
 
 
 def measured_noise(pattern: str) -> pd.DataFrame:
@@ -77,6 +78,8 @@ def calibrate(study: Study, parts: Sequence[str] = PARTS) -> dict[str, pd.DataFr
     if "levels" in parts:
         sizes = Sizes(repeats=study.level_repeats, most_repeats=5 * study.level_repeats, bound=study.bound, seed=study.seed)
         tables |= {"level_false_flags": pd.DataFrame(null_rows(sizes)), "level_power": pd.DataFrame(power_rows(sizes))}
+    if "differences" in parts:
+        tables["difference_coverage"] = pd.DataFrame(coverage_rows(study.difference_repeats, study.seed))
     return tables
 
 
