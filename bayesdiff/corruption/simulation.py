@@ -64,6 +64,8 @@ class Study:
     resamples: int = 300
     level_repeats: int = 200
     """Of every cell of the tables of levels; cells whose upper bound is above ``bound`` get up to five times as many."""
+    difference_repeats: int = 20_000
+    """Of every cell of the table of paired differences."""
     workers: int = 2
     seed: int = 2405
 

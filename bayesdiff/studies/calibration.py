@@ -23,10 +23,11 @@ from bayesdiff.corruption.simulation import FAMILIES, STRONG, SimulatedStage, St
 from bayesdiff.corruption.simulation_levels import Sizes, designs, null_cells, null_row, power_row
 from bayesdiff.readings import Naming, read
 from bayesdiff.recording.record import load_record
+from bayesdiff.stats.coverage import coverage_rows
 
 DECIDES = ("levels", "covariance", "timescale", "noise", "shape", "detector", "simulation_levels")
 """Modules of ``corruption`` that the tables of levels are made by."""
-PARTS = ("false_flags", "power", "coverage", "levels")
+PARTS = ("false_flags", "power", "coverage", "levels", "differences")
 
 
 def measured_noise(pattern: str) -> pd.DataFrame:
@@ -113,6 +114,8 @@ def calibrate(study: Study, parts: Sequence[str] = PARTS) -> dict[str, pd.DataFr
         )  # fmt: skip
         tables["level_false_flags"] = _kept_table("level_false_flags", null_row, study, sizes, null_cells(sizes))
         tables["level_power"] = _kept_table("level_power", power_row, study, sizes, designs())
+    if "differences" in parts:
+        tables["difference_coverage"] = pd.DataFrame(coverage_rows(study.difference_repeats, study.seed))
     return tables
 
 

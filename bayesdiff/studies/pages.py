@@ -29,7 +29,7 @@ WORTH_A_TABLE = 0.5
 CAPTION = (
     "Mean (standard deviation over seeds, as the paper prints) at the last checkpoint; *DINO over steps*, *deepest dip* and *flagged* are "
     "of the whole curve: its mean over training time, its deepest fall and return as fitted, and whether that is a stage. Then the "
-    "paired difference from the reference arm with its 95 % interval over subjects, seeds, prompts and images, and its p-value "
+    "paired difference from the reference arm with its 95 % t interval over subjects (of one subject: over seeds), and its p-value "
     "corrected over this table (Holm). *These runs*: one run on each side, so that the interval is over prompts and images alone and "
     "another seed may differ by more. Runs that diverged have no scores: they are counted, and their pairs left out."
 )

@@ -83,7 +83,16 @@ def test_thecovariance_is_that_of_simulated_curves() -> None:
 
 
 SMALL = Study(
-    checkpoints=[6, 12], images=[4], depths=[0.2], widths=[0.35], repeats=4, most_repeats=4, resamples=100, level_repeats=2, workers=1
+    checkpoints=[6, 12],
+    images=[4],
+    depths=[0.2],
+    widths=[0.35],
+    repeats=4,
+    most_repeats=4,
+    resamples=100,
+    level_repeats=2,
+    difference_repeats=50,
+    workers=1,
 )
 
 
@@ -105,6 +114,7 @@ def test_a_study_is_a_function_of_its_settings(tmp_path: Path) -> None:
         "coverage.csv",
         "level_false_flags.csv",
         "level_power.csv",
+        "difference_coverage.csv",
         "noise.csv",
         "calibration.png",
     }

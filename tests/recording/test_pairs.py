@@ -124,7 +124,7 @@ def test_the_table_shows_both_curves_and_the_difference(runs: list[Path], capsys
     assert "toy_dog dreambooth plain seed 3 (aaaaaa): Verdict of plain-aaaaaa." in text
     assert "bnn seed 3 (bbbbbb): Verdict of bnn-bbbbbb." in text
     cells = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in text.splitlines() if "│" in line]
-    assert ["50", "0.600", "0.800", "+0.200", "-0.047 to +0.447"] in cells
+    assert ["50", "0.600", "0.800", "+0.200", "-0.048 to +0.448"] in cells
 
 
 def test_the_command_prints_a_table_and_writes_a_picture(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,9 +118,7 @@ def test_what_counts_as_holding() -> None:
 def test_the_same_means_the_whole_interval_lies_within_the_margin() -> None:
     def sign(low: float, high: float) -> int:
         one = {name: np.array([value]) for name, value in (("mean", (low + high) / 2), ("low", low), ("high", high))}
-        found = Difference(
-            **one, p_value=np.array([0.5]), std_error=np.array([0.01]), freedom=np.array([5.0]), levels=("seeds",), resamples=1
-        )
+        found = Difference(**one, p_value=np.array([0.5]), std_error=np.array([0.01]), freedom=np.array([5.0]), levels=("seeds",))
         return judging._difference(Claim("x", expected="same", within=0.05), "1", found).sign
 
     assert [sign(-0.04, 0.04), sign(-0.06, 0.04), sign(0.04, 0.2), sign(0.06, 0.2), sign(-0.2, -0.06)] == [1, 0, 0, -1, -1]
@@ -235,7 +233,7 @@ def test_power_at_the_papers_effect_and_what_cannot_be_found() -> None:
 
 def test_one_run_on_each_side_decides_nothing() -> None:
     one = {name: np.array([value]) for name, value in (("mean", 0.3), ("low", 0.2), ("high", 0.4), ("p_value", 0.001), ("std_error", 0.05))}
-    found = Difference(**one, freedom=np.array([3.0]), levels=("prompts", "images"), resamples=1)
+    found = Difference(**one, freedom=np.array([3.0]), levels=("prompts", "images"))
     for expected in ("higher", "same"):
         finding = judging._difference(Claim("x", expected=expected), "1 + 1", found)
         assert verdict(finding) == OPEN
