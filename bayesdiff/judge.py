@@ -3,6 +3,8 @@
 FOLDER has the samples that a trainer wrote at its checkpoints: of kohya's scripts, ai-toolkit, SimpleTuner or OneTrainer, a folder a
 step, or a run of this package. Their names tell steps and prompts; --pattern says what other names mean. Nothing in it is changed.
 
+With --model, FOLDER has checkpoints (LoRA files, adapters of peft, whole models). Each is sampled with that base model.
+
 Exit codes:
    0  no corruption stage
   10  a stage
@@ -38,7 +40,8 @@ def _parser() -> Parser:
     add("--metrics", metavar="GROUP", help=f"encoders: toybox, paper or dinov2 (default: the run's own, else {DEFAULT_METRICS})")
     add("--pattern", metavar="REGEX", help="what names mean: (?P<step>…), with (?P<prompt>…) and (?P<image>…) where there are such")
     add("--prompts", type=Path, metavar="FILE", help="one prompt a line in the order of the samples, or a JSON object by name")
-    add("--cache", type=Path, metavar="CACHE", help="keep scores in this folder (default: the user's cache folder)")
+    add("--model", metavar="MODEL", help="sample the checkpoints in FOLDER with this base model: sd15, sdxl …, a folder or a hub id")
+    add("--cache", type=Path, metavar="CACHE", help="keep scores and such samples in this folder (default: the user's cache folder)")
     add("--json", action="store_true", help="print the verdict as JSON")
     return parser
 
@@ -57,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_intermixed_args(argv)
     asked = Asked(
         arguments.photos, arguments.class_noun, arguments.identifier, arguments.metrics, arguments.prompts, arguments.pattern,
-        tuple(arguments.words),
+        arguments.model, tuple(arguments.words),
     )  # fmt: skip
     if wrong := [word for word in arguments.words if "=" not in word]:
         raise UserError(f"{wrong[0]}: one folder a time; settings are KEY=VALUE")

@@ -5,17 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bayesdiff.config.prompts import Prompt
 from bayesdiff.config.schema import Config
 from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.layout import CHECKPOINTS
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.diagnosis import ALIGNMENT, judge_run
+from bayesdiff.judging.checkpoints import Checkpoints, find_checkpoints, has_checkpoints
 from bayesdiff.judging.layouts import Samples, find_samples
 from bayesdiff.judging.pairing import Paired, pair
+from bayesdiff.judging.sampling import Plan, as_paired, plan_samples, sample_missing
 from bayesdiff.judging.scored import Scored, score_paired
-from bayesdiff.judging.settings import Asked, configured, in_order, prompts_of, run_of, subject_of
+from bayesdiff.judging.settings import (
+    Asked,
+    Run,
+    check_photos,
+    configured,
+    in_order,
+    prompts_of,
+    prompts_to_sample,
+    run_of,
+    subject_of,
+    with_words_of,
+)  # fmt: skip
 from bayesdiff.readings import Reading
 from bayesdiff.scoring.curve import score_columns
 
@@ -33,35 +51,117 @@ class Judgement:
     """Layout, counts, sources of prompts, what was left out."""
 
 
+@dataclass(frozen=True)
+class _Looked:
+    """Samples that are there, or were made, and what is known of their prompts."""
+
+    paired: Paired
+    prompts: Sequence[Prompt]
+    """At their numbers; without words where they are not known."""
+    source: str
+    """Where the prompts come from; empty where they are not known."""
+    notes: list[str]
+    details: dict[str, Any]
+
+
 def judge_folder(folder: Path, asked: Asked, cache: Path | None) -> Judgement:
-    """Recognise, pair, score and judge the samples of a folder; nothing in it is changed.
+    """Recognise, pair, score and judge the samples of a folder, or of its checkpoints; nothing in it is changed.
 
     Args:
-        cache: where scores are kept; None keeps none.
+        cache: where scores, and samples of checkpoints, are kept; None keeps none.
 
     Raises:
         UserError: bad input of any kind, in one line with the remedy.
     """
-    run, samples = run_of(folder), find_samples(folder, asked.pattern)
-    paired, cfg = pair(samples), configured(asked, run)
-    subject, notes = subject_of(asked, run, paired.paths[next(iter(paired.paths))][0])
-    prompts, source = prompts_of(paired, asked, run, cfg)
-    whole = bool(prompts) and set(paired.prompts) <= set(prompts)
-    scored = score_paired(paired, in_order(prompts) if whole else _empty(paired), subject, cfg.metrics, cfg.device, cache)
+    asked, notes = with_words_of(asked)
+    run = run_of(folder)
+    cfg = configured(asked, run)
+    if asked.model is None and not (run is not None and folder.resolve().name == CHECKPOINTS):
+        return _judged(folder, _samples(folder, asked, run, cfg), notes, asked, run, cfg, cache)
+    check_photos(asked, run)
+    with TemporaryDirectory() as place:
+        looked = _sampled(folder, asked, run, cfg, (cache or Path(place)) / "samples")
+        return _judged(folder, looked, notes, asked, run, cfg, cache)
+
+
+def _judged(
+    folder: Path, looked: _Looked, notes: list[str], asked: Asked, run: Run | None, cfg: Config, cache: Path | None
+) -> Judgement:  # fmt: skip
+    paired = looked.paired
+    subject, more_notes = subject_of(asked, run, paired.paths[next(iter(paired.paths))][0])
+    notes = [*notes, *more_notes]
+    scored = score_paired(paired, looked.prompts, subject, cfg.metrics, cfg.device, cache)
+    verdict, steps, columns, images = verdict_of(scored, bool(looked.source), cfg)
+    said = [*looked.notes, *paired.notes, *notes, _prompt_note(looked.source), _score_note(scored, paired, cfg)]
+    metric = cfg.detector.metric.value
+    reading = Reading(
+        str(folder), tuple(steps), columns, metric, scored.ceilings.get(metric), scored.photo_hf, tuple(said), tuple(images), own=True
+    )  # fmt: skip
+    more = {"samples": len(paired.keys) * len(paired.paths), "scored_now": scored.computed, "prompts_from": looked.source,
+            "photographs": [photo.name for photo in subject.photos]}  # fmt: skip
+    return Judgement(verdict, reading, {**looked.details, **more})
+
+
+def verdict_of(
+    scored: Scored, with_prompts: bool, cfg: Config
+) -> tuple[CorruptionVerdict, list[int], dict[str, NDArray[np.float64]], list[tuple[int, int]]]:
+    """The verdict on scores, with what it is about: steps (T,), columns (T, images) by metric, and (prompt, number) of the images.
+
+    Raises ``UserError`` for settings of the detector that cannot be used.
+    """
     steps, columns, images = score_columns(scored.scores)
-    if not whole:
+    if not with_prompts:
         columns = {name: values for name, values in columns.items() if not name.startswith(ALIGNMENT)}
     prompt_of = [prompt for prompt, _ in images]
     try:
         verdict = judge_run(steps, columns, prompt_of, vars(cfg.detector), scored.ceilings, cfg.seed, photo_hf=scored.photo_hf)
     except (ValueError, KeyError) as error:  # a level, a depth or a metric that cannot be used
         raise UserError(f"the settings of the detector: {first_line(error)}; correct detector.…") from error
-    said = [*_layout_notes(samples, paired), *paired.notes, *notes, _prompt_note(whole, source), _score_note(scored, paired, cfg)]
-    metric = cfg.detector.metric.value
-    reading = Reading(
-        str(folder), tuple(steps), columns, metric, scored.ceilings.get(metric), scored.photo_hf, tuple(said), tuple(images), own=True
-    )  # fmt: skip
-    return Judgement(verdict, reading, _details(samples, paired, scored, source if whole else "", [p.name for p in subject.photos]))
+    return verdict, steps, columns, images
+
+
+def _samples(folder: Path, asked: Asked, run: Run | None, cfg: Config) -> _Looked:
+    """The samples that a trainer wrote."""
+    try:
+        samples = find_samples(folder, asked.pattern)
+    except UserError as error:
+        if asked.pattern is None and has_checkpoints(folder):
+            raise UserError(
+                f"{folder}: checkpoints and no samples; name the base model to sample them with: --model sd15, a folder or a hub id"
+            ) from error
+        raise
+    paired = pair(samples)
+    prompts, source = prompts_of(paired, asked, run, cfg)
+    whole = bool(prompts) and set(paired.prompts) <= set(prompts)
+    details = {"layout": samples.layout.name, "unit": samples.layout.unit, "not_looked_at": list(samples.others)}
+    listed = in_order(prompts) if whole else _empty(paired)
+    return _Looked(paired, listed, source if whole else "", _layout_notes(samples, paired), details)
+
+
+def _sampled(folder: Path, asked: Asked, run: Run | None, cfg: Config, store: Path) -> _Looked:
+    """The samples of a folder of checkpoints, made where they are not known yet."""
+    found = find_checkpoints(folder, asked.pattern)
+    prompts, source = prompts_to_sample(asked, run, cfg)
+    plan = plan_samples(found, prompts, cfg, run is None, store)
+    made = sample_missing(plan, cfg)
+    details = {"layout": found.naming.name, "unit": found.naming.unit, "not_looked_at": list(found.others), "sampled_now": made}
+    return _Looked(as_paired(plan), prompts, source, _checkpoint_notes(found, plan, cfg, made), details)
+
+
+def _checkpoint_notes(found: Checkpoints, plan: Plan, cfg: Config, made: int) -> list[str]:
+    naming, count = found.naming, len(plan.prompts) * plan.images
+    base = " and the base model as step 0" if len(plan.checkpoints) > len(found.found) else ""
+    sampler = f"{cfg.sampler.scheduler.value}, {cfg.sampler.steps} steps, guidance {cfg.sampler.guidance_scale:g}, seed {cfg.sampler.seed}"
+    known = len(plan.checkpoints) * count - made
+    notes = [
+        f"{len(found.found)} checkpoints, named as {naming.name} does ({naming.example}){base}, sampled with {cfg.model.path}",
+        f"{count} images each ({sampler}): {made} sampled now, {known} before",
+    ]
+    if naming.unit != "step":
+        notes.append(f"these names count {naming.unit}s: every step below is one")
+    if found.others:
+        notes.append(f"{len(found.others)} files not sampled: {', '.join(found.others[:NAMED])}{' …' if len(found.others) > NAMED else ''}")
+    return notes
 
 
 def _empty(paired: Paired) -> Sequence[Prompt]:
@@ -80,8 +180,8 @@ def _layout_notes(samples: Samples, paired: Paired) -> list[str]:
     return notes
 
 
-def _prompt_note(whole: bool, source: str) -> str:
-    if whole:
+def _prompt_note(source: str) -> str:
+    if source:
         return f"prompts from {source}: CLIP-T weighs in which checkpoint to keep"
     return "the prompts are not known, so that CLIP-T is left out and fidelity alone decides what to keep; give --prompts FILE"
 
@@ -90,10 +190,3 @@ def _score_note(scored: Scored, paired: Paired, cfg: Config) -> str:
     total = len(paired.keys) * len(paired.paths)
     known = total - scored.computed
     return f"{scored.computed} samples scored with {cfg.metrics.dino} and {cfg.metrics.clip}, {known} scored before"
-
-
-def _details(samples: Samples, paired: Paired, scored: Scored, source: str, photos: list[str]) -> dict[str, Any]:
-    return {
-        "layout": samples.layout.name, "unit": samples.layout.unit, "samples": len(paired.keys) * len(paired.paths),
-        "scored_now": scored.computed, "prompts_from": source, "photographs": photos, "not_looked_at": list(samples.others),
-    }  # fmt: skip

@@ -1,15 +1,16 @@
 """Where trainers leave their samples, recognised by the names of the files.
 
-The names are those that the trainers' own code writes:
+The names are those that the trainers' own code writes, read at these commits of 2026:
 
-- kohya: ``sample_image_inference`` in kohya-ss/sd-scripts, ``library/train_util.py``: ``NAME_STEPS6_IDX2_DATE14[_SEED].png``, and
-  ``e000004`` for epochs.
-- ai-toolkit: ``sample`` in ostris/ai-toolkit, ``jobs/process/BaseSDTrainProcess.py``: ``TIME__STEP9_IDX.EXT``; on several GPUs
-  ``rank00_sample003_`` comes before it.
-- SimpleTuner: ``_save_images`` in bghira/SimpleTuner, ``helpers/training/validation.py``: ``step_STEP_NAME_IDX_RES.png``; older
-  versions have no IDX.
-- OneTrainer: ``__sample_loop`` in Nerogar/OneTrainer, ``modules/trainer/GenericTrainer.py``:
-  ``IDX - PROMPT/DATE-training-sample-STEP-EPOCH-INDEX``; samples without EMA lie in a folder that ends with ``- no-ema``.
+- kohya (48d368f): ``sample_image_inference`` in kohya-ss/sd-scripts, ``library/train_util.py``, and the same in
+  ``library/{flux,sd3,lumina,anima}_train_util*.py``: ``NAME_STEPS6_IDX2_DATE14[_SEED].png``, and ``e000004`` for epochs.
+- ai-toolkit (27a03a9): ``sample`` in ostris/ai-toolkit, ``jobs/process/BaseSDTrainProcess.py``, and ``_get_path_no_ext`` in
+  ``toolkit/config_modules.py``: ``MILLISECONDS__STEP9_IDX.EXT``; public folders also have ``rank00_sample003_`` before it.
+- SimpleTuner (bc8e6ab): ``save_images`` in bghira/SimpleTuner, ``simpletuner/helpers/training/validation_images.py``:
+  ``step_STEP_NAME_IDX_RES.EXT``, where RES may be ``512x512``, ``1.0x1.0`` or ``unknown``; older versions have no IDX.
+- OneTrainer (23df383): ``__sample_loop`` in Nerogar/OneTrainer, ``modules/trainer/GenericTrainer.py``:
+  ``IDX - PROMPT/[PREFIX]DATE-training-sample-STEP-EPOCH-INDEX``; samples without EMA lie in a folder that ends with
+  ``- no-ema``. ``safe_filename`` in ``modules/util/path_util.py`` cuts PROMPT after 32 characters.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ from bayesdiff.core.layout import SAMPLES
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff")
 _END = r"\.(?:png|jpe?g|webp|avif|bmp|tiff?)$"
 _START = r"(?:.*/|^)"
+DATE = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
+"""As OneTrainer writes it."""
+CUT = 32
+"""Characters after which OneTrainer cuts the prompt in the name of a folder; a blank at the end is then lost too."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,9 @@ LAYOUTS = (
     _layout("ai-toolkit", "samples/1724080000__000000250_0.jpg",
             r"(?:rank\d+_sample(?P<sample>\d+)_)?(?P<date>\d{9,})__(?P<step>\d{9,})_(?P<prompt>\d+)"),
     _layout("OneTrainer", "samples/0 - a photo of sks dog/2024-08-19_16-08-39-training-sample-100-4-0.png",
-            r"(?P<prompt>\d+) - (?P<text>[^/]*)(?<! - no-ema)/(?P<date>[\d_-]+)-training-sample-(?P<step>\d+)-\d+-\d+"),
+            rf"(?P<prompt>\d+) - (?P<text>[^/]*)(?<! - no-ema)/(?P<series>[^/]*?)(?P<date>{DATE})-training-sample-(?P<step>\d+)-\d+-\d+"),
     _layout("SimpleTuner", "validation_images/step_100_NAME_0_512x512.png",
-            r"step_(?P<step>\d+)_(?P<prompt>[^/]+?)(?P<image>(?:_\d+)?(?:_\d+x\d+|_\d+\.\d+|_unknown)?)"),
+            r"step_(?P<step>\d+)_(?P<prompt>[^/]+?)(?P<image>(?:_\d+)?(?:_\d+(?:\.\d+)?x\d+(?:\.\d+)?|_\d+\.\d+|_unknown)?)"),
     _layout("a folder a step", "step-100/0.png",
             r"(?:step|checkpoint|iter|iteration)s?[-_ ]?(?P<step>\d+)/(?P<prompt>.+)"),
     _layout("a folder an epoch", "epoch-4/0.png", r"epochs?[-_ ]?(?P<step>\d+)/(?P<prompt>.+)", "epoch"),
@@ -127,7 +132,9 @@ def _seen(folder: Path, name: str, layout: Layout, above: str) -> Seen | None:
     prompt = said.get("sample") or said.get("prompt", "")
     if not {"prompt", "image"} & set(said):
         prompt = _rest(name, match)
-    return Seen(folder / name, step, prompt, said.get("image", ""), said.get("text", ""), said.get("date", ""), said.get("series", ""))
+    text = said.get("text", "")
+    whole = text if len(text) < CUT - 1 else ""  # what is left of a prompt that was cut is another prompt
+    return Seen(folder / name, step, prompt, said.get("image", ""), whole, said.get("date", ""), said.get("series", ""))
 
 
 def _rest(name: str, match: re.Match[str]) -> str:

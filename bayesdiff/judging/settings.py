@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
 
 from bayesdiff.config.compose import CONF, compose, of_record
 from bayesdiff.config.prompts import Prompt, evaluation_prompts
-from bayesdiff.config.schema import Config
+from bayesdiff.config.schema import Config, ModelConf
 from bayesdiff.core.errors import UserError, did_you_mean, first_line
-from bayesdiff.core.layout import EVALUATIONS, RECORD, SAMPLES
-from bayesdiff.diffusion.photos import read_folder, skipped_line
+from bayesdiff.core.layout import CHECKPOINTS, EVALUATIONS, RECORD, SAMPLES
+from bayesdiff.diffusion.photos import KOHYA, read_folder, skipped_line
 from bayesdiff.diffusion.subject import Subject, load_subject
-from bayesdiff.judging.captions import as_prompts, texts_of
+from bayesdiff.judging.captions import as_prompts, read_prompts, texts_of
 from bayesdiff.judging.pairing import Paired
+from bayesdiff.judging.sampling import OWN_SIDE
 from bayesdiff.recording.record import RunRecord, load_record
 
 DEFAULT_METRICS = "dinov2"
@@ -33,6 +34,8 @@ class Asked:
     metrics: str | None = None
     prompts: Path | None = None
     pattern: str | None = None
+    model: str | None = None
+    """The base model that checkpoints are sampled with: a name of ``conf/model``, a folder or a hub id; None judges samples."""
     words: tuple[str, ...] = ()
     """Further settings, ``key=value``."""
 
@@ -48,28 +51,57 @@ class Run:
 
 
 def run_of(folder: Path) -> Run | None:
-    """The run that a folder is, or is the ``images`` or an evaluation of; None for the samples of others. Raises ``UserError``."""
+    """The run that a folder is, or is the ``images``, the ``checkpoints`` or an evaluation of; None for what others wrote.
+
+    Raises ``UserError``.
+    """
     place = folder.resolve()
-    place = place.parent if place.name == SAMPLES else place
+    place = place.parent if place.name in (SAMPLES, CHECKPOINTS) else place
     inside = place.parent.name == EVALUATIONS
     record = load_record(place.parent.parent if inside else place)
     return None if record is None else Run(record, of_record(record.config, place / RECORD), place.name if inside else "")
 
 
 def configured(asked: Asked, run: Run | None) -> Config:
-    """The configuration of the judgement: the run's own where nothing else is asked for. Raises ``UserError``."""
-    if run is not None and asked.metrics is None and not asked.words:
-        return run.cfg
-    metrics = asked.metrics or DEFAULT_METRICS
-    known = sorted(path.stem for path in (CONF / "metrics").glob("*.yaml"))
+    """The configuration of the judgement: a run's own, and for others the defaults, with what is asked for. Raises ``UserError``."""
+    metrics, known = asked.metrics or DEFAULT_METRICS, _options("metrics")
     if metrics not in known:
         raise UserError(f"--metrics {metrics}: choose one of {', '.join(known)}{did_you_mean(metrics, known)}")
     try:
-        return compose([f"metrics={metrics}", *asked.words])
+        if run is not None:
+            return _of_run(run, asked)
+        named = [f"model={asked.model}"] if asked.model in _options("model") else []
+        return _with_model(compose([f"metrics={metrics}", "sampler=fast", *named, *asked.words]), asked)
     except UserError:
         raise
     except Exception as error:  # Hydra's parser and OmegaConf raise many kinds
         raise UserError(f"{' '.join(asked.words)}: {first_line(error)}; give settings as KEY=VALUE, such as detector.alpha=0.01") from error
+
+
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def _of_run(run: Run, asked: Asked) -> Config:
+    """A run's own configuration with other encoders and settings."""
+    from omegaconf import DictConfig, OmegaConf
+
+    if asked.metrics is None and not asked.words:
+        return run.cfg
+    other = compose([f"metrics={asked.metrics}"]).metrics if asked.metrics else run.cfg.metrics
+    own = OmegaConf.structured(replace(run.cfg, metrics=other))
+    merged = OmegaConf.merge(own, OmegaConf.from_dotlist(list(asked.words)))
+    assert isinstance(merged, DictConfig)
+    return resolve(merged)
+
+
+def _with_model(cfg: Config, asked: Asked) -> Config:
+    """The configuration with a base model that is named by a folder or a hub id; its pictures have the model's own side."""
+    if asked.model is None or asked.model in _options("model"):
+        return cfg
+    given = any(word.startswith("model.resolution=") for word in asked.words)
+    side = cfg.model.resolution if given else OWN_SIDE
+    return replace(cfg, model=ModelConf(Path(asked.model).name, asked.model, cfg.model.revision, cfg.model.variant, resolution=side))
 
 
 def _photos_asked(folder: Path, asked: Asked, side: int) -> tuple[Subject, list[str]]:
@@ -95,6 +127,43 @@ def subject_of(asked: Asked, run: Run | None, sample: Path) -> tuple[Subject, li
     cfg = run.cfg
     seed = cfg.seed if cfg.shots.seed is None else cfg.shots.seed
     return load_subject(cfg.data, cfg.shots.count, seed, cfg.model.resolution), []
+
+
+def with_words_of(asked: Asked) -> tuple[Asked, list[str]]:
+    """What is asked, with identifier and class noun from kohya's folder of photographs (``10_sks dog``) where none is given."""
+    if asked.photos is None or asked.identifier or asked.class_noun or not asked.photos.is_dir():
+        return asked, []
+    names = [path.name for path in (asked.photos, *sorted(asked.photos.iterdir())) if path.is_dir() and KOHYA.fullmatch(path.name)]
+    if len(names) != 1 or len(words := names[0].partition("_")[2].split(maxsplit=1)) != 2:
+        return asked, []
+    note = f"identifier {words[0]} and class noun {words[1]} from the folder {names[0]} (--identifier and --class-noun say others)"
+    return replace(asked, identifier=words[0], class_noun=words[1]), [note]
+
+
+def prompts_to_sample(asked: Asked, run: Run | None, cfg: Config) -> tuple[list[Prompt], str]:
+    """The prompts that checkpoints are sampled with, and where they come from. Raises ``UserError``."""
+    with_identifier = cfg.metrics.identifier_in_clip_text
+    if asked.prompts is not None:
+        given = read_prompts(asked.prompts)
+        texts = list(given.values()) if isinstance(given, dict) else given
+        if not texts:
+            raise UserError(f"--prompts {asked.prompts}: no prompt in it; give one a line")
+        return as_prompts(texts, asked.identifier, asked.class_noun, with_identifier), asked.prompts.name
+    word, noun = asked.identifier, asked.class_noun
+    if run is not None:
+        word, noun = run.cfg.data.identifier, str(run.record.subject.get("class_noun") or run.cfg.data.class_noun or "")
+    if not word or not noun:
+        raise UserError("no prompts to sample with: give --identifier WORD and --class-noun NOUN as in training, or --prompts FILE")
+    made = evaluation_prompts(list(cfg.sampler.prompts), word, noun, with_identifier)
+    return made, "sampler.prompts" if run is None else "the run's record"
+
+
+def check_photos(asked: Asked, run: Run | None) -> None:
+    """Raises ``UserError`` for photographs that cannot be used, before anything is sampled."""
+    if asked.photos is not None:
+        _photos_asked(asked.photos, asked, 64)
+    elif run is None:
+        raise UserError("--photos is missing: give the folder of the photographs that were trained on, --photos FOLDER")
 
 
 def _side(sample: Path) -> int:

@@ -23,6 +23,11 @@ TRAINERS: dict[str, tuple[str, Name]] = {
     "SimpleTuner, older": ("SimpleTuner", lambda i, j: f"validation_images/step_{100 * i}_prompt{j}_1024.png"),
     "SimpleTuner, as sides": ("SimpleTuner", lambda i, j: f"step_{100 * i}_prompt{j}_1024x768.png"),
     "OneTrainer": ("OneTrainer", lambda i, j: f"samples/{j} - a photo of sks dog/2024-08-19_16-08-39-training-sample-{100 * i}-{i}-0.png"),
+    "OneTrainer with a prefix": (
+        "OneTrainer",
+        lambda i, j: f"samples/{j} - a photo of sks dog/dog-2024-08-19_16-08-39-training-sample-{100 * i}-{i}-0.png",
+    ),
+    "SimpleTuner, as megapixels": ("SimpleTuner", lambda i, j: f"validation_images/step_{100 * i}_dog{j}_0_1.0x1.0.webp"),
     "plain": ("a folder a step", lambda i, j: f"step-{100 * i}/{j}.png"),
     "checkpoints": ("a folder a step", lambda i, j: f"out/checkpoint-{100 * i}/samples/{j}.png"),
     "epochs": ("a folder an epoch", lambda i, j: f"epoch_{i}/{j}.png"),
@@ -67,6 +72,12 @@ def test_the_prompt_is_read_off_onetrainers_folder_even_where_that_folder_is_giv
     made(tmp_path, TRAINERS["OneTrainer"][1])
     seen = find_samples(tmp_path / "samples" / "1 - a photo of sks dog").seen
     assert {(one.prompt, one.text) for one in seen} == {("1", "a photo of sks dog")}
+
+
+def test_a_prompt_that_onetrainer_cut_is_not_taken_for_the_prompt(tmp_path: Path) -> None:
+    cut = "a photo of a sks dog in the snowy mountains"[:32].strip()
+    made(tmp_path, lambda i, j: f"{j} - {cut}/2024-08-19_16-08-39-training-sample-{i}-0-0.png")
+    assert {(one.prompt, one.text) for one in find_samples(tmp_path).seen} == {("0", ""), ("1", "")}
 
 
 def test_onetrainers_samples_without_ema_are_not_mixed_with_the_others(tmp_path: Path) -> None:
