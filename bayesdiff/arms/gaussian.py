@@ -23,13 +23,11 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from bayesdiff.arms.draws import SMALLEST, Draw, sigma_of
 from bayesdiff.arms.protocol import Arm, Site
 from bayesdiff.config.schema import BnnConf, Kl, Sigma, SigmaParametrization
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.seeds import derive
-
-SMALLEST = 1e-7
-"""Where ``direct`` sigmas are clamped (code of record: ``models/layers/linear.py``)."""
 
 
 def inverse_softplus(sigma: float) -> float:
@@ -52,9 +50,12 @@ class GaussianWeight(nn.Module):
         scale: of ``sigma_init`` for this tensor (a method's own units).
     """
 
-    eps: torch.Tensor | None
     prior_mean: torch.Tensor | None
     rho: torch.Tensor
+    draw: Draw
+    """The buffers that this tensor's noise has a slice of."""
+    number: int
+    """Of this tensor in the draw."""
 
     def __init__(self, mean: torch.Tensor, conf: BnnConf, scale: float = 1.0):
         super().__init__()
@@ -65,29 +66,23 @@ class GaussianWeight(nn.Module):
             self.register_buffer("rho", rho.to(mean.device))
         else:
             self.rho = nn.Parameter(rho.to(mean.device))
-        self.eps = None
-        self.buffer: torch.Tensor | None = None
+        self.drawn: torch.Tensor | None = None
         # a copy of the weights, so only where a KL will be taken
         self.register_buffer("prior_mean", mean.detach().clone() if conf.kl_weight > 0 else None, persistent=False)
 
     @property
     def sigma(self) -> torch.Tensor:
         """Standard deviation, any shape (…) that broadcasts to the weight; >= 0 (one that is stored directly: once drawn)."""
-        return self.rho if self.direct else nn.functional.softplus(self.rho)
+        return sigma_of(self.rho, self.direct)
 
-    @torch.no_grad()
-    def draw(self, shape: torch.Size, seed: int) -> None:
-        """Set eps, a function of ``seed`` (and of the kind of device: it is made on the weights' own)."""
-        if self.direct:
-            self.rho.clamp_(min=SMALLEST)
-        g = torch.Generator(self.rho.device).manual_seed(seed)
-        if self.buffer is None:
-            self.buffer = torch.empty(shape, device=self.rho.device, dtype=self.rho.dtype)
-        self.eps = self.buffer.normal_(generator=g)  # always the same memory, as a recorded step needs
+    @property
+    def eps(self) -> torch.Tensor | None:
+        """The noise of the draw, the weight's shape (…), until a backward pass has spent it; None at the mean."""
+        return None if self.drawn is None else self.draw.noise[self.number]
 
     def forward(self, mean: torch.Tensor) -> torch.Tensor:
-        """The weight in use, of any shape (…): its mean, or mean + sigma · eps once drawn."""
-        return mean if self.eps is None else torch.addcmul(mean, self.sigma, self.eps)
+        """The weight in use, of any shape (…): its mean, or mean + sigma · eps as it was when drawn."""
+        return mean if self.drawn is None else self.drawn
 
 
 @dataclass(frozen=True)
@@ -119,7 +114,15 @@ def make_bayesian(model: nn.Module, names: list[str], conf: BnnConf, scale: floa
             tensor = getattr(module, parameter)
             parametrize.register_parametrization(module, parameter, GaussianWeight(tensor, conf, scale), unsafe=True)
             layers.append(BayesianLayer(f"{name}.{parameter}", module, parameter, scale))
+    _share_buffers(layers)
     return layers
+
+
+def _share_buffers(layers: list[BayesianLayer]) -> None:
+    gaussians = [layer.gaussian for layer in layers]
+    draw = Draw([layer.name for layer in layers], [layer.mean for layer in layers], [one.rho for one in gaussians], gaussians[0].direct)
+    for number, one in enumerate(gaussians):
+        one.draw, one.number = draw, number
 
 
 def rho_parameters(layers: list[BayesianLayer]) -> list[nn.Parameter]:
@@ -128,18 +131,22 @@ def rho_parameters(layers: list[BayesianLayer]) -> list[nn.Parameter]:
 
 
 def draw_weights(layers: list[BayesianLayer], seed: int, step: int, stream: str = "weights") -> None:
-    """Set one draw of every Bayesian tensor: a function of (seed, stream, step, layer name), on one kind of device.
+    """Set one draw of every Bayesian tensor: a function of (seed, stream, step, layer name).
 
-    Two models of GPU draw differently (their generators share the work out by the number of processors), so a run stays on one.
+    Every CPU draws the same numbers, and every GPU the same others (``draws.counter_normal``). Tensors that were made
+    Gaussian together are drawn together.
     """
-    for layer in layers:
-        layer.gaussian.draw(layer.mean.shape, derive(seed, f"{stream}/{layer.name}", step))
+    for draw in dict.fromkeys(layer.gaussian.draw for layer in layers):
+        drawn = draw.new([derive(seed, f"{stream}/{name}", step) for name in draw.names])
+        for gaussian in (layer.gaussian for layer in layers):
+            if gaussian.draw is draw:
+                gaussian.drawn = drawn[gaussian.number]
 
 
 def use_mean(layers: list[BayesianLayer]) -> None:
     """Back to the posterior mean: forward passes cost what the plain model costs."""
     for layer in layers:
-        layer.gaussian.eps = None
+        layer.gaussian.drawn = None
 
 
 def kl_divergence(layers: list[BayesianLayer], conf: BnnConf) -> torch.Tensor:
@@ -202,8 +209,6 @@ def copy_tensors(target: dict[str, torch.Tensor], source: dict[str, torch.Tensor
 
 class Gaussian(Arm):
     """Gaussian weights, trained by variational inference; sampling uses their mean."""
-
-    NOISE_ON_DEVICE = True
 
     def __init__(self, site: Site):
         super().__init__(site)

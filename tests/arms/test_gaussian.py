@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -308,14 +309,17 @@ def loss_of(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return (model(x) ** 2).sum()
 
 
-def finite_differences(model: nn.Module, x: torch.Tensor, tensor: torch.Tensor, width: float = 1e-6) -> torch.Tensor:
-    """Central differences of the loss by every scalar of ``tensor``."""
+def finite_differences(
+    model: nn.Module, x: torch.Tensor, tensor: torch.Tensor, draw: Callable[[], None], width: float = 1e-6
+) -> torch.Tensor:  # fmt: skip
+    """Central differences of the loss by every scalar of ``tensor``; ``draw`` makes the weights in use anew."""
     gradient, flat = torch.zeros_like(tensor).flatten(), tensor.data.view(-1)
     for i in range(len(flat)):
         centre = float(flat[i])
         sides = []
         for shifted in (centre + width, centre - width):
             flat[i] = shifted
+            draw()
             sides.append(loss_of(model, x).item())
         flat[i] = centre
         gradient[i] = (sides[0] - sides[1]) / (2 * width)
@@ -327,24 +331,31 @@ def test_gradients_are_those_of_finite_differences(drawn: bool) -> None:
     model = two_linears(torch.float64)
     layers = make_bayesian(model, ["0", "2"], 0.3)
     x = torch.randn(3, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    if drawn:
-        draw_weights(layers, 0, 0)
-    loss_of(model, x).backward()
-    for layer in layers:
-        torch.testing.assert_close(layer.mean.grad, finite_differences(model, x, layer.mean), rtol=1e-6, atol=1e-7)
+
+    def draw() -> None:
         if drawn:
-            torch.testing.assert_close(layer.gaussian.rho.grad, finite_differences(model, x, layer.gaussian.rho), rtol=1e-6, atol=1e-7)
+            draw_weights(layers, 0, 0)
+
+    draw()
+    loss_of(model, x).backward()
+    found = [(layer.mean.grad.clone(), layer.gaussian.rho.grad) for layer in layers]
+    slopes = [None if rho is None else rho.clone() for _, rho in found]  # it lies where the noise lay
+    for layer, (of_mean, _), of_rho in zip(layers, found, slopes, strict=True):
+        torch.testing.assert_close(of_mean, finite_differences(model, x, layer.mean, draw), rtol=1e-6, atol=1e-7)
+        if of_rho is None:
+            assert not drawn
         else:
-            assert layer.gaussian.rho.grad is None
+            torch.testing.assert_close(of_rho, finite_differences(model, x, layer.gaussian.rho, draw), rtol=1e-6, atol=1e-7)
 
 
 def test_the_gradient_of_rho_is_that_of_the_weight_times_noise_times_sigmoid() -> None:
     model = two_linears(torch.float64)
     layers = make_bayesian(model, ["0", "2"], 0.3)
     draw_weights(layers, 0, 0)
+    noise = [layer.gaussian.eps.clone() for layer in layers]  # the backward pass spends it
     loss_of(model, torch.ones(3, 6, dtype=torch.float64)).backward()
-    for layer in layers:
-        rho, eps = layer.gaussian.rho, layer.gaussian.eps
+    for layer, eps in zip(layers, noise, strict=True):
+        rho = layer.gaussian.rho
         torch.testing.assert_close(rho.grad, layer.mean.grad * eps * torch.sigmoid(rho.detach()), rtol=1e-12, atol=0)
 
 

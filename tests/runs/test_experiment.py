@@ -38,6 +38,7 @@ from bayesdiff.recording.checkpoint import resumable_step
 from bayesdiff.recording.record import RunRecord, load_record
 from bayesdiff.runs import checkpoints, experiment
 from bayesdiff.runs.experiment import run_experiment
+from bayesdiff.runs.guards import check_same_gpu
 from bayesdiff.scoring.curve import curve_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -412,13 +413,10 @@ def test_a_run_does_not_go_on_with_another_devices_noise(done: Done, make_config
     record.save(folder)
     with pytest.raises(UserError, match=r"begun on cuda:0.*add device=cuda:0"):
         finished(make_config, smoke)
-    gaussian = copied(done[BNN_ON][0], smoke)
-    record = load_record(gaussian)
-    record.status = "running"
     record.environment.update(device="cpu", gpu="NVIDIA A100")
-    record.save(gaussian)
+    check_same_gpu(folder, record, {"gpu": None}, noise_on_device=False)
     with pytest.raises(UserError, match=r"begun on NVIDIA A100, and None would draw other noise; resume there"):
-        finished(make_config, smoke, BNN_ON)
+        check_same_gpu(folder, record, {"gpu": None}, noise_on_device=True)
 
 
 def test_a_finished_run_stays_finished_when_its_pictures_fail(make_config: Make, smoke: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

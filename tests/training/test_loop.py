@@ -113,7 +113,7 @@ def test_one_draw_of_weights_serves_all_micro_batches_of_a_step(make_config: Mak
     cfg = configured(make_config, BNN_ON, "training.gradient_accumulation_steps=3")
     state = tiny_training(cfg)
     draws: list[torch.Tensor] = []
-    state.pipe.unet.register_forward_hook(lambda *_: draws.append(state.layers[0].gaussian.eps.clone()))
+    state.pipe.unet.register_forward_hook(lambda *_: draws.append(state.layers[0].gaussian.drawn.detach().clone()))
     train(state, cfg, 0, 2, silent)
     assert [torch.equal(draws[0], draw) for draw in draws] == [True, True, True, False, False, False]
 
@@ -213,14 +213,14 @@ def test_each_step_draws_new_weights(make_config: Make) -> None:
     cfg = configured(make_config, BNN_ON)
     state = tiny_training(cfg)
     draws: list[torch.Tensor] = []
-    state.pipe.unet.register_forward_hook(lambda *_: draws.append(state.layers[0].gaussian.eps.clone()))
+    state.pipe.unet.register_forward_hook(lambda *_: draws.append(state.layers[0].gaussian.drawn.detach().clone()))
     train(state, cfg, 0, 3, silent)
     assert len({tuple(draw.flatten().tolist()) for draw in draws}) == len(draws) == 3
 
 
 def test_after_training_the_model_is_at_its_mean_and_in_evaluation_mode(make_config: Make) -> None:
     state = trained(configured(make_config, BNN_ON), 2)
-    assert all(layer.gaussian.eps is None for layer in state.layers)
+    assert all(layer.gaussian.drawn is None for layer in state.layers)
     assert not any(module.training for module in state.pipe.unet.modules())
 
 
