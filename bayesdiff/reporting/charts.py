@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bokeh.models import ColumnDataSource
     from bokeh.plotting import figure as Figure
 
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex")
@@ -22,7 +23,6 @@ DARK = ("#56b4e9", "#f0965a", "#2fc59b", "#e3a0c8", "#e8c64a", "#b8c4d6")
 """Hues of Okabe and Ito's palette (2008), which most colour-blind people tell apart, darkened and lightened for the two grounds."""
 SPANS = 8
 """Most ranges of steps that a chart shades."""
-TAPPED = "window.bayesdiff && window.bayesdiff.tapped(cb_obj)"
 
 
 @cache
@@ -41,8 +41,8 @@ def curve_chart(arms: int, name: str = "curve") -> dict[str, Any]:
     _ranges(chart)
     lines = []
     for i in range(arms):
-        source = ColumnDataSource({key: [] for key in ("x", "y", "low", "high", "said", "stage", "arm")}, name=f"source-{i}")
-        kept = ColumnDataSource({"x": [], "y": []}, name=f"kept-source-{i}")
+        source = _source(i, "said", "stage", "arm")
+        kept = ColumnDataSource({"x": [0], "y": [0]}, name=f"kept-source-{i}")
         tags: list[Any] = ["arm", i]
         chart.varea("x", "low", "high", source=source, fill_alpha=0.16, name=f"band-{i}").glyph.tags = tags
         line = chart.line("x", "y", source=source, line_width=2, line_dash=DASHES[i % len(DASHES)], name=f"line-{i}")
@@ -58,13 +58,13 @@ def curve_chart(arms: int, name: str = "curve") -> dict[str, Any]:
 
 def gap_chart(arms: int) -> dict[str, Any]:
     """Paired differences from the first arm with their intervals; a line at 0 and one at the step shown."""
-    from bokeh.models import ColumnDataSource, HoverTool, Span, Whisker
+    from bokeh.models import HoverTool, Span, Whisker
 
     chart = _base("gaps", 280)
     chart.add_layout(Span(location=0, dimension="width", line_width=1, name="zero", tags=["ink"]))
     points = []
     for i in range(1, arms):
-        source = ColumnDataSource({key: [] for key in ("x", "y", "low", "high", "said", "arm")}, name=f"source-{i}")
+        source = _source(i, "said", "arm")
         chart.line("x", "y", source=source, line_width=1.5, line_dash=DASHES[i % len(DASHES)], name=f"line-{i}").glyph.tags = ["arm", i]
         point = chart.scatter("x", "y", source=source, size=7, marker=MARKERS[i % len(MARKERS)], name=f"points-{i}")
         point.glyph.tags = ["arm", i]
@@ -76,14 +76,14 @@ def gap_chart(arms: int) -> dict[str, Any]:
 
 def forest_chart(rows: int) -> dict[str, Any]:
     """Differences of a study, one a line, with their intervals; filled where the interval leaves 0 out."""
-    from bokeh.models import ColumnDataSource, HoverTool, LabelSet, Range1d, Span
+    from bokeh.models import HoverTool, LabelSet, Range1d, Span
 
     chart = _base("forest", 90 + 44 * rows, tools="xpan,xwheel_zoom,reset,save")
     chart.y_range = Range1d(-rows + 0.45, 0.75)
     chart.yaxis.visible = False
     chart.ygrid.visible = False
     chart.add_layout(Span(location=0, dimension="height", line_width=1.2, name="zero", tags=["ink"]))
-    source = ColumnDataSource({key: [] for key in ("x", "y", "low", "high", "row", "said", "alpha")}, name="source-0")
+    source = _source(0, "row", "said", "alpha")
     chart.segment("low", "y", "high", "y", source=source, line_width=2.5, name="line-0").glyph.tags = ["arm", 0]
     point = chart.scatter("x", "y", source=source, size=11, marker="diamond", line_width=2, fill_alpha="alpha", name="points-0")
     point.glyph.tags = ["arm", 0]
@@ -94,8 +94,7 @@ def forest_chart(rows: int) -> dict[str, Any]:
 
 
 def _base(name: str, height: int, tools: str = "pan,box_zoom,wheel_zoom,reset,save") -> Figure:
-    from bokeh.events import Tap
-    from bokeh.models import CustomJS, Span
+    from bokeh.models import Span
     from bokeh.plotting import figure
 
     chart = figure(height=height, sizing_mode="stretch_width", tools=tools, name=name, toolbar_location="above")
@@ -110,8 +109,14 @@ def _base(name: str, height: int, tools: str = "pan,box_zoom,wheel_zoom,reset,sa
         axis.axis_label_text_font_size = axis.major_label_text_font_size = "13px"
         axis.minor_tick_line_color = None
     chart.add_layout(Span(location=0, dimension="height", line_width=2, line_dash="dashed", name="now", tags=["ink"], visible=False))
-    chart.js_on_event(Tap, CustomJS(code=TAPPED))
     return chart
+
+
+def _source(arm: int, *words: str) -> ColumnDataSource:
+    """The columns of an arm; two points stand in until the script fills them, as a chart without any has no range to begin with."""
+    from bokeh.models import ColumnDataSource
+
+    return ColumnDataSource({key: [0, 1] for key in ("x", "y", "low", "high", *words)}, name=f"source-{arm}")
 
 
 def _ranges(chart: Figure) -> None:
