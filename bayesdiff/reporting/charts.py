@@ -58,7 +58,7 @@ def curve_chart(arms: int, name: str = "curve") -> dict[str, Any]:
 
 def gap_chart(arms: int) -> dict[str, Any]:
     """Paired differences from the first arm with their intervals; a line at 0 and one at the step shown."""
-    from bokeh.models import HoverTool, Span, Whisker
+    from bokeh.models import HoverTool, Span
 
     chart = _base("gaps", 280)
     chart.add_layout(Span(location=0, dimension="width", line_width=1, name="zero", tags=["ink"]))
@@ -68,7 +68,7 @@ def gap_chart(arms: int) -> dict[str, Any]:
         chart.line("x", "y", source=source, line_width=1.5, line_dash=DASHES[i % len(DASHES)], name=f"line-{i}").glyph.tags = ["arm", i]
         point = chart.scatter("x", "y", source=source, size=7, marker=MARKERS[i % len(MARKERS)], name=f"points-{i}")
         point.glyph.tags = ["arm", i]
-        chart.add_layout(Whisker(base="x", lower="low", upper="high", source=source, name=f"whisker-{i}", tags=["arm", i], line_width=1.2))
+        chart.segment("x", "low", "x", "high", source=source, line_width=1.4, name=f"interval-{i}").glyph.tags = ["arm", i]
         points.append(point)
     chart.add_tools(HoverTool(renderers=points, tooltips=[("", "@arm"), ("step", "@x"), ("difference", "@said")], mode="vline"))
     return _item(chart)
@@ -124,9 +124,9 @@ def _ranges(chart: Figure) -> None:
     from bokeh.models import BoxAnnotation, Span
 
     for i in range(SPANS):
-        hatching: dict[str, Any] = {"hatch_pattern": "right_diagonal_line", "hatch_alpha": 0.45, "hatch_scale": 9, "hatch_weight": 1.2}
+        hatching: dict[str, Any] = {"hatch_pattern": "right_diagonal_line", "hatch_alpha": 0.28, "hatch_scale": 14, "hatch_weight": 1.2}
         chart.add_layout(BoxAnnotation(
-            left=0, right=0, visible=False, name=f"avoid-{i}", tags=["avoid"], level="underlay", fill_alpha=0.1, line_alpha=0.5, **hatching
+            left=0, right=0, visible=False, name=f"avoid-{i}", tags=["avoid", 0], level="underlay", fill_alpha=0.07, line_alpha=0.5, **hatching
         ))  # fmt: skip
     chart.add_layout(BoxAnnotation(
         left=0, right=0, visible=False, name="stage", tags=["stage"], level="underlay", fill_alpha=0.1, line_alpha=0.9, line_dash="dashed",

@@ -82,8 +82,8 @@ def gap(first: Arm, other: Arm, metric: str) -> Gap | None:
     steps = [step for step in first.steps if step in other.steps]
     places = [place for place in first.places if place in other.places]
     pair = [_at(arm, metric, steps, places) for arm in (other, first)]
-    whole = np.isfinite(pair[0]).all(1) & np.isfinite(pair[1]).all(1)
-    if not whole.any():
+    whole = [bool(np.isfinite(both).all()) for both in zip(*pair, strict=True)]
+    if not any(whole):
         return None
     on, off = (values[whole][None, None] for values in pair)
     found = paired_difference(on, off, prompts=[prompt for prompt, _ in places], resamples=RESAMPLES)

@@ -32,6 +32,8 @@ from bayesdiff.scoring.metrics import in_order, known
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from bayesdiff.recording.record import RunRecord
+
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_ARMS = 6
 """Curves of one page: more have no marker and dash of their own."""
@@ -44,8 +46,11 @@ KINDS = {
     "too_few_points": ("Too few checkpoints", "plain"), "diverged": ("Diverged", "bad"),
 }  # fmt: skip
 """What a kind of verdict is called on a page, and its tone: good, plain, warn or bad."""
-PHASES = {"load": "loading", "train": "training", "save": "saving", "sample": "sampling", "score": "scoring", "plot": "pictures",
-          "probe": "probes", "encode": "encoding"}  # fmt: skip
+PHASES = {
+    "train": "training", "sample": "sampling", "score": "scoring", "probe": "probes", "load": "loading", "save": "saving",
+    "plot": "pictures", "draws": "weight draws",
+}  # fmt: skip
+"""What a phase of a run is called, in the order of the table."""
 BETTER = {True: "higher is better", False: "lower is better", None: "neither direction is better"}
 
 
@@ -102,7 +107,7 @@ def runs_page(arms: Sequence[Arm], title: str = "", budget: int = BUDGET) -> str
     }  # fmt: skip
     return render(
         "runs.html", title or _title(arms), data, cards=[card(arm) for arm in arms], several=len(arms) > 1, settings=differing(arms),
-        details=[_detail(arm, metrics) for arm in arms], costs=_costs(arms), absent=absent(arms, chosen), encoding=chosen.encoding.words,
+        details=[_detail(arm, metrics) for arm in arms], costs=costs(arms), absent=absent(arms, chosen), encoding=chosen.encoding.words,
         shown=len(chosen.places), total=chosen.total, metrics=metrics, unpaired=_unpaired(arms), labels=[arm.label for arm in arms],
         has_curve=any(arm.steps for arm in arms), has_pictures=bool(chosen.places), has_gaps=bool(data["gaps"]),
     )  # fmt: skip
@@ -142,7 +147,10 @@ def metrics_of(arms: Sequence[Arm]) -> list[dict[str, Any]]:
 def numbers(values: Any) -> list[Any]:
     """An array as JSON has it: rounded, and null for what is not finite."""
     rounded = np.round(np.asarray(values, dtype=np.float64), DIGITS)
-    return np.where(np.isfinite(rounded), rounded.astype(object), None).tolist()
+    plain = rounded.astype(object)
+    plain[~np.isfinite(rounded)] = None
+    found: list[Any] = plain.tolist()
+    return found
 
 
 def curves(arm: Arm) -> dict[str, dict[str, list[Any]]]:
@@ -161,7 +169,7 @@ def arm_data(arm: Arm, chosen: Plan | None = None) -> dict[str, Any]:
     verdict = arm.verdict
     judged = verdict if verdict is not None and len(verdict.labels) == len(arm.steps) else None
     return {
-        "name": escape.plain(arm.name), "label": escape.plain(arm.label), "steps": list(arm.steps), "curves": curves(arm),
+        "name": escape.plain(arm.name), "label": escape.plain(arm.label), "metric": arm.metric, "steps": list(arm.steps), "curves": curves(arm),
         "places": [list(place) for place in arm.places], "stages": list(judged.labels) if judged is not None else [],
         "keep": kept_step(verdict), "avoid": spans_to_avoid(verdict), "stage": _stage(verdict),
         "ceilings": {name: round(value, DIGITS) for name, value in arm.ceilings.items()},
@@ -201,8 +209,11 @@ def card(arm: Arm) -> dict[str, Any]:
     status = arm.record.status if arm.record is not None else ""
     badge, tone = KINDS.get(arm.verdict.kind, (arm.verdict.kind, "plain")) if arm.verdict is not None else ("Not judged", "plain")
     first, rest = sentences(arm.verdict) if arm.verdict is not None else (_no_verdict(arm, status), "")
-    return {"label": arm.label, "badge": badge, "tone": tone, "first": first, "rest": rest, "status": status, "name": escape.plain(arm.name),
-            "message": escape.plain(arm.record.message) if arm.record is not None else "", "notes": arm.notes}  # fmt: skip
+    message = escape.plain(arm.record.message) if arm.record is not None else ""
+    return {
+        "label": arm.label, "badge": badge, "tone": tone, "first": first, "rest": rest, "status": status, "message": message,
+        "notes": arm.notes,
+    }  # fmt: skip
 
 
 def _no_verdict(arm: Arm, status: str) -> str:
@@ -233,7 +244,7 @@ def _gaps(arms: Sequence[Arm], metrics: Sequence[str]) -> dict[str, Any]:
     for name in metrics if paired else ():
         of_arms = {i: gap(arms[0], arms[i], name) for i in paired}
         found[name] = {
-            i: {"steps": list(one.steps), "mean": numbers(one.mean), "low": numbers(one.low), "high": numbers(one.high), "images": one.images}
+            i: {"steps": list(one.steps)} | {end: numbers(getattr(one, end)) for end in ("mean", "low", "high")}
             for i, one in of_arms.items() if one is not None
         }  # fmt: skip
     return {"gaps": found, "gap_chart": charts.gap_chart(len(arms)) if found else None}
@@ -281,23 +292,27 @@ def commands(arm: Arm) -> list[tuple[str, str]]:
     return [(what, escape.plain(command)) for what, command in found]
 
 
-def _costs(arms: Sequence[Arm]) -> dict[str, Any]:
-    """Seconds by phase, memory, and where it ran."""
-    records = [(arm.label, arm.record) for arm in arms if arm.record is not None and arm.evaluation == MAIN]
-    phases = list(dict.fromkeys(phase for _, record in records for phase in record.seconds))
-    rows = [(f"{PHASES.get(phase, phase)}", [_time(record.seconds.get(phase)) for _, record in records]) for phase in phases]
+def costs(arms: Sequence[Arm]) -> dict[str, Any]:
+    """Seconds by phase and memory in ``rows``, where it ran in ``place``: (what, value of each arm)."""
+    found = [(arm.label, arm.record) for arm in arms if arm.record is not None and arm.evaluation == MAIN]
+    records = [record for _, record in found]
+    phases = [phase for phase in PHASES if any(phase in record.seconds for record in records)]
+    rows = [(PHASES[phase], [_time(record.seconds.get(phase)) for record in records]) for phase in phases]
     if phases:
-        rows.append(("all", [_time(sum(record.seconds.values())) for _, record in records]))
-        rows.append(("memory of the process", [_memory(record.peak_memory_mb, gpu=False) for _, record in records]))
-    if any(key.endswith("_gpu") for _, record in records for key in record.peak_memory_mb):
-        rows.append(("memory of the GPU", [_memory(record.peak_memory_mb, gpu=True) for _, record in records]))
+        rows.append(("all", [_time(sum(record.seconds.values())) for record in records]))
+        rows.append(("memory of the process", [_memory(record.peak_memory_mb, gpu=False) for record in records]))
+    if any(key.endswith("_gpu") for record in records for key in record.peak_memory_mb):
+        rows.append(("memory of the GPU", [_memory(record.peak_memory_mb, gpu=True) for record in records]))
+    return {"labels": [label for label, _ in found], "rows": rows, "place": _place(records)}
+
+
+def _place(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
+    """Device, threads, commit and versions."""
     about = {"device": "device", "gpu": "GPU", "threads": "threads", "python": "Python", "git_commit": "commit"}
-    for key, word in about.items():
-        if any(record.environment.get(key) for _, record in records):
-            rows.append((word, [str(record.environment.get(key) or "–")[:40] for _, record in records]))
-    versions = sorted({name for _, record in records for name in record.environment.get("versions", {})})
-    rows += [(name, [str(record.environment.get("versions", {}).get(name, "–")) for _, record in records]) for name in versions]
-    return {"labels": [label for label, _ in records], "rows": rows}
+    known_of = [word for word in about if any(record.environment.get(word) for record in records)]
+    rows = [(about[word], [str(record.environment.get(word) or "–")[:16] for record in records]) for word in known_of]
+    versions = [dict(record.environment.get("versions", {})) for record in records]
+    return rows + [(name, [str(own.get(name, "–")) for own in versions]) for name in sorted({name for own in versions for name in own})]
 
 
 def _time(seconds: float | None) -> str:

@@ -22,6 +22,13 @@
     inverted_triangle: "M15 13l5-9h-10z", hex: "M11 5.5l4-2.5 4 2.5v5l-4 2.5-4-2.5z",
   };
   const LINES = { solid: "", dashed: "6 3", dotted: "2 3", dotdash: "2 3 6 3", dashdot: "6 3 2 3" };
+  const HATCHES = ["right_diagonal_line", "left_diagonal_line", "horizontal_line", "vertical_line", "dot", "cross"];
+  const SWATCHES = ["135deg", "45deg", "0deg", "90deg", "0deg", "90deg"];
+  function swatch(i) {
+    const found = make("span", { className: "swatch avoid" });
+    if (arms.length > 1) { found.style.setProperty("--hatch", `var(--arm-${i % 6})`); found.style.setProperty("--slant", SWATCHES[i % 6]); }
+    return found;
+  }
   function markOf(i) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     svg.setAttribute("width", "30"); svg.setAttribute("height", "16"); svg.setAttribute("aria-hidden", "true");
@@ -60,7 +67,10 @@
         for (const head of ["lower_head", "upper_head"]) if (model[head]) model[head].line_color = color;
       } else if (kind === "ink") model.line_color = ink;
       else if (kind === "text") model.text_color = ink;
-      else if (kind === "avoid") Object.assign(model, { fill_color: tone("bad"), hatch_color: tone("bad"), line_color: tone("bad") });
+      else if (kind === "avoid") {
+        const color = arms.length > 1 && page.kind === "runs" ? colors[arm % 6] : tone("bad");
+        Object.assign(model, { fill_color: color, hatch_color: color, line_color: color, hatch_pattern: HATCHES[arm % 6] });
+      }
       else if (kind === "stage") Object.assign(model, { fill_color: tone("warn"), line_color: tone("warn") });
       else if (model.type.endsWith("Axis")) {
         Object.assign(model, { axis_label_text_color: soft, major_label_text_color: soft, axis_line_color: rule, major_tick_line_color: rule });
@@ -103,19 +113,19 @@
         if (hidden || curve.mean[t] === null) return;
         data.x.push(step); data.y.push(curve.mean[t]); data.low.push(curve.low[t]); data.high.push(curve.high[t]);
         data.said.push(`${number(curve.mean[t])} (${number(curve.low[t])} to ${number(curve.high[t])})`);
-        data.stage.push(arm.keep === step ? "the checkpoint to keep" : arm.stages[t] || ""); data.arm.push(arm.label || metricOf(metric).label);
+        data.stage.push(arm.keep === step ? "the checkpoint to keep" : arm.stages[t] || ""); data.arm.push(arm.label || "");
       });
       const k = data.x.indexOf(arm.keep);
       set(chart, `source-${i}`, { data });
       set(chart, `kept-source-${i}`, { data: k < 0 ? { x: [], y: [] } : { x: [data.x[k]], y: [data.y[k]] } });
     });
-    const avoid = shown.flatMap((arm, i) => (state.hidden.has(i) ? [] : arm.avoid)).slice(0, 8);
-    for (let i = 0; i < 8; i += 1) set(chart, `avoid-${i}`, avoid[i] ? { left: avoid[i][0], right: avoid[i][1], visible: true } : { visible: false });
+    const avoid = shown.flatMap((arm, i) => (state.hidden.has(i) ? [] : arm.avoid.map((span) => [...span, i])));
+    for (let i = 0; i < 8; i += 1) set(chart, `avoid-${i}`, avoid[i] ? { left: avoid[i][0], right: avoid[i][1], visible: true, tags: ["avoid", avoid[i][3]] } : { visible: false });
     const stage = shown.length === 1 && shown[0].stage;
     set(chart, "stage", stage ? { left: stage[0], right: stage[1], visible: true } : { visible: false });
     const level = shown.map((arm) => arm.ceilings[metric]).find((value) => value !== undefined);
     set(chart, "own-level", level === undefined ? { visible: false } : { location: level, visible: true });
-    chart.figure.left[0].axis_label = metricOf(metric).label;
+    chart.figure.left[0].axis_label = (metricOf(metric) || { label: metric }).label;
   }
 
   function fillKey() {
@@ -127,14 +137,14 @@
       const chip = make("button", { type: "button", className: "chip" }, markOf(i), arm.label);
       chip.setAttribute("aria-pressed", String(!state.hidden.has(i)));
       chip.title = "Show or hide this curve";
-      chip.onclick = () => { state.hidden.has(i) ? state.hidden.delete(i) : state.hidden.add(i); fillCurve(state.charts.curve); chip.setAttribute("aria-pressed", String(!state.hidden.has(i))); };
+      chip.onclick = () => { state.hidden.has(i) ? state.hidden.delete(i) : state.hidden.add(i); fillCurve(state.charts.curve); paint(state.charts.curve); chip.setAttribute("aria-pressed", String(!state.hidden.has(i))); };
       key.append(chip);
     });
     const kept = [...new Set(arms.map((arm) => arm.keep).filter((step) => step !== null))];
     if (kept.length) key.append(make("span", { className: "item", textContent: `★ to keep: step ${kept.join(", ")}` }));
-    arms.flatMap((arm) => arm.avoid.map((span) => [arm, span])).forEach(([arm, [first, last, why]]) => {
+    arms.flatMap((arm, i) => arm.avoid.map((span) => [arm, span, i])).forEach(([arm, [first, last, why], i]) => {
       const whose = arms.length > 1 ? `${arm.label}: ` : "";
-      key.append(make("span", { className: "item" }, make("span", { className: "swatch avoid" }), `${whose}avoid ${first} to ${last}${why ? ` (${why})` : ""}`));
+      key.append(make("span", { className: "item" }, swatch(i), `${whose}avoid ${first} to ${last}${why ? ` (${why})` : ""}`));
     });
     if (arms.length === 1 && arms[0].stage) key.append(make("span", { className: "item" }, make("span", { className: "swatch stage" }), `corruption stage, ${arms[0].stage[0]} to ${arms[0].stage[1]}`));
     if (arms.some((arm) => arm.ceilings[state.metric] !== undefined)) key.append(make("span", { className: "item", textContent: "–·– similarity of different photographs" }));
@@ -198,8 +208,8 @@
     const ratio = devicePixelRatio || 1;
     const images = [...host.querySelectorAll("img")];
     const wide = host.clientWidth;
-    const columns = wide < 560 ? 2 : Math.min(5, Math.max(3, images.length));
-    const room = Math.min((wide - 28 * (columns - 1)) / columns, 384);
+    const columns = wide < 560 ? 2 : Math.max(3, Math.min(images.length, Math.floor((wide + 20) / 212)));
+    const room = Math.min((wide - 20 * (columns - 1)) / columns, 384);
     for (const image of images) {
       const size = () => {
         const natural = image.naturalWidth;
@@ -234,9 +244,9 @@
     at("forth").onclick = () => go(state.index + 1);
     const kept = arms.map((arm) => arm.keep).find((step) => step !== null);
     const last = steps.length - 1;
-    const marks = [[0, "first", `${steps[0]}`], [last, "last", `${steps[last]}`]];
+    const marks = [[0, "from", `${steps[0]}`], [last, "until", `${steps[last]}`]];
     const k = steps.indexOf(kept);
-    if (k >= 0) marks.push([k, `keep${k === 0 ? " first" : k === last ? " last" : ""}`, `★ ${kept}`]);
+    if (k >= 0) marks.push([k, `keep${k === 0 ? " from" : k === last ? " until" : ""}`, `★ ${kept}`]);
     for (const [i, className, textContent] of marks.filter(([i, name]) => name.startsWith("keep") || Math.abs(i - k) > last * 0.08)) {
       const tick = make("span", { className, textContent });
       tick.style.left = place(i);
@@ -323,7 +333,7 @@
       if (!details.open || !host || host.dataset.drawn) return;
       host.dataset.drawn = "yes";
       const arm = arms[Number(details.dataset.run)];
-      embed(page.curve, host, (chart) => fillCurve(chart, [arm]));
+      embed(page.curve, host, (chart) => fillCurve(chart, [arm], arm.metric));
     }));
     addEventListener("hashchange", openRun);
     openRun();
@@ -341,6 +351,9 @@
     if (at("slider") && steps.length) startSlider();
     if (at("curve")) await embed(page.curve, at("curve"), (chart) => fillCurve(chart));
     if (at("gaps")) { await embed(page.gap_chart, at("gaps"), fillGaps); at("gap-key").replaceChildren(...arms.slice(1).map((arm, i) => make("span", { className: "item" }, markOf(i + 1), arm.label))); }
+    for (const [i, group] of (page.groups || []).entries()) {
+      await embed(group.chart, at(`group-${i}`), (chart) => fillCurve(chart, group.rows, "dino"));
+    }
     if (at("forest")) await embed(page.forest, at("forest"), fillForest);
     if (page.metrics && page.metrics.length && state.metric) choose(state.metric);
     if (at("slider") && steps.length) go(state.index);
