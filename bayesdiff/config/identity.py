@@ -22,7 +22,7 @@ def key_content(cfg: Config) -> dict[str, Any]:
     """The part of a configuration that can change results. What lies in a local folder is not seen by it
     (see ``RunRecord.weights`` and the photographs' hashes)."""
     content = as_dict(cfg)
-    for place in ("paths", "tracker", "device", "experiment_name", "evaluations", "probes"):
+    for place in ("paths", "tracker", "device", "experiment_name", "evaluations", "probes", "report"):
         del content[place]
     del content["training"]["graph"]
     del content["schedule"]["keep"], content["schedule"]["log_every"], content["model"]["size"], content["model"]["gated"]

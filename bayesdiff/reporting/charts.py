@@ -126,7 +126,8 @@ def _ranges(chart: Figure) -> None:
     for i in range(SPANS):
         hatching: dict[str, Any] = {"hatch_pattern": "right_diagonal_line", "hatch_alpha": 0.28, "hatch_scale": 14, "hatch_weight": 1.2}
         chart.add_layout(BoxAnnotation(
-            left=0, right=0, visible=False, name=f"avoid-{i}", tags=["avoid", 0], level="underlay", fill_alpha=0.07, line_alpha=0.5, **hatching
+            left=0, right=0, visible=False, name=f"avoid-{i}", tags=["avoid", 0], level="underlay", fill_alpha=0.07, line_alpha=0.5,
+            **hatching,
         ))  # fmt: skip
     chart.add_layout(BoxAnnotation(
         left=0, right=0, visible=False, name="stage", tags=["stage"], level="underlay", fill_alpha=0.1, line_alpha=0.9, line_dash="dashed",

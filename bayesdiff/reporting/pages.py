@@ -169,7 +169,8 @@ def arm_data(arm: Arm, chosen: Plan | None = None) -> dict[str, Any]:
     verdict = arm.verdict
     judged = verdict if verdict is not None and len(verdict.labels) == len(arm.steps) else None
     return {
-        "name": escape.plain(arm.name), "label": escape.plain(arm.label), "metric": arm.metric, "steps": list(arm.steps), "curves": curves(arm),
+        "name": escape.plain(arm.name), "label": escape.plain(arm.label), "metric": arm.metric,
+        "steps": list(arm.steps), "curves": curves(arm),
         "places": [list(place) for place in arm.places], "stages": list(judged.labels) if judged is not None else [],
         "keep": kept_step(verdict), "avoid": spans_to_avoid(verdict), "stage": _stage(verdict),
         "ceilings": {name: round(value, DIGITS) for name, value in arm.ceilings.items()},

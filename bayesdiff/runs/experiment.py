@@ -223,6 +223,9 @@ def _conclude(bench: Bench, tracker: Tracker) -> None:
     _unless_it_fails(record, "closing words", lambda: _closing_words(bench))
     tracker.finish(bench.evaluations[0].scores, {"status": record.status, **(record.verdict or {})})
     record.save(folder)
+    if cfg.report:
+        _unless_it_fails(record, "page", lambda: _page(bench))
+        record.save(folder)
 
 
 def _note(record: RunRecord, line: str) -> None:
@@ -256,6 +259,13 @@ def _picture(bench: Bench) -> None:
             photos = [photo.image for photo in bench.subject.photos]
             plot_curve(one.folder, curve, verdict, cfg.detector.metric.value, named, photos)
             plot_grid(one.folder, [int(s) for s in curve["step"]], [p.text for p in one.prompts], photos, kept=verdict.best_step)
+
+
+def _page(bench: Bench) -> None:
+    """``report.html``, which reads the record that was just saved."""
+    from bayesdiff.reporting.runs import write_run_page
+
+    print(f"Page: {write_run_page(bench.folder)}")
 
 
 def _closing_words(bench: Bench) -> None:
