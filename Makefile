@@ -10,7 +10,7 @@ TESTS  := HF_HUB_OFFLINE=1 WANDB_MODE=offline OMP_NUM_THREADS=1 $(BIN)/python -m
 RECORDS ?= 10000 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint hooks prose notebooks wheel-check paper-tables bench-tables calibration pretrain pretrain-check clean
+.PHONY: help install demo test test-all lint hooks prose notebooks wheel-check paper-tables site bench-tables calibration pretrain pretrain-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -28,6 +28,7 @@ demo: $(READY) ## the main job on the toybox: baseline and Bayesian arm, and the
 	$(BIN)/python -m bayesdiff.run +experiment=corruption_curve paths.runs=$(RUNS)
 	$(BIN)/python -m bayesdiff.run +experiment=corruption_curve bnn=on paths.runs=$(RUNS)
 	$(BIN)/python -m bayesdiff.compare $(RUNS)/toybox-dreambooth-plain-* $(RUNS)/toybox-dreambooth-bnn-* --plot $(RUNS)/comparison.png
+	$(BIN)/python -m bayesdiff.report $(RUNS)/toybox-dreambooth-plain-* $(RUNS)/toybox-dreambooth-bnn-* -o $(RUNS)/report.html
 
 test: $(READY) ## the tests, offline, on the CPU, one worker a core (WORKERS=1: one)
 	$(TESTS)
@@ -59,6 +60,9 @@ paper-tables: $(READY) ## tables, figures and the page of claims, from the recor
 
 bench-tables: $(READY) ## how tables grow with records: time and memory of 10,000 and 20,000 made ones (RECORDS="10000 20000")
 	$(BIN)/python -m tests.bench_tables $(RECORDS)
+
+site: $(READY) ## pages of the committed records: results/toybox/site/index.html, and one file a study (not committed)
+	$(BIN)/python -m bayesdiff.report results/toybox
 
 calibration: $(READY) ## error rates and power of the verdict, by simulation
 	$(BIN)/python -m bayesdiff.calibration experiments/detector_calibration.yaml

@@ -21,6 +21,7 @@ COMMANDS = {
     "tables": "write tables and figures from the records of a result set",
     "claims": "judge the paper's claims by the records of a result set",
     "compare": "overlay the curves of runs and print their paired differences",
+    "report": "write one HTML page of runs, of a study, or of any trainer's samples",
     "verdict": "find the corruption stage in a curve from anywhere",
     "judge": "find the checkpoint to keep from the samples of any trainer",
     "export": "write a checkpoint in the layout that stock diffusers loads",

@@ -74,7 +74,7 @@ def make_config() -> Callable[..., Config]:
 def smoke(random_pipeline: Path, random_encoders: dict[str, str], tmp_path: Path) -> list[str]:
     """Overrides of a run in seconds on random weights, writing below ``tmp_path``."""
     encoders = [f"{key}={value}" for key, value in random_encoders.items()]
-    return ["+experiment=smoke", f"model.path={random_pipeline}", *encoders, f"paths.runs={tmp_path / 'runs'}"]
+    return ["+experiment=smoke", "report=false", f"model.path={random_pipeline}", *encoders, f"paths.runs={tmp_path / 'runs'}"]
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def key_content(cfg: Config) -> dict[str, Any]:
     content = as_dict(cfg)
     for group, key in (("data", "path"), ("model", "path"), ("metrics", "clip"), ("metrics", "dino"), ("metrics", "clip_iqa")):
         content[group][key] = content[group][key] and at_home(content[group][key])
-    for place in ("paths", "tracker", "device", "experiment_name", "evaluations", "probes"):
+    for place in ("paths", "tracker", "device", "experiment_name", "evaluations", "probes", "report"):
         del content[place]
     del content["training"]["graph"]
     del content["schedule"]["keep"], content["schedule"]["log_every"], content["model"]["size"], content["model"]["gated"]

@@ -339,6 +339,8 @@ class Config:
     """Further evaluations of every checkpoint, by name. They cost sampling and no training, and do not change the run key."""
     probes: bool = True
     """Whether to measure losses on fixed noise at every checkpoint (``probes.csv``). They do not change the run key."""
+    report: bool = True
+    """Whether the run ends with its page (``report.html``). It does not change the run key."""
     metrics: MetricsConf = field(default_factory=MetricsConf)
     detector: DetectorConf = field(default_factory=DetectorConf)
     tracker: TrackerConf = field(default_factory=TrackerConf)

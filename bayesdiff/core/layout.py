@@ -1,10 +1,10 @@
 """Every name of a file or folder in a run folder, a folder of runs, and a result set.
 
-RUN/config.yaml record.json train.jsonl probes.csv scores.csv curve.csv curve.png grid.png images/step-000100/ checkpoints/step-000100/
+RUN/config.yaml record.json train.jsonl probes.csv scores.csv curve.csv curve.png grid.png report.html images/step-000100/ checkpoints/step-000100/
     resume/step-000100/ draws.csv draws/step-000100/ evaluations/NAME/{scores.csv,curve.csv,curve.png,grid.png,images/}
 RUNS/RUN … .claims/ failures/ logs/ cache/
 results/SET/records/RUN/{record.json,curve.csv,images.csv,grid.png,evaluations/NAME/{curve.csv,images.csv}}
-    tables/ figures/ claims.md .cache/
+    tables/ figures/ claims.md site/ .cache/
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ RECORD, CONFIG, LOCK = "record.json", "config.yaml", ".lock"
 TRAIN_LOG, PROBES = "train.jsonl", "probes.csv"
 SCORES, CURVE = "scores.csv", "curve.csv"
 CURVE_PICTURE, GRID = "curve.png", "grid.png"
+REPORT = "report.html"
+"""The page of a run, in its folder."""
 SAMPLES, EVALUATIONS = "images", "evaluations"
 MAIN = "main"
 """The evaluation that a run makes itself, in its own folder; others lie below ``evaluations/``."""
@@ -26,7 +28,7 @@ CLAIM_LOCKS, FAILURES, LOGS = ".claims", "failures", "logs"
 
 RECORDS, PER_IMAGE = "records", "images.csv"
 """In a result set: the collected records, a folder a run; and in each the scores, a row a checkpoint and image."""
-TABLES, FIGURES, CLAIMS = "tables", "figures", "claims.md"
+TABLES, FIGURES, CLAIMS, SITE = "tables", "figures", "claims.md", "site"
 CACHE = ".cache"
 """Below a result set: what was computed from its files. It may be removed at any time."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from bayesdiff.config.compose import CONF, compose, of_record
+from bayesdiff.config.compose import CONF, compose, of_record, resolve
 from bayesdiff.config.prompts import Prompt, evaluation_prompts
 from bayesdiff.config.schema import Config, ModelConf
 from bayesdiff.core.errors import UserError, did_you_mean, first_line

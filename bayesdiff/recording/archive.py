@@ -201,7 +201,7 @@ def judge(record: RunRecord, images: Images) -> CorruptionVerdict:
     )
 
 
-def _recorded_verdict(record: RunRecord) -> CorruptionVerdict | None:
+def recorded_verdict(record: RunRecord) -> CorruptionVerdict | None:
     """The verdict that a run left in its record, where this detector made it."""
     said = dict(record.verdict) if isinstance(record.verdict, dict) else {}
     if said.pop("detector_version", None) != detector_version():
@@ -244,7 +244,7 @@ def _do(job: _Job) -> Scores | str:
     """Scores, or what is wrong with the files."""
     try:
         curve, images = parse_curve(job.curve, job.folder / CURVE), parse_images(job.images, job.folder / PER_IMAGE)
-        return read_off(job.record, curve, images, _recorded_verdict(job.record) if job.evaluation == MAIN else None)
+        return read_off(job.record, curve, images, recorded_verdict(job.record) if job.evaluation == MAIN else None)
     except Damaged as damaged:
         return str(damaged)
     except (ValueError, KeyError, TypeError) as error:

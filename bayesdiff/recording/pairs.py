@@ -55,13 +55,14 @@ def differences(reference: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd
 
 def _check_sampling(folders: list[Path], records: list[RunRecord]) -> None:
     """Images are paired by prompt and number, so all runs have to have sampled the same words from the same noise."""
-    asked = [_sampling(record) for record in records]
+    asked = [sampling(record) for record in records]
     for folder, own in zip(folders, asked, strict=True):
         if other := [key for key in own if own[key] != asked[0][key]]:
             raise UserError(f"{folder}: sampled otherwise than {folders[0]} ({', '.join(other)}); compare runs where these are equal")
 
 
-def _sampling(record: RunRecord) -> dict[str, object]:
+def sampling(record: RunRecord) -> dict[str, object]:
+    """What has to be equal for the samples of two runs to be paired by prompt and number."""
     sampler, data = record.config["sampler"], record.config["data"]
     return {"sampler.prompts": sampler["prompts"], "sampler.seed": sampler["seed"], "data.identifier": data["identifier"],
             "class noun": record.subject.get("class_noun", data["class_noun"])}  # fmt: skip

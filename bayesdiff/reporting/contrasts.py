@@ -1,0 +1,97 @@
+"""What differs between the arms of a page: their settings, and their scores where samples are paired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bayesdiff.corruption.shape import Array
+from bayesdiff.recording.pairs import sampling
+from bayesdiff.reporting.arm import Arm
+from bayesdiff.stats import paired_difference
+
+IGNORED = ("paths", "tracker", "evaluations", "device", "experiment_name", "report")
+"""Settings that change nothing of a result."""
+RESAMPLES = 4000
+"""Of an interval: fewer than tables take, because a page has one at every checkpoint, metric and arm."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """An arm less the first one, at the checkpoints that both have; arrays are (steps,)."""
+
+    steps: tuple[int, ...]
+    mean: Array
+    low: Array
+    high: Array
+    images: int
+
+
+def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+    return found
+
+
+def differing(arms: Sequence[Arm]) -> list[tuple[str, list[str]]]:
+    """(key, value of each arm) of every setting that is not the same in all of them; a setting that a record lacks is a dash."""
+    configs = [flat({k: v for k, v in arm.record.config.items() if k not in IGNORED}) if arm.record else {} for arm in arms]
+    keys = list(dict.fromkeys(key for config in configs for key in config))
+    rows = [(key, [_said(config[key]) if key in config else "–" for config in configs]) for key in keys]
+    rows.append(("evaluation", [arm.evaluation for arm in arms]))
+    rows.append(("training images", [", ".join(_photos(arm)) or "–" for arm in arms]))
+    return [(key, values) for key, values in rows if len(set(values)) > 1]
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _photos(arm: Arm) -> list[str]:
+    return [str(photo.get("name", "")) for photo in arm.record.subject.get("photos", [])] if arm.record is not None else []
+
+
+def why_not_paired(first: Arm, other: Arm) -> str:
+    """Why the samples of two arms are not paired; empty where they are."""
+    if first.record is None or other.record is None:
+        return f"{other.label} has no record, so that its samples are not paired with those of {first.label}"
+    mine, theirs = sampling(first.record), sampling(other.record)
+    changed = [key for key in mine if mine[key] != theirs.get(key)]
+    if first.prompts != other.prompts and "sampler.prompts" not in changed:
+        changed.append("prompts")
+    if changed:
+        return f"{other.label} was sampled otherwise than {first.label} ({', '.join(changed)})"
+    common = set(first.steps) & set(other.steps), set(first.places) & set(other.places)
+    return "" if all(common) else f"{other.label} shares no checkpoint and sample with {first.label}"
+
+
+def gap(first: Arm, other: Arm, metric: str) -> Gap | None:
+    """The paired difference of a metric; None where one of the arms lacks it, or where no score is finite.
+
+    Its 95 % interval is over prompts and images: it says nothing of other seeds and subjects.
+    """
+    if metric not in first.columns or metric not in other.columns:
+        return None
+    steps = [step for step in first.steps if step in other.steps]
+    places = [place for place in first.places if place in other.places]
+    pair = [_at(arm, metric, steps, places) for arm in (other, first)]
+    whole = [bool(np.isfinite(both).all()) for both in zip(*pair, strict=True)]
+    if not any(whole):
+        return None
+    on, off = (values[whole][None, None] for values in pair)
+    found = paired_difference(on, off, prompts=[prompt for prompt, _ in places], resamples=RESAMPLES)
+    kept = tuple(step for step, good in zip(steps, whole, strict=True) if good)
+    return Gap(kept, found.mean, found.low, found.high, len(places))
+
+
+def _at(arm: Arm, metric: str, steps: Sequence[int], places: Sequence[tuple[int, int]]) -> Array:
+    """(steps, places) scores of an arm."""
+    rows, columns = [arm.steps.index(step) for step in steps], [arm.places.index(place) for place in places]
+    return arm.columns[metric][np.ix_(rows, columns)]

@@ -1,0 +1,255 @@
+"""The page of a study: arms by subjects, paired differences with their intervals, and every run behind a click."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from bayesdiff.core import escape
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.files import write_text
+from bayesdiff.core.layout import GRID, MAIN
+from bayesdiff.recording.archive import Archive
+from bayesdiff.reporting import charts
+from bayesdiff.reporting.arm import Arm
+from bayesdiff.reporting.pages import KINDS, MOST_ARMS, arm_data, commands, metrics_of, numbers, render, table_of
+from bayesdiff.reporting.pictures import BUDGET
+from bayesdiff.scoring.metrics import in_order
+from bayesdiff.studies.figures import curves_of
+from bayesdiff.studies.measures import MEASURES
+from bayesdiff.studies.pages import commands_of, heading
+from bayesdiff.studies.plan import Study
+from bayesdiff.studies.rows import Found, Row, rows_of
+from bayesdiff.studies.tables import printed_table, study_table
+
+SYMBOLS = {"good": "●", "plain": "○", "warn": "▲", "bad": "◆"}
+"""What a tone of a verdict looks like without colour."""
+GRID_QUALITIES = ((None, 1.0), (85, 1.0), (75, 0.75), (70, 0.5), (60, 0.33))
+"""WebP quality and scale of the grids of samples, the best first; None keeps the file's own bytes."""
+FIDELITY = "dino"
+
+
+def write_study_page(study: Study, archive: Archive, target: Path, back: str = "") -> Path:
+    """Write the page of a study; ``back`` is the address of an index. Raises ``UserError`` where it has no record."""
+    write_text(target, study_page(study, archive, back))
+    return target
+
+
+def study_page(study: Study, archive: Archive, back: str = "", budget: int = BUDGET) -> str:
+    """The page of a study, from the records of an archive. Raises ``UserError`` where it has none."""
+    rows = rows_of(study, archive)
+    found = [one for row in rows for one in row.found]
+    if not found:
+        raise UserError(f"{study.name}: no record in {archive.results}; make some with {commands_of(study, archive.results)[0].strip('`')}")
+    table = study_table(study, rows)
+    unique = list({(one.folder.name, one.evaluation): one for one in found}.values())
+    arms = [_arm(one) for one in unique]
+    differences, metrics = _differences(rows, table)
+    answer = answer_of(study, rows, table)
+    data = {
+        "kind": "study", "metric": next(iter(differences), ""), "metrics": _with_units(metrics, arms), "arms": [arm_data(arm) for arm in arms],
+        "differences": differences, "curve": charts.curve_chart(1, "run"),
+        "forest": charts.forest_chart(max(map(len, differences.values()))) if differences else None, "groups": _groups(study, rows),
+    }  # fmt: skip
+    return render(
+        "study.html", heading(study), data, answer=answer, back=back, groups=[group["title"] for group in data["groups"]],
+        subjects=_subjects(found), grid_rows=[_line(row, arms, _subjects(found)) for row in rows], metrics=metrics,
+        reference=" ".join(study.compare) if study.compare else "", printed=_printed(study, rows, table), runs=_runs(arms, budget),
+        absent=_absent(study, rows, archive.results), kinds=_legend(arms), group_rows=[[row["label"] for row in g["rows"]] for g in data["groups"]],
+    )  # fmt: skip
+
+
+def _arm(found: Found) -> Arm:
+    """A run of a study as an arm; its samples are in its grid alone."""
+    images, record = found.images, found.record
+    columns = {name: images.columns[name] for name in in_order(set(images.columns))}
+    grid = found.folder / GRID
+    return Arm(
+        found.folder.name if found.evaluation == MAIN else f"{found.folder.name}/{found.evaluation}", str(record.config["detector"]["metric"]),
+        tuple(images.steps.tolist()), columns, images.places, found.verdict, record, found.cell.name, found.evaluation,
+        ceilings=record.real_to_real, grid=grid if grid.exists() else None,
+    )  # fmt: skip
+
+
+def _with_units(metrics: list[dict[str, Any]], arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    """What differences are of, then the metrics of the runs' own curves."""
+    there = {metric["name"] for metric in metrics}
+    return metrics + [metric for metric in metrics_of(arms) if metric["name"] not in there]
+
+
+def _differences(rows: Sequence[Row], table: pd.DataFrame) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]]]:
+    """Name of a measure -> its differences from the reference, a line a row; and the measures that have any."""
+    if "difference" not in table:
+        return {}, []
+    found: dict[str, list[dict[str, Any]]] = {}
+    metrics = []
+    for measure in MEASURES.values():
+        lines = table[(table["metric"] == measure.label) & table["difference"].notna()]
+        told = [_difference(row, lines) for row in rows]
+        if kept := [line for line in told if line is not None]:
+            found[measure.name] = kept
+            better = f"{measure.unit}; {measure.direction} is better" if measure.direction != "neither" else measure.unit
+            metrics.append({"name": measure.name, "label": measure.label, "unit": better})
+    return found, metrics
+
+
+def _difference(row: Row, lines: pd.DataFrame) -> dict[str, Any] | None:
+    """The difference of one row; None for one without."""
+    mine = lines[np.logical_and.reduce([lines[axis] == label for axis, label in row.labels.items()])] if row.labels else lines
+    if not len(mine):
+        return None
+    line = mine.iloc[0]
+    low, high, p = (None if pd.isna(line[name]) else float(line[name]) for name in ("low", "high", "p_holm"))
+    of_runs = bool({"seeds", "subjects"} & set(str(line["over"]).split()))
+    interval = f", 95 % interval {low:+.3f} to {high:+.3f}" if low is not None and high is not None else ""
+    sure = f", p = {p:.3f}" if p is not None else "" if of_runs else ", these runs alone"
+    said = f"{line['difference']:+.3f}{interval}{sure}"
+    return {"name": escape.plain(row.name), "mean": float(line["difference"]), "low": low, "high": high, "said": said, "of_runs": of_runs}
+
+
+def answer_of(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> dict[str, Any]:
+    """One sentence on the differences, one on the verdicts, and how whole the study is."""
+    runs = list({one.folder.name: one for row in rows for one in row.found}.values())
+    verdicts = [one.verdict for one in runs if one.verdict is not None]
+    stages, avoid = sum(verdict.flagged for verdict in verdicts), sum(bool(verdict.avoid) for verdict in verdicts)
+    cells = len({cell.name for row in rows for cell in row.cells})
+    diverged = len({cell.name for row in rows for cell in row.diverged})
+    missing = max(cells - len(runs) - diverged, 0)
+    whole = f"{len(runs)} of {cells} runs have a record" + (f", {diverged} diverged" if diverged else "")
+    return {
+        "first": _compared(study, rows, table), "whole": f"{whole}.", "missing": missing,
+        "rest": f"A corruption stage is told in {stages} of {len(verdicts)} runs; {avoid} have checkpoints to avoid.",
+    }  # fmt: skip
+
+
+def _compared(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> str:
+    """What the differences in fidelity at the last checkpoint say."""
+    told = _differences(rows, table)[0].get(FIDELITY, [])
+    if study.compare is None or not told:
+        return "This study has no pairs of arms to compare yet."
+    against = escape.plain(" ".join(study.compare))
+    if len(told) == 1:
+        return f"{told[0]['name']} against {against}: DINO at the last checkpoint differs by {told[0]['said']}."
+    higher = sum(line["low"] is not None and line["low"] > 0 for line in told)
+    lower = sum(line["high"] is not None and line["high"] < 0 for line in told)
+    return (
+        f"Against {against}, DINO at the last checkpoint is higher in {higher} of {len(told)} rows, lower in {lower}, and not told apart in "
+        f"{len(told) - higher - lower}."
+    )
+
+
+def _subjects(found: Sequence[Found]) -> list[str]:
+    return list(dict.fromkeys(escape.plain(one.record.config["data"]["subject"]) for one in found))
+
+
+def _line(row: Row, arms: Sequence[Arm], subjects: Sequence[str]) -> dict[str, Any]:
+    """A row of the table of arms by subjects: a link a run, with its last score and its verdict."""
+    places = {arm.name: i for i, arm in enumerate(arms)}
+    cells: dict[str, list[dict[str, Any]]] = {subject: [] for subject in subjects}
+    for one in row.found:
+        name = one.folder.name if one.evaluation == MAIN else f"{one.folder.name}/{one.evaluation}"
+        last = one.scores.last.get(FIDELITY)
+        kind, tone = _kind(arms[places[name]])
+        cells[escape.plain(one.record.config["data"]["subject"])].append({
+            "run": places[name], "seed": one.record.config["seed"], "score": "–" if last is None else f"{last.mean():.2f}", "kind": kind,
+            "tone": tone, "symbol": SYMBOLS[tone],
+        })  # fmt: skip
+    return {"name": escape.plain(row.name), "count": row.count, "cells": [cells[subject] for subject in subjects]}
+
+
+def _kind(arm: Arm) -> tuple[str, str]:
+    return KINDS.get(arm.verdict.kind, (arm.verdict.kind, "plain")) if arm.verdict is not None else ("Not judged", "plain")
+
+
+def _legend(arms: Sequence[Arm]) -> list[tuple[str, str, str]]:
+    """(symbol, tone, kinds of verdicts) that the table has."""
+    kinds: dict[str, list[str]] = {}
+    for kind, tone in dict.fromkeys(_kind(arm) for arm in arms):
+        kinds.setdefault(tone, []).append(kind)
+    return [(SYMBOLS[tone], tone, ", ".join(kinds[tone])) for tone in SYMBOLS if tone in kinds]
+
+
+def _groups(study: Study, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """A chart for every row of the other axes: for each arm the mean of its runs, from the lowest to the highest of them."""
+    axis = study.compare[0] if study.compare else study.x or next(iter(rows[0].labels), "")
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        others = ", ".join(f"{name} {label}" for name, label in row.labels.items() if name != axis)
+        curves = curves_of(row, FIDELITY)
+        if curves is None or curves.empty:
+            continue
+        count = curves.shape[1]
+        mean, low, high = (numbers(getattr(curves, way)(axis=1)) for way in ("mean", "min", "max"))
+        label = f"{axis} {row.labels.get(axis, '')}".strip() or "all"
+        grouped.setdefault(others, []).append({
+            "label": escape.plain(f"{label} ({count} run{'s' if count > 1 else ''})"), "steps": [int(step) for step in curves.index],
+            "curves": {FIDELITY: {"mean": mean, "low": low, "high": high}}, "stages": [], "keep": None, "avoid": [], "stage": None, "ceilings": {},
+        })  # fmt: skip
+    return [
+        {"title": escape.plain(title), "rows": lines[:MOST_ARMS], "left_out": len(lines[MOST_ARMS:]),
+         "chart": charts.curve_chart(min(len(lines), MOST_ARMS), f"group {i}")}
+        for i, (title, lines) in enumerate(grouped.items())
+    ]  # fmt: skip
+
+
+def _printed(study: Study, rows: list[Row], table: pd.DataFrame) -> dict[str, Any]:
+    """The table as ``tables/`` has it."""
+    if not len(table):
+        return {"heads": [], "rows": []}
+    printed = printed_table(study, rows, table)
+    return {
+        "heads": [str(name) for name in printed.columns],
+        "rows": [[str(value) for value in row] for row in printed.itertuples(index=False)],
+    }
+
+
+def _runs(arms: Sequence[Arm], budget: int) -> list[dict[str, Any]]:
+    """What is behind each link: sentence, scores, the grid of samples, the command."""
+    grids = grid_uris([arm.grid if arm.evaluation == MAIN else None for arm in arms], budget)
+    return [
+        {
+            "label": escape.plain(arm.label), "name": escape.plain(arm.name), "sentence": escape.plain(arm.verdict.sentence) if arm.verdict else "",
+            "badge": _kind(arm), "table": table_of(arm, metrics_of([arm])), "commands": commands(arm), "grid": grid,
+        }
+        for arm, grid in zip(arms, grids, strict=True)
+    ]  # fmt: skip
+
+
+def grid_uris(paths: Sequence[Path | None], budget: int) -> list[str]:
+    """The grids of samples as data URIs, as good as fits into ``budget`` bytes; empty where there is none."""
+    there = [path for path in paths if path is not None]
+    for quality, scale in GRID_QUALITIES:
+        few = there[:: max(1, len(there) // 6)][:6]
+        size = sum(len(_grid(path, quality, scale)) for path in few) / max(len(few), 1)
+        if size * len(there) <= budget or (quality, scale) == GRID_QUALITIES[-1]:
+            return ["" if path is None else _grid(path, quality, scale) for path in paths]
+    return []
+
+
+def _grid(path: Path, quality: int | None, scale: float) -> str:
+    if quality is None:
+        return f"data:image/png;base64,{b64encode(path.read_bytes()).decode()}"
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    if scale < 1:
+        image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
+    image.save(buffer := BytesIO(), "WEBP", quality=quality, method=3)
+    return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"
+
+
+def _absent(study: Study, rows: Sequence[Row], results: Path) -> list[str]:
+    lines = [
+        "Single samples and training images: a committed record has the scores of every image, and a grid of some samples in 128 colours."
+    ]
+    if missing := sum(row.missing for row in rows):
+        lines.append(f"{missing} runs that are not made yet: {', '.join(command.strip('`') for command in commands_of(study, results))}")
+    if diverged := sum(len(row.diverged) for row in rows):
+        lines.append(f"Curves of {diverged} runs that diverged.")
+    return lines
