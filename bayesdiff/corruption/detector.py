@@ -198,7 +198,7 @@ def is_stage(
     steps: ArrayLike, scores: ArrayLike, *, alpha: float = 0.05, min_depth: float = 0.03, seed: int = 0,
     checkpoint_noise: float | None = None, correlation_time: float | None = None,
 ) -> tuple[bool, bool]:  # fmt: skip
-    """Whether one run has a stage, and whether it has checkpoints to avoid; see ``decide``."""
+    """Whether one run, (T,) or (T, images), has a stage, and whether it has checkpoints to avoid; see ``decide``."""
     decision = decide(
         steps, scores, alpha=alpha, min_depth=min_depth, seed=seed, checkpoint_noise=checkpoint_noise, correlation_time=correlation_time
     )

@@ -22,9 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bayesdiff.core.digests import digest
+from bayesdiff.core.digests import digest, fingerprint
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import fingerprint
 from bayesdiff.core.layout import CHECKPOINTS, MANIFEST
 from bayesdiff.judging.layouts import DATE, own_pattern
 

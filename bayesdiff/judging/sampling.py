@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from bayesdiff.config.prompts import Prompt
 from bayesdiff.config.schema import Config, ModelConf
+from bayesdiff.core.digests import fingerprint
 from bayesdiff.core.errors import UserError, first_line
-from bayesdiff.core.files import atomic_write, fingerprint
+from bayesdiff.core.files import atomic_write
 from bayesdiff.core.layout import image_name
 from bayesdiff.diffusion.pipeline import model_location
 from bayesdiff.judging.adapters import weights_in

@@ -15,7 +15,6 @@ from bayesdiff.stats import paired_difference
 
 IGNORED = ("paths", "tracker", "evaluations", "device", "experiment_name", "report")
 """Settings that change nothing of a result."""
-RESAMPLES = 4000
 """Of an interval: fewer than tables take, because a page has one at every checkpoint, metric and arm."""
 
 
@@ -86,7 +85,7 @@ def gap(first: Arm, other: Arm, metric: str) -> Gap | None:
     if not any(whole):
         return None
     on, off = (values[whole][None, None] for values in pair)
-    found = paired_difference(on, off, prompts=[prompt for prompt, _ in places], resamples=RESAMPLES)
+    found = paired_difference(on, off, prompts=[prompt for prompt, _ in places])
     kept = tuple(step for step, good in zip(steps, whole, strict=True) if good)
     return Gap(kept, found.mean, found.low, found.high, len(places))
 

@@ -182,7 +182,8 @@ def _inner_error(difference: Array, labels: NDArray[np.generic]) -> Array:
     """
     names = np.unique(labels)
     if len(names) == 1:
-        return np.sqrt(_variance(difference) / difference.shape[-1])
+        single: Array = np.sqrt(_variance(difference) / difference.shape[-1])
+        return single
     weights = np.array([(labels == name).mean() for name in names]) * len(names)
     error: Array = np.sqrt(_variance(_prompt_means(difference, labels) * weights) / len(names))
     return error
