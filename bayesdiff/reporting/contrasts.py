@@ -15,7 +15,6 @@ from bayesdiff.stats import paired_difference
 
 IGNORED = ("paths", "tracker", "evaluations", "device", "experiment_name", "report")
 """Settings that change nothing of a result."""
-"""Of an interval: fewer than tables take, because a page has one at every checkpoint, metric and arm."""
 
 
 @dataclass(frozen=True)
