@@ -141,7 +141,13 @@ def _walk(bench: Bench, start: int, tracker: Tracker, show: Display) -> None:
 
 
 def _train(bench: Bench, start: int, stop: int, tracker: Tracker, show: Display) -> None:
-    """Train; a signal waits until a step is done, which is saved before ``Terminated`` is raised."""
+    """Train; a signal waits until a step is done, which is saved before ``Terminated`` is raised or a handler of others called."""
+    while start < stop:  # a handler may come back
+        start = _train_to_a_signal(bench, start, stop, tracker, show)
+
+
+def _train_to_a_signal(bench: Bench, start: int, stop: int, tracker: Tracker, show: Display) -> int:
+    """Returns the step that training came to."""
     from bayesdiff.training.loop import train
 
     cfg, training = bench.cfg, bench.training
@@ -161,6 +167,8 @@ def _train(bench: Bench, start: int, stop: int, tracker: Tracker, show: Display)
                 train(training, cfg, start, stop, report)
         except _Paused as paused:
             _pause(bench, paused.step)
+            stop = paused.step
+    return stop
 
 
 def _pause(bench: Bench, step: int) -> None:

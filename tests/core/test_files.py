@@ -87,7 +87,7 @@ def test_a_failing_rename_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest
     target = tmp_path / "file"
     write_text(target, "old")
     monkeypatch.setattr("os.replace", failing(errno.EIO))
-    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+    with pytest.raises(UserError, match=os.strerror(errno.EIO)):
         write_text(target, "new")
     assert (names(tmp_path), target.read_text()) == (["file"], "old")
 
@@ -96,7 +96,7 @@ def test_a_failing_rename_keeps_the_old_folder(tmp_path: Path, monkeypatch: pyte
     target = tmp_path / "folder"
     write_folder(target, "old")
     monkeypatch.setattr("os.replace", failing(errno.EIO))
-    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+    with pytest.raises(UserError, match=os.strerror(errno.EIO)):
         write_folder(target, "new")
     assert names(tmp_path) == ["folder", "folder/weights"]
 

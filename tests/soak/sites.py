@@ -40,8 +40,8 @@ class Site:
 
     @property
     def kind(self) -> str:
-        """The name for any step, draw and picture."""
-        return f"{self.operation} {NUMBERS.sub('N', self.place)}"
+        """The name for any step, draw and picture; of a further evaluation as of the run's own."""
+        return f"{self.operation} {NUMBERS.sub('N', self.place).replace('evaluations/shown/', '')}"
 
 
 Act = Callable[[Site], None]
@@ -161,10 +161,20 @@ def _tear(site: Site) -> None:
 
 
 def killed_at(ledger: Ledger) -> Act:
-    """Kill this process at each site that no process was killed at yet."""
+    """Kill this process at each kind of site that no process was killed at yet."""
 
     def act(site: Site) -> None:
-        if ledger.claim(site.name):
+        if ledger.claim(site.kind):
+            die(site)
+
+    return act
+
+
+def killed_once_at(name: str) -> Act:
+    """Kill this process at the site of a name."""
+
+    def act(site: Site) -> None:
+        if site.name == name:
             die(site)
 
     return act
@@ -182,23 +192,22 @@ STAYING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """Faults that stay: from the first on every write of the process fails. A full disk lets files be removed, a read-only one does not."""
 PASSING = (errno.EMFILE, errno.ESTALE, errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETIMEDOUT)
 """Faults of one operation."""
-FREEING = ("remove", "rmdir")
+FULL, FREEING = (errno.ENOSPC, errno.EDQUOT), ("remove", "rmdir")
 ERRNOS = (*STAYING, *PASSING)
 
 
 def failing_at(ledger: Ledger, kinds: tuple[int, ...] = ERRNOS) -> Act:
-    """Raise each kind of error once at every kind of site; a process has one fault, which stays or passes."""
-    fault: list[int] = []
+    """Raise each kind of error once at every kind of site; behind one that stays a process cannot write any more."""
+    stays: list[int] = []
 
     def act(site: Site) -> None:
-        if fault:
-            number = fault[0] if fault[0] in STAYING else 0
-            if number and not (number in (errno.ENOSPC, errno.EDQUOT) and site.operation in FREEING):
-                raise _error(number, site)
+        if stays:
+            if not (stays[0] in FULL and site.operation in FREEING):
+                raise _error(stays[0], site)
             return
         for number in kinds:
             if ledger.claim(f"{errno.errorcode[number]} {site.kind}"):
-                fault.append(number)
+                stays.extend({number} & set(STAYING))
                 raise _error(number, site)
 
     return act
