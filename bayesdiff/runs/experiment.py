@@ -97,7 +97,7 @@ def _execute(bench: Bench) -> None:
     cfg, folder, record = bench.cfg, bench.folder, bench.record
     remove_partial(folder)
     record.save(folder)
-    write_text(folder / CONFIG, _yaml(record.config))
+    write_text(folder / CONFIG, _yaml(_in_order_of(as_dict(cfg), record.config)))
     start = resume(bench)
     tracker = Tracker(cfg, folder, start, lambda line: note(record, line))
     if record.bayesian["layers"]:
@@ -200,6 +200,16 @@ def _assist(bench: Bench) -> None:
             sample(training, bench.evaluations[one], cfg.model.resolution)
         for _ in sampled_draws(bench):
             pass
+
+
+def _in_order_of(first: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """The content with its keys in the order of ``first``: a record keeps them sorted, and a resumed run writes the same file."""
+    names = [name for name in first if name in content] + [name for name in content if name not in first]
+    deeper = {name: first.get(name) for name in names}
+    return {
+        name: _in_order_of(like, content[name]) if isinstance(like, dict) and isinstance(content[name], dict) else content[name]
+        for name, like in deeper.items()
+    }
 
 
 def _yaml(content: dict[str, Any]) -> str:

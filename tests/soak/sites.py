@@ -132,16 +132,18 @@ def _watch_what_has_no_event() -> None:
 class Ledger:
     """What was done already, by name, shared by all processes: a file each, made by whoever is first."""
 
-    def __init__(self, folder: Path, most: int | None = None):
-        self.folder, self.most = folder, most
+    def __init__(self, folder: Path, most: int | None = None, one_in: int = 1):
+        """``one_in`` leaves out all names but every so manieth, by their hash; ``most`` is how many there may be."""
+        self.folder, self.most, self.one_in = folder, most, one_in
         folder.mkdir(parents=True, exist_ok=True)
 
     def claim(self, name: str) -> bool:
-        """Whether this process is the first with a name, and there are fewer than ``most``."""
-        if self.most is not None and len(self) >= self.most:
+        """Whether this process is the first with a name that is not left out."""
+        key = hashlib.sha256(name.encode()).hexdigest()[:24]
+        if int(key, 16) % self.one_in or (self.most is not None and len(self) >= self.most):
             return False
         try:
-            number = os.open(self.folder / hashlib.sha256(name.encode()).hexdigest()[:24], os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            number = os.open(self.folder / key, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
             return False
         os.write(number, name.encode())

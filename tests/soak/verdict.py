@@ -37,7 +37,7 @@ def _content(path: Path) -> Any:
     if path.suffix == ".json":
         return _json(path)
     if path.name == CONFIG:
-        return {key: part for key, part in yaml.safe_load(path.read_text(encoding="utf-8")).items() if key != "paths"}
+        return json.dumps({key: part for key, part in yaml.safe_load(path.read_text(encoding="utf-8")).items() if key != "paths"})
     return path.read_bytes()
 
 
