@@ -4,7 +4,7 @@ Any number of these may work on one study at once, on one machine or on several 
 run is claimed before it starts, by a lock that dies with its process, and done once. A run that fails
 is noted with its error and does not stop the rest; give the same command again to try it once more.
 
-Exit code: 0 when every run has its end, 1 when runs failed or are damaged, 2 for bad input, 130 when stopped.
+Exit code: 0 when every run has its end, 1 when runs failed or are damaged, 2 for bad input, 130 or 143 when stopped.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from bayesdiff.core.arguments import Parser
 from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line
+from bayesdiff.core.signals import Terminated, heeded
 from bayesdiff.recording.tracker import without_echo
 from bayesdiff.studies.checks import check_results, check_runs
 from bayesdiff.studies.engine import run_study
@@ -49,10 +50,14 @@ def main(argv: list[str] | None = None) -> int:
             planned = plan(study, root, extra, arguments.results)
             print_plan(study, planned, arguments.workers, Console(width=None if Console().is_terminal else 140), arguments.all)
             return 0
-        found = run_study(study, root, arguments.workers, extra, arguments.results)
+        with heeded():
+            found = run_study(study, root, arguments.workers, extra, arguments.results)
     except KeyboardInterrupt:
         print("\nStopped. Give the same command again to go on.", file=sys.stderr)
         return ExitCode.STOPPED
+    except Terminated as signal:
+        print(f"\nStopped by {signal}: runs saved their steps. Give the same command again to go on.", file=sys.stderr)
+        return ExitCode.TERMINATED
     print(", ".join(f"{number} {state}" for state, number in found.items()))
     return ExitCode.FAILED if found.get("failed") or found.get(DAMAGED) else ExitCode.DONE
 

@@ -1,6 +1,7 @@
 """An end that somebody else asks for: SIGTERM (a scheduler, ``kill``) and SIGHUP (a closed terminal).
 
 Outside ``held`` such a signal raises ``Terminated`` where the program stands. Inside it the signal waits for the end of the block.
+SIGUSR1 and SIGUSR2 mean what others make of them: submitit requeues its Slurm job and leaves. Their handlers wait too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 NAMES = ("SIGTERM", "SIGHUP")
+OF_OTHERS = ("SIGUSR1", "SIGUSR2")
 _WAITING: list[str] = []
 """Signals that came inside ``held``."""
 _HELD: list[bool] = []
@@ -43,6 +45,25 @@ def heeded() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+@contextmanager
+def _others_held() -> Iterator[None]:
+    """Handlers of others that are called in the block are called behind it."""
+    numbers = [getattr(signal, name) for name in OF_OTHERS if hasattr(signal, name)]
+    here = threading.current_thread() is threading.main_thread()
+    theirs = {number: handler for number in numbers if here and callable(handler := signal.getsignal(number)) and handler is not _received}
+    for number in theirs:
+        signal.signal(number, _received)
+    try:
+        yield
+    finally:
+        for number, handler in theirs.items():
+            signal.signal(number, handler)
+    for number, handler in theirs.items():
+        if (name := signal.Signals(number).name) in _WAITING:
+            _WAITING[:] = [one for one in _WAITING if one != name]
+            handler(number, None)
+
+
 def waiting() -> bool:
     """Whether a signal came inside ``held``."""
     return bool(_WAITING)
@@ -50,13 +71,20 @@ def waiting() -> bool:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Within the block a signal waits; behind it ``Terminated`` is raised, unless the block failed of itself."""
+    """Within the block a signal waits; behind it handlers of others are called, or ``Terminated`` is raised.
+
+    Where the block failed of itself, neither is done.
+    """
     _HELD.append(True)
+    names: list[str] = []
     try:
-        yield
-    finally:
-        _HELD.pop()
+        with _others_held():
+            try:
+                yield
+            finally:
+                _HELD.pop()
         names = _WAITING[:]
+    finally:
         _WAITING.clear()
     if names:
         raise Terminated(names[0])

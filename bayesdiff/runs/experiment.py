@@ -99,7 +99,7 @@ def _execute(bench: Bench) -> None:
     cfg, folder, record = bench.cfg, bench.folder, bench.record
     remove_partial(folder)
     record.save(folder)
-    write_text(folder / CONFIG, _yaml(public(record.config)))
+    write_text(folder / CONFIG, _yaml(public(_in_order_of(as_dict(cfg), record.config))))
     start = resume(bench)
     tracker = Tracker(cfg, folder, start, lambda line: note(record, line))
     if record.bayesian["layers"]:
@@ -143,7 +143,13 @@ def _walk(bench: Bench, start: int, tracker: Tracker, show: Display) -> None:
 
 
 def _train(bench: Bench, start: int, stop: int, tracker: Tracker, show: Display) -> None:
-    """Train; a signal waits until a step is done, which is saved before ``Terminated`` is raised."""
+    """Train; a signal waits until a step is done, which is saved before ``Terminated`` is raised or a handler of others called."""
+    while start < stop:  # a handler may come back
+        start = _train_to_a_signal(bench, start, stop, tracker, show)
+
+
+def _train_to_a_signal(bench: Bench, start: int, stop: int, tracker: Tracker, show: Display) -> int:
+    """Returns the step that training came to."""
     from bayesdiff.training.loop import train
 
     cfg, training = bench.cfg, bench.training
@@ -163,6 +169,8 @@ def _train(bench: Bench, start: int, stop: int, tracker: Tracker, show: Display)
                 train(training, cfg, start, stop, report)
         except _Paused as paused:
             _pause(bench, paused.step)
+            stop = paused.step
+    return stop
 
 
 def _pause(bench: Bench, step: int) -> None:
@@ -194,6 +202,16 @@ def _assist(bench: Bench) -> None:
             sample(training, bench.evaluations[one], cfg.model.resolution)
         for _ in sampled_draws(bench):
             pass
+
+
+def _in_order_of(first: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """The content with its keys in the order of ``first``: a record keeps them sorted, and a resumed run writes the same file."""
+    names = [name for name in first if name in content] + [name for name in content if name not in first]
+    deeper = {name: first.get(name) for name in names}
+    return {
+        name: _in_order_of(like, content[name]) if isinstance(like, dict) and isinstance(content[name], dict) else content[name]
+        for name, like in deeper.items()
+    }
 
 
 def _yaml(content: dict[str, Any]) -> str:

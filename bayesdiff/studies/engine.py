@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, TextIO
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -37,6 +38,10 @@ from bayesdiff.studies.state import DAMAGED, ENDS, Planned, claim_file, end_of, 
 
 FINISHED = (ExitCode.DONE, ExitCode.DIVERGED)
 """Exit codes of a run that has an end."""
+PAUSED = (ExitCode.STOPPED, ExitCode.TERMINATED, -signal.SIGINT, -signal.SIGTERM)
+"""Of a run that was asked to stop: it failed in nothing."""
+AT_WORK: set[subprocess.Popen[bytes]] = set()
+"""Runs that this process has started and waits for."""
 
 
 def devices() -> list[str]:
@@ -96,19 +101,29 @@ def run_command(run: Planned, root: Path, extra: tuple[str, ...]) -> list[str]:
     return [sys.executable, "-m", "bayesdiff.run", *run.cell.overrides, *extra, override("paths.runs", str(root))]
 
 
+def _call(command: list[str], words: TextIO, environment: dict[str, str]) -> int:
+    """Its exit code; while it works it is ``AT_WORK``."""
+    process = subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT, env=environment)
+    AT_WORK.add(process)
+    try:
+        return process.wait()
+    finally:
+        AT_WORK.discard(process)
+
+
 def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict[str, str]) -> str:
     """The command of record, its words in ``logs/``, its failure (if it is one) in ``failures/``."""
     command = run_command(run, root, extra)
     log = root / LOGS / f"{run.folder.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as words:
-        code = subprocess.run(command, stdout=words, stderr=subprocess.STDOUT, env=environment, check=False).returncode
+        code = _call(command, words, environment)
     failure = failure_file(root, run.folder)
     remove_partial_of(failure)
     if code in FINISHED:
         failure.unlink(missing_ok=True)
         return "done" if code == 0 else "diverged"
-    if code in (ExitCode.STOPPED, -2):
+    if code in PAUSED:
         return "stopped"
     failure.parent.mkdir(parents=True, exist_ok=True)
     tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-20:]
@@ -189,7 +204,9 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
         futures = [pool.submit(work, run) for run in planned]
         try:
             states = [future.result() for future in futures]
-        except KeyboardInterrupt:
+        except BaseException:  # Ctrl-C, SIGTERM, a scheduler that requeues its job
             stopped.set()
+            for process in list(AT_WORK):
+                process.terminate()  # it ends its step and saves it
             raise
     return {state: states.count(state) for state in dict.fromkeys(states)}

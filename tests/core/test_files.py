@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import STAGING, atomic_write, remove_partial, sha256, write_json, write_text
+from bayesdiff.core.files import (
+    STAGING,
+    atomic_write,
+    discard,
+    faults_named,
+    remove_partial,
+    remove_partial_of,
+    sha256,
+    write_json,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -86,7 +96,7 @@ def test_a_failing_rename_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest
     target = tmp_path / "file"
     write_text(target, "old")
     monkeypatch.setattr("os.replace", failing(errno.EIO))
-    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+    with pytest.raises(UserError, match=os.strerror(errno.EIO)):
         write_text(target, "new")
     assert (names(tmp_path), target.read_text()) == (["file"], "old")
 
@@ -95,7 +105,7 @@ def test_a_failing_rename_keeps_the_old_folder(tmp_path: Path, monkeypatch: pyte
     target = tmp_path / "folder"
     write_folder(target, "old")
     monkeypatch.setattr("os.replace", failing(errno.EIO))
-    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+    with pytest.raises(UserError, match=os.strerror(errno.EIO)):
         write_folder(target, "new")
     assert names(tmp_path) == ["folder", "folder/weights"]
 
@@ -118,9 +128,49 @@ def test_a_disk_that_fills_up_inside_a_folder_is_said_too(tmp_path: Path) -> Non
     assert names(tmp_path) == []
 
 
-def test_other_errors_stay_what_they_are(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), atomic_write(tmp_path / "file"):
-        failing(errno.EACCES)()
+FAULTS = ("EIO", "EROFS", "EDQUOT", "EMFILE", "ESTALE", "EACCES", "EPERM", "EBUSY", "ETIMEDOUT")
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_the_file_system_is_one_line_with_the_file_and_the_remedy(tmp_path: Path, name: str) -> None:
+    number = getattr(errno, name)
+    with pytest.raises(UserError) as caught, atomic_write(tmp_path / "file"):
+        failing(number)()
+    (line,) = str(caught.value).splitlines()
+    assert str(tmp_path / "file") in line
+    assert os.strerror(number) in line and line.endswith("give the same command again")
+    assert names(tmp_path) == []
+
+
+def test_what_is_no_fault_of_the_file_system_stays_what_it_is(tmp_path: Path) -> None:
+    for error in (ValueError("no number"), TimeoutError()):
+        with pytest.raises(type(error)), faults_named(tmp_path):
+            raise error
+
+
+def test_what_cannot_be_cleaned_up_hides_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system that became read-only nothing can be removed either."""
+    with pytest.raises(UserError, match="Read-only file system"), atomic_write(tmp_path / "file") as part:
+        part.write_text("half")
+        monkeypatch.setattr("os.unlink", failing(errno.EROFS))
+        failing(errno.EROFS)()
+
+
+def test_a_folder_that_is_discarded_is_never_half_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_folder(tmp_path / "folder", "old")
+    monkeypatch.setattr("shutil.rmtree", lambda *_, **__: None)  # killed before anything in it is removed
+    discard(tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+    monkeypatch.undo()
+    remove_partial(tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_what_writes_of_one_file_left_is_removed_alone(tmp_path: Path) -> None:
+    for name in ("a[1].json", f"a[1].json.host-1-0{STAGING}", f"a1.json.host-1-0{STAGING}"):
+        (tmp_path / name).write_text("x")
+    remove_partial_of(tmp_path / "a[1].json")
+    assert names(tmp_path) == ["a1.json.host-1-0.partial", "a[1].json"]
 
 
 def test_json_is_sorted_and_ends_with_a_line_break(tmp_path: Path) -> None:

@@ -45,3 +45,22 @@ def test_a_signal_that_is_ignored_stays_so() -> None:
 
 def test_it_is_no_exception_that_a_guard_against_faults_would_catch() -> None:
     assert not issubclass(Terminated, Exception)
+
+
+def test_a_handler_of_others_is_called_behind_the_block_and_put_back() -> None:
+    """submitit requeues its job at SIGUSR2, and leaves."""
+    called: list[int] = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: called.append(number))
+    try:
+        with held():
+            signal.raise_signal(signal.SIGUSR2)
+            assert (waiting(), called) == (True, [])
+        assert (waiting(), called) == (False, [signal.SIGUSR2])
+        signal.raise_signal(signal.SIGUSR2)
+        assert len(called) == 2
+        with pytest.raises(ZeroDivisionError), held():
+            signal.raise_signal(signal.SIGUSR2)
+            raise ZeroDivisionError
+        assert (waiting(), len(called)) == (False, 2)
+    finally:
+        signal.signal(signal.SIGUSR2, before)

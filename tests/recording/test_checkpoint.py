@@ -22,7 +22,17 @@ from bayesdiff.config.schema import Config, Keep
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import CHECKPOINTS, MANIFEST, RESUME, step_folder, steps_in
 from bayesdiff.methods import dreambooth, method_of
-from bayesdiff.recording.checkpoint import finish, restore, resumable_step, resumable_steps, retain, save_checkpoint, save_pause, verify
+from bayesdiff.recording.checkpoint import (
+    close,
+    finish,
+    restore,
+    resumable_step,
+    resumable_steps,
+    retain,
+    save_checkpoint,
+    save_pause,
+    verify,
+)
 from bayesdiff.training.loop import Training, train
 
 KEPT = ("step", "exp_avg", "exp_avg_sq")
@@ -257,6 +267,8 @@ def test_at_the_end_the_best_alone_may_stay(tmp_path: Path, keep: Keep, left: li
     (tmp_path / RESUME / "step-000012").mkdir(parents=True)
     finish(tmp_path, keep, 4)
     assert steps_in(tmp_path / CHECKPOINTS) == left
+    assert list((tmp_path / RESUME).iterdir()) == []
+    close(tmp_path)
     assert not (tmp_path / RESUME).exists()
 
 

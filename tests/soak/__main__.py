@@ -1,6 +1,6 @@
 """Kill, starve and damage a small study, and compare what it ends as with one that was left alone: ``make soak``.
 
-    python -m tests.soak [--kills 200] [--damages 60] [--errnos 10] [--workers 4] [--seed 0]
+    python -m tests.soak [--kills 200] [--damages 60] [--errnos 10] [--workers 4] [--seed 0] [--only sites random …]
 
 Four workers share the study. Each of them, and each run, is killed before every kind of write that it comes to, and at random
 moments; every kind of write fails once with every kind of error; files are damaged between two starts; records are spoiled.
@@ -16,25 +16,23 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import fields
 from pathlib import Path
 
-from tests.soak.parts import PARTS, Soak
+from tests.soak.parts import PARTS, Size, Soak
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m tests.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=200, help="at least: at every site once, and the rest at random moments")
-    parser.add_argument("--damages", type=int, default=60, help="of files of a stopped run, one a start")
-    parser.add_argument("--errnos", type=int, default=10, help="kinds of errors, each at every kind of site")
-    parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments and places")
+    for field in fields(Size):
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=int, default=field.default)
     parser.add_argument("--only", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--keep", action="store_true", help="leave the folder, and say where it is")
     arguments = parser.parse_args(argv)
     began, before = time.monotonic(), os.times()
     folder = Path(tempfile.mkdtemp(prefix="soak-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     try:
-        soak = Soak(folder, arguments.kills, arguments.damages, arguments.errnos, arguments.workers, arguments.seed)
+        soak = Soak(folder, Size(*(getattr(arguments, field.name) for field in fields(Size))))
         for name in arguments.only:
             PARTS[name](soak)
         soak.report()

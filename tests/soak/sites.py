@@ -40,8 +40,8 @@ class Site:
 
     @property
     def kind(self) -> str:
-        """The name for any step, draw and picture."""
-        return f"{self.operation} {NUMBERS.sub('N', self.place)}"
+        """The name for any step, draw and picture; of a further evaluation as of the run's own."""
+        return f"{self.operation} {NUMBERS.sub('N', self.place).replace('evaluations/shown/', '')}"
 
 
 Act = Callable[[Site], None]
@@ -132,16 +132,18 @@ def _watch_what_has_no_event() -> None:
 class Ledger:
     """What was done already, by name, shared by all processes: a file each, made by whoever is first."""
 
-    def __init__(self, folder: Path, most: int | None = None):
-        self.folder, self.most = folder, most
+    def __init__(self, folder: Path, most: int | None = None, one_in: int = 1):
+        """``one_in`` leaves out all names but every so manieth, by their hash; ``most`` is how many there may be."""
+        self.folder, self.most, self.one_in = folder, most, one_in
         folder.mkdir(parents=True, exist_ok=True)
 
     def claim(self, name: str) -> bool:
-        """Whether this process is the first with a name, and there are fewer than ``most``."""
-        if self.most is not None and len(self) >= self.most:
+        """Whether this process is the first with a name that is not left out."""
+        key = hashlib.sha256(name.encode()).hexdigest()[:24]
+        if int(key, 16) % self.one_in or (self.most is not None and len(self) >= self.most):
             return False
         try:
-            number = os.open(self.folder / hashlib.sha256(name.encode()).hexdigest()[:24], os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+            number = os.open(self.folder / key, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         except FileExistsError:
             return False
         os.write(number, name.encode())
@@ -161,10 +163,20 @@ def _tear(site: Site) -> None:
 
 
 def killed_at(ledger: Ledger) -> Act:
-    """Kill this process at each site that no process was killed at yet."""
+    """Kill this process at each kind of site that no process was killed at yet."""
 
     def act(site: Site) -> None:
-        if ledger.claim(site.name):
+        if ledger.claim(site.kind):
+            die(site)
+
+    return act
+
+
+def killed_once_at(name: str) -> Act:
+    """Kill this process at the site of a name."""
+
+    def act(site: Site) -> None:
+        if site.name == name:
             die(site)
 
     return act
@@ -182,23 +194,22 @@ STAYING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """Faults that stay: from the first on every write of the process fails. A full disk lets files be removed, a read-only one does not."""
 PASSING = (errno.EMFILE, errno.ESTALE, errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETIMEDOUT)
 """Faults of one operation."""
-FREEING = ("remove", "rmdir")
+FULL, FREEING = (errno.ENOSPC, errno.EDQUOT), ("remove", "rmdir")
 ERRNOS = (*STAYING, *PASSING)
 
 
 def failing_at(ledger: Ledger, kinds: tuple[int, ...] = ERRNOS) -> Act:
-    """Raise each kind of error once at every kind of site; a process has one fault, which stays or passes."""
-    fault: list[int] = []
+    """Raise each kind of error once at every kind of site; behind one that stays a process cannot write any more."""
+    stays: list[int] = []
 
     def act(site: Site) -> None:
-        if fault:
-            number = fault[0] if fault[0] in STAYING else 0
-            if number and not (number in (errno.ENOSPC, errno.EDQUOT) and site.operation in FREEING):
-                raise _error(number, site)
+        if stays:
+            if not (stays[0] in FULL and site.operation in FREEING):
+                raise _error(stays[0], site)
             return
         for number in kinds:
             if ledger.claim(f"{errno.errorcode[number]} {site.kind}"):
-                fault.append(number)
+                stays.extend({number} & set(STAYING))
                 raise _error(number, site)
 
     return act

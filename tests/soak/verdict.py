@@ -7,9 +7,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import yaml
 from safetensors.numpy import load_file
 
-from bayesdiff.core.layout import CHECKPOINTS, FAILURES, LOCK, MANIFEST, RECORD, RESUME, SCORES, TRAIN_LOG
+from bayesdiff.core.layout import CHECKPOINTS, CONFIG, FAILURES, LOCK, MANIFEST, RECORD, RESUME, SCORES, TRAIN_LOG
 from bayesdiff.recording.archive import read_record, whole_record
 from bayesdiff.recording.checkpoint import verify
 from bayesdiff.recording.columns import Damaged
@@ -35,8 +36,8 @@ def _content(path: Path) -> Any:
         return {name: (value.dtype.str, value.shape, value.tobytes()) for name, value in load_file(path).items()}
     if path.suffix == ".json":
         return _json(path)
-    if path.name == "config.yaml":  # its last part says where the run lies
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if "/" not in line]
+    if path.name == CONFIG:
+        return json.dumps({key: part for key, part in yaml.safe_load(path.read_text(encoding="utf-8")).items() if key != "paths"})
     return path.read_bytes()
 
 

@@ -16,13 +16,12 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import IO, Any, NoReturn
 
 STUDY = """
 title: four small runs
 experiment: smoke
-compare: {{arm: plain}}
+compare: {{arm: {first}}}
 grid:
   arm:
     bayesian: [method=dreambooth, bnn=on, schedule.keep=all, sampler.sample_weights=1, probes=true]
@@ -40,6 +39,7 @@ models:
       - schedule.checkpoints=[0,1,2,3]
       - schedule.log_every=1
 """
+ARMS = ("bayesian", "plain", "lora", "oft")
 NAME, EXTRA = "soak", "+evaluations={shown:{weights:trained,images_per_prompt:1}}"
 
 
@@ -69,13 +69,20 @@ def build_models(folder: Path) -> None:
 class World:
     """The models, the study, and this process with everything loaded that a run needs."""
 
-    def __init__(self, folder: Path):
-        """Write models and study below an empty folder, and put what is loaded in the loaders' place (``close`` puts them back)."""
-        self.folder = folder
+    def __init__(self, folder: Path, arms: tuple[str, ...] = ARMS):
+        """Write models and study below an empty folder, and put what is loaded in the loaders' place (``close`` puts them back).
+
+        Args:
+            arms: the runs of the study.
+        """
+        self.folder, self.arms = folder, arms
         with contextlib.redirect_stderr(io.StringIO()):  # bars
             build_models(folder)
         (folder / "studies").mkdir()
-        (folder / "studies" / f"{NAME}.yaml").write_text(STUDY.format(folder=folder))
+        lines = STUDY.format(folder=folder, first=arms[0]).splitlines(keepends=True)
+        left_out = [f"    {arm}:" for arm in ARMS if arm not in arms]
+        text = "".join(line for line in lines if not line.startswith(tuple(left_out)))
+        (folder / "studies" / f"{NAME}.yaml").write_text(text)
         self.disturb: Callable[[], None] = lambda: None
         """Called in every forked run before it starts."""
         self.follow: Callable[[int], int] = wait
@@ -107,7 +114,7 @@ class World:
         self._put(record, "_git", functools.cache(record._git))
         self._put(engine, "devices", list)
         self._put(engine, "LOCK_SECONDS", 0.1)  # who is waited for does not end sooner
-        self._put(engine, "subprocess", SimpleNamespace(run=self.run, STDOUT=None))
+        self._put(engine, "_call", self.run)
         self._put(run, "_job", run._job)
 
     def _warm(self) -> None:
@@ -141,10 +148,9 @@ class World:
 
         return study.main([NAME, EXTRA, "--runs", str(root / "runs"), "--results", str(root / "results")])
 
-    def run(self, command: list[str], stdout: IO[str], **_: Any) -> Any:
-        """``subprocess.run`` of a run's command of record, as a fork of this process."""
-        code = self.follow(fork(functools.partial(self.command, command[3:]), stdout, self.disturb))
-        return SimpleNamespace(returncode=code)
+    def run(self, command: list[str], words: IO[str], environment: dict[str, str]) -> int:
+        """What the engine does with a run's command of record, as a fork of this process; its exit code."""
+        return self.follow(fork(functools.partial(self.command, command[3:]), words, self.disturb))
 
     def command(self, words: list[str]) -> int:
         """``python -m bayesdiff.run WORDS`` with its own handling of errors; Hydra's start is left out, its composition remembered."""
