@@ -13,7 +13,7 @@ from bayesdiff.config.prompts import Prompt, evaluation_prompts
 from bayesdiff.config.schema import Config
 from bayesdiff.core.errors import UserError, did_you_mean, first_line
 from bayesdiff.core.layout import EVALUATIONS, RECORD, SAMPLES
-from bayesdiff.diffusion.photos import read_folder, skipped_line
+from bayesdiff.diffusion.photos import check_picture, check_pixels, read_folder, skipped_line
 from bayesdiff.diffusion.subject import Subject, load_subject
 from bayesdiff.judging.captions import as_prompts, texts_of
 from bayesdiff.judging.pairing import Paired
@@ -105,7 +105,9 @@ def _side(sample: Path) -> int:
 def open_picture(path: Path) -> Image.Image:
     """A sample as RGB, decoded; raises ``UserError``."""
     try:
+        check_picture(path)
         with Image.open(path) as image:
+            check_pixels(image)
             return image.convert("RGB")
     except Exception as error:  # decoders raise many kinds for a damaged file
         why = first_line(error).replace(repr(str(path)), "it").replace(str(path), "it")

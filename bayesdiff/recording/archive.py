@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from bayesdiff.core.errors import UserError
+from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.files import read_file
 from bayesdiff.core.layout import CURVE, EVALUATIONS, MAIN, PER_IMAGE, RECORD, RECORDS
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.detector import stage_depth
@@ -123,7 +124,7 @@ def read_record(folder: Path) -> tuple[RunRecord, bytes]:
     """
     path = folder / RECORD
     try:
-        content = path.read_bytes()
+        content = read_file(path)
         record = parse_record(content)
     except FileNotFoundError as error:
         raise Damaged(f"{path}: missing; copy it again, or remove the folder") from error
@@ -268,9 +269,11 @@ def _job(name: str, evaluation: str, folder: Path, record: RunRecord, content: b
     """The files of one evaluation of the record in ``folder``; raises ``Damaged`` where one is missing."""
     place = scores_folder(folder, evaluation)
     try:
-        curve, images = (place / CURVE).read_bytes(), (place / PER_IMAGE).read_bytes()
+        curve, images = read_file(place / CURVE), read_file(place / PER_IMAGE)
     except OSError as error:
-        raise Damaged(f"{error.filename}: missing; copy it again, or collect its run again") from error
+        raise Damaged(
+            f"{error.filename}: {'missing' if isinstance(error, FileNotFoundError) else first_line(error)}; copy it again, or collect its run again"
+        ) from error
     return _Job(name, evaluation, _key(content, curve, images), record, place, curve, images)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import write_json
+from bayesdiff.core.files import read_file, write_json
 from bayesdiff.core.layout import RECORD
 from bayesdiff.core.privacy import public, redacted
 from bayesdiff.core.processes import process_count
@@ -78,7 +78,7 @@ def load_record(folder: Path) -> RunRecord | None:
     if not path.exists():
         return None
     try:
-        return parse_record(path.read_bytes())
+        return parse_record(read_file(path))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: damaged; remove the folder {folder} and give the same command again") from error
 
