@@ -28,7 +28,7 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "co
 ConfigStore.instance().store(name="config_schema", node=Config)
 
 
-OPTION = re.compile(r"(?=.*[^\d.])[\w.,/-]+|\$\{.*\}")
+OPTION = re.compile(r"(?!(?:null|true|false)\Z)(?=.*[^\d.])[\w.,/-]+|\$\{.*\}")
 """What can be the name of a group's option, or several for a sweep."""
 EXAMPLES_OF_GROUPS = {"shots": "shots.count=3", "schedule": "schedule.steps=200"}
 _INTERPOLATED = re.compile(r"(\\*)\$\{")

@@ -49,6 +49,8 @@ class Run:
 
 def run_of(folder: Path) -> Run | None:
     """The run that a folder is, or is the ``images`` or an evaluation of; None for the samples of others. Raises ``UserError``."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the folder that the trainer wrote its samples to")
     place = folder.resolve()
     place = place.parent if place.name == SAMPLES else place
     inside = place.parent.name == EVALUATIONS
@@ -60,7 +62,7 @@ def configured(asked: Asked, run: Run | None) -> Config:
     """The configuration of the judgement: the run's own where nothing else is asked for. Raises ``UserError``."""
     if run is not None and asked.metrics is None and not asked.words:
         return run.cfg
-    metrics = asked.metrics or DEFAULT_METRICS
+    metrics = DEFAULT_METRICS if asked.metrics is None else asked.metrics
     known = sorted(path.stem for path in (CONF / "metrics").glob("*.yaml"))
     if metrics not in known:
         raise UserError(f"--metrics {metrics}: choose one of {', '.join(known)}{did_you_mean(metrics, known)}")

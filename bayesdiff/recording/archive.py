@@ -20,7 +20,6 @@ from functools import lru_cache
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -34,7 +33,7 @@ from bayesdiff.corruption.outcome import DETECTOR_VERSION
 from bayesdiff.recording import cache
 from bayesdiff.recording.cache import Scores
 from bayesdiff.recording.columns import Array, Damaged, Images, parse_curve, parse_images
-from bayesdiff.recording.record import RunRecord, parse_record
+from bayesdiff.recording.record import RunRecord, lacking, parse_record
 from bayesdiff.scoring.metrics import SIMILARITIES, in_order
 from bayesdiff.scoring.pixels import describe_photos
 
@@ -171,12 +170,8 @@ def _checked(record: RunRecord, folder: Path) -> RunRecord:
     path = folder / RECORD
     if record.status not in ENDED:
         raise Damaged(f"{path}: its run has not ended (status {record.status}); end it, then collect it again")
-    for key in NEEDED:
-        part: Any = record.config
-        for name in key.split("."):
-            part = part.get(name, Damaged) if isinstance(part, dict) else Damaged
-        if part is Damaged:
-            raise Damaged(f"{path}: config has no {key}; repeat the run with this version, or remove the folder")
+    if key := lacking(record.config, NEEDED):
+        raise Damaged(f"{path}: config has no {key}; repeat the run with this version, or remove the folder")
     for name in ("seconds", "peak_memory_mb", "real_to_real", "bayesian", "subject"):
         if not isinstance(getattr(record, name), dict):
             raise Damaged(f"{path}: {name} is not a mapping; copy it again, or remove the folder")
@@ -271,9 +266,8 @@ def _job(name: str, evaluation: str, folder: Path, record: RunRecord, content: b
     try:
         curve, images = read_file(place / CURVE), read_file(place / PER_IMAGE)
     except OSError as error:
-        raise Damaged(
-            f"{error.filename}: {'missing' if isinstance(error, FileNotFoundError) else first_line(error)}; copy it again, or collect its run again"
-        ) from error
+        why = "missing" if isinstance(error, FileNotFoundError) else first_line(error)
+        raise Damaged(f"{error.filename}: {why}; copy it again, or collect its run again") from error
     return _Job(name, evaluation, _key(content, curve, images), record, place, curve, images)
 
 
