@@ -16,7 +16,7 @@ from rich.console import Console
 from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line
 from bayesdiff.recording.tracker import without_echo
-from bayesdiff.studies.checks import check_results, check_runs
+from bayesdiff.studies.checks import check_extra, check_results, check_runs
 from bayesdiff.studies.engine import run_study
 from bayesdiff.studies.plan import load_study, narrowed, runs_of, study_names
 from bayesdiff.studies.show import print_plan
@@ -41,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.workers < 1:
             raise UserError(f"--workers {arguments.workers}: give 1 or more")
+        check_extra(extra)
         check_runs(root, write=not arguments.dry_run)
         check_results(arguments.results, write=not arguments.dry_run)
         study = narrowed(load_study(arguments.name, arguments.model), without_echo(arguments.only))

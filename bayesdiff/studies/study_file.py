@@ -180,26 +180,33 @@ def _check_words(source: Source, where: Where, words: list[Any]) -> None:
 
 
 def _check_word(source: Source, where: Where, word: str) -> None:
-    """One ``key=value`` word: Hydra's grammar, a key there is, a value of its kind."""
+    """One ``key=value`` word, as ``check_word``, with its line."""
     try:
-        read = parsed(word)
+        check_word(word)
     except UserError as error:
         raise source.error(where, str(error)) from error
+
+
+def check_word(word: str) -> None:
+    """Raises ``UserError`` for a word that no study can have: Hydra's grammar, a key there is, a value of its kind."""
+    if "${" in word:
+        raise UserError(f"{word}: ${{…}} is not resolved in studies; write the value itself")
+    read = parsed(word)
     key, value = str(read.key_or_group), read.value()
-    if "=" not in word or read.is_sweep_override():
-        raise source.error(where, f"{word}: give one key=value")
+    if "=" not in word or read.is_sweep_override() or read.is_delete():
+        raise UserError(f"{word}: give one key=value")
     if (CONF / key).is_dir():
-        if value not in _options(key):
-            known = _options(key)
-            raise source.error(where, f"{word}: no such choice{did_you_mean(str(value), known)}; choose one of {', '.join(known)}")
+        known = _options(key)
+        if value not in known:
+            raise UserError(f"{word}: no such choice; allowed: {', '.join(known)}{did_you_mean(str(value), known)}")
         return
     if read.is_add() and key.startswith(OPEN):
         return
     if read.is_add() or read.is_force_add():
-        raise source.error(where, f"{word}: a study sets keys that there are; leave the + out")
+        raise UserError(f"{word}: a study sets keys that there are; leave the + out")
     if (wrong := setting_error(word)) is not None:
         known = settings_there_are()
-        raise source.error(where, f"{word}: {wrong}{did_you_mean(key, known) if key not in known else ''}")
+        raise UserError(f"{word}: {wrong}{did_you_mean(key, known) if key not in known else ''}")
 
 
 def _check_grid(source: Source, where: Where, grid: dict[str, Any]) -> None:
