@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
 
-from bayesdiff.core.arguments import Parser
+from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import bad_input_in_one_line
 from bayesdiff.studies.calibration import PARTS, calibrate, load_study, write
 
@@ -17,7 +16,7 @@ from bayesdiff.studies.calibration import PARTS, calibrate, load_study, write
 @bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
     parser = Parser("calibration", __doc__)
-    parser.add_argument("study", type=Path)
+    parser.add_argument("study", type=path)
     parser.add_argument("--workers", type=int, help="processes (default: the study's)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="only these tables (default: all, and the picture)")
     arguments = parser.parse_args(argv)

@@ -12,9 +12,8 @@ decided*, and the page says how large a difference these runs would have found i
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from bayesdiff.core.arguments import Parser
+from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import UserError, bad_input_in_one_line
 from bayesdiff.core.machine import cores
 from bayesdiff.recording.archive import open_archive
@@ -27,9 +26,9 @@ from bayesdiff.studies.rows import rows_of
 @bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
     parser = Parser("claims", __doc__)
-    parser.add_argument("results", type=Path, help="a set of results, such as results/toybox")
+    parser.add_argument("results", type=path, help="a set of results, such as results/toybox")
     parser.add_argument("--model", default="toybox", help="whose studies (default: toybox)")
-    parser.add_argument("--claims", type=Path, help="the list (default: claims.yaml beside the set)")
+    parser.add_argument("--claims", type=path, help="the list (default: claims.yaml beside the set)")
     arguments = parser.parse_args(argv)
     if arguments.model != "toybox" and not arguments.claims:
         raise UserError(f"--model {arguments.model}: claims.yaml names rows of the toybox's studies; give a list of your own with --claims")

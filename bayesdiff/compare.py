@@ -8,20 +8,23 @@ other seeds or subjects.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from bayesdiff.core.arguments import Parser
+from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import bad_input_in_one_line
+from bayesdiff.core.files import check_ending, check_writable
 from bayesdiff.recording.pairs import plot_comparison, print_comparison
 
 
 @bad_input_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser("compare", __doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders; the first is the reference")
+    parser.add_argument("runs", nargs="+", type=path, metavar="RUN", help="run folders; the first is the reference")
     parser.add_argument("--metric", default="dino", metavar="NAME", help="a column of curve.csv (default: dino)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="write the overlaid curves to a PNG")
+    parser.add_argument("--plot", type=path, metavar="FILE", help="write the overlaid curves to a PNG")
     args = parser.parse_args(arguments)
+    if args.plot:
+        check_writable(args.plot, "--plot")
+        check_ending(args.plot, "--plot")
     print_comparison(args.runs, args.metric)
     if args.plot:
         plot_comparison(args.runs, args.metric, args.plot)

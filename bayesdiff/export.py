@@ -12,9 +12,8 @@ and sigma, which using the export does not need:
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from bayesdiff.core.arguments import Parser
+from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import bad_input_in_one_line
 from bayesdiff.recording.export import export, read_run
 
@@ -22,9 +21,9 @@ from bayesdiff.recording.export import export, read_run
 @bad_input_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser("export", __doc__)
-    parser.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    parser.add_argument("run", type=path, metavar="RUN", help="a run folder")
     parser.add_argument("--step", type=int, help="the checkpoint to export (default: the verdict's best)")
-    parser.add_argument("--output", type=Path, help="folder to write (default: RUN/export-STEP)")
+    parser.add_argument("--output", type=path, help="folder to write (default: RUN/export-STEP)")
     args = parser.parse_args(arguments)
     step = args.step if args.step is not None else read_run(args.run, None)[2]
     target = args.output or args.run / f"export-{step}"

@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
-from bayesdiff.core.arguments import Parser
+from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line
 from bayesdiff.judging.judgement import Judgement, judge_folder
 from bayesdiff.judging.scored import default_cache
@@ -32,16 +31,16 @@ from bayesdiff.readings.printing import as_json, print_verdict
 def _parser() -> Parser:
     parser = Parser("judge", __doc__)
     add = parser.add_argument
-    add("folder", type=Path, metavar="FOLDER", help="samples of several checkpoints")
+    add("folder", type=path, metavar="FOLDER", help="samples of several checkpoints")
     add("words", nargs="*", metavar="KEY=VALUE", help="settings of a run, such as detector.metric=clip_i or metrics.dino=…")
-    add("--photos", type=Path, help="the photographs that were trained on (a run of this package knows its own)")
+    add("--photos", type=path, help="the photographs that were trained on (a run of this package knows its own)")
     add("--class-noun", default="", metavar="NOUN", help="what fills {class_noun} in prompts")
     add("--identifier", default="", metavar="WORD", help="the rare word of the subject: CLIP-T is measured without it (sks)")
     add("--metrics", metavar="GROUP", help=f"encoders: toybox, paper or dinov2 (default: the run's own, else {DEFAULT_METRICS})")
     add("--pattern", metavar="REGEX", help="what names mean: (?P<step>…), with (?P<prompt>…) and (?P<image>…) where there are such")
-    add("--prompts", type=Path, metavar="FILE", help="one prompt a line in the order of the samples, or a JSON object by name")
+    add("--prompts", type=path, metavar="FILE", help="one prompt a line in the order of the samples, or a JSON object by name")
     add("--model", metavar="MODEL", help="sample the checkpoints in FOLDER with this base model: sd15, sdxl …, a folder or a hub id")
-    add("--cache", type=Path, metavar="CACHE", help="keep scores and such samples in this folder (default: the user's cache folder)")
+    add("--cache", type=path, metavar="CACHE", help="keep scores and such samples in this folder (default: the user's cache folder)")
     add("--json", action="store_true", help="print the verdict as JSON")
     return parser
 

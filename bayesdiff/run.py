@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.checks import check_words
-from bayesdiff.config.compose import CONF, check_options, resolve
+from bayesdiff.config.compose import CONF, check_groups, check_options, resolve
 from bayesdiff.config.suggestions import explain
 from bayesdiff.core.errors import ExitCode, RunDiverged, UserError, complain
 from bayesdiff.core.output import steady_output
@@ -66,7 +66,7 @@ def _main() -> None:
         sys.argv[1:] = without_echo(sys.argv[1:])
         check_words(sys.argv[1:])
         check_options(sys.argv[1:], "run")
-        _check_group_numbers(sys.argv[1:])
+        check_groups(sys.argv[1:])
         with heeded() if process_count() == 1 else nullcontext():  # of several processes one cannot pause alone
             _job()
     except (UserError, RunDiverged, HydraException, OmegaConfBaseException) as error:
@@ -77,15 +77,6 @@ def _main() -> None:
     except Terminated as signal:
         print(f"\nStopped by {signal}. Give the same command again to resume.", file=sys.stderr)
         sys.exit(ExitCode.TERMINATED)
-
-
-def _check_group_numbers(arguments: list[str]) -> None:
-    """Hydra takes no bare number as a group's option and says so with a traceback."""
-    for argument in arguments:
-        group, _, value = argument.lstrip("+").partition("=")
-        if value.isdigit() and (CONF / group).is_dir():
-            options = ", ".join(sorted(path.stem for path in (CONF / group).glob("*.yaml")))
-            raise UserError(f"{argument}: options of {group} are {options}; a number goes into one of its keys (shots.count={value})")
 
 
 def _end(error: Exception) -> NoReturn:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
-from bayesdiff.core.arguments import Parser
+from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import ExitCode, bad_input_in_one_line
 from bayesdiff.studies.checks import check_results, check_runs
 from bayesdiff.studies.plan import chosen_studies, runs_of
@@ -20,8 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser("status", __doc__)
     parser.add_argument("names", nargs="*", help="studies; none for all that have the model")
     parser.add_argument("--model", default="toybox", help="toybox (default), sd15, …: what the studies have")
-    parser.add_argument("--runs", type=Path, help="folder of run folders (default: runs/MODEL)")
-    parser.add_argument("--results", type=Path, help="runs whose records are here (such as results/toybox) are done")
+    parser.add_argument("--runs", type=path, help="folder of run folders (default: runs/MODEL)")
+    parser.add_argument("--results", type=path, help="runs whose records are here (such as results/toybox) are done")
     arguments = parser.parse_args(argv)
     root = arguments.runs or runs_of(arguments.model)
     check_runs(root)

@@ -10,15 +10,14 @@ Exit code: 0 when every run has its end, 1 when runs failed or are damaged, 2 fo
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
-from bayesdiff.core.arguments import Parser
+from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line
 from bayesdiff.core.signals import Terminated, heeded
 from bayesdiff.recording.tracker import without_echo
-from bayesdiff.studies.checks import check_results, check_runs
+from bayesdiff.studies.checks import check_extra, check_results, check_runs
 from bayesdiff.studies.engine import run_study
 from bayesdiff.studies.plan import load_study, narrowed, runs_of, study_names
 from bayesdiff.studies.show import print_plan
@@ -31,8 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("name", help="a file of experiments/, without its ending")
     parser.add_argument("overrides", nargs="*", help="added to every run, such as schedule.keep=best")
     parser.add_argument("--model", default="toybox", help="toybox (default), sd15, …: what the study has")
-    parser.add_argument("--runs", type=Path, help="folder of run folders (default: runs/MODEL)")
-    parser.add_argument("--results", type=Path, help="collect each run's small files here (results/toybox); runs it has are done")
+    parser.add_argument("--runs", type=path, help="folder of run folders (default: runs/MODEL)")
+    parser.add_argument("--results", type=path, help="collect each run's small files here (results/toybox); runs it has are done")
     parser.add_argument("--workers", type=int, default=1, help="runs at once; with several GPUs each takes one")
     parser.add_argument("--only", nargs="+", default=[], metavar="AXIS=LABEL", help="only the runs with these labels")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
@@ -43,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if arguments.workers < 1:
             raise UserError(f"--workers {arguments.workers}: give 1 or more")
+        check_extra(extra)
         check_runs(root, write=not arguments.dry_run)
         check_results(arguments.results, write=not arguments.dry_run)
         study = narrowed(load_study(arguments.name, arguments.model), without_echo(arguments.only))

@@ -9,9 +9,8 @@ a cell is claimed, done once and recorded whoever asks for it:
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from bayesdiff.core.arguments import Parser
+from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import UserError, bad_input_in_one_line
 from bayesdiff.core.files import check_writable, write_text
 from bayesdiff.studies.plan import chosen_studies
@@ -23,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser("sweep", __doc__)
     parser.add_argument("names", nargs="*", help="studies")
     parser.add_argument("--all", action="store_true", help="every study that has the model")
-    parser.add_argument("--output", type=Path, default=SWEEPS)
+    parser.add_argument("--output", type=path, default=SWEEPS)
     parser.add_argument("--model", default="toybox", help="a study's model; others than the toybox are named in the file")
     arguments = parser.parse_args(argv)
     studies = chosen_studies(arguments.names, arguments.model)

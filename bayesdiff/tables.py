@@ -12,9 +12,8 @@ records, the files are the same byte for byte.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-from bayesdiff.core.arguments import Parser
+from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import bad_input_in_one_line
 from bayesdiff.core.machine import cores
 from bayesdiff.recording.archive import open_archive
@@ -25,7 +24,7 @@ from bayesdiff.studies.plan import join_models, load_study
 @bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
     parser = Parser("tables", __doc__)
-    parser.add_argument("results", type=Path, help="a set of results, such as results/toybox")
+    parser.add_argument("results", type=path, help="a set of results, such as results/toybox")
     parser.add_argument(
         "--model", help="whose studies (default: every model that has records; with --explain the toybox, sd14+sd15 for both)"
     )

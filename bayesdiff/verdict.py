@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from bayesdiff.core.arguments import Parser
+from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line, complain, first_line
+from bayesdiff.core.files import check_ending, check_writable
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.readings import Naming, Options, Reading, judge, read
 from bayesdiff.readings.judging import CANNOT_BE_JUDGED
@@ -48,7 +50,7 @@ def _parser() -> Parser:
     add("--sampled-prompts", action="store_true", help="run folders: prompts are a sample of all prompts")
     add("--seed", type=int, default=0, help="of the resampling (default: 0)")
     add("--json", action="store_true", help="print a list of verdicts instead of words")
-    add("--plot", type=Path, metavar="FILE.png", help="draw the curves with their stages")
+    add("--plot", type=path, metavar="FILE.png", help="draw the curves with their stages")
     return parser
 
 
@@ -56,6 +58,20 @@ def _plot(target: Path, judged: Sequence[Judged]) -> None:
     from bayesdiff.recording.plots import plot_verdicts
 
     plot_verdicts(target, [(r.name, r.metric, list(r.steps), r.columns[r.metric], v) for v, r in judged])
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Raises ``UserError`` for a number out of range, before the first source is read."""
+    if not 0 < arguments.alpha < 1:
+        raise UserError(f"--alpha {arguments.alpha}: give a number between 0 and 1, such as 0.05")
+    for option, value in (("--min-depth", arguments.min_depth), ("--checkpoint-noise", arguments.checkpoint_noise)):
+        if value is not None and not 0 <= value < math.inf:
+            raise UserError(f"{option} {value}: give a finite number that is not negative")
+    if not 0 <= arguments.seed < 2**63:
+        raise UserError(f"--seed {arguments.seed}: give a whole number from 0 to 2**63 - 1")
+    if arguments.plot is not None:
+        check_writable(arguments.plot, "--plot")
+        check_ending(arguments.plot, "--plot")
 
 
 def _judge_all(arguments: argparse.Namespace) -> tuple[list[Judged], bool]:
@@ -87,6 +103,7 @@ def exit_code(judged: Sequence[Judged], bad: bool) -> ExitCode:
 def main(argv: list[str] | None = None) -> int:
     """Judge every source; the exit code says what was found."""
     arguments = _parser().parse_args(argv)
+    _check(arguments)
     judged, bad = _judge_all(arguments)
     try:
         if arguments.plot is not None and judged:

@@ -27,7 +27,7 @@ def arm_of(kind: str) -> ArmModule:
     dotted = kind if "." in kind else f"bayesdiff.arms.{MODULES.get(kind, kind)}"
     try:
         module = import_module(dotted)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise UserError(f"bnn.kind={kind}: cannot be imported ({error}); put its folder on PYTHONPATH") from error
     if not hasattr(module, "attach"):
         raise UserError(f"bnn.kind={kind}: has no attach(site); see docs/extending.md")

@@ -14,6 +14,7 @@ from typing import Any
 from bayesdiff.config.prompts import fill
 from bayesdiff.config.schema import ARMS, METHODS, RATE_CHANGE, Config, DataSource, LrSchedule, Weights
 from bayesdiff.core.errors import UserError, shortened
+from bayesdiff.core.files import no_path
 from bayesdiff.core.layout import MAIN
 from bayesdiff.core.privacy import has_secret
 
@@ -36,6 +37,7 @@ MOST = {
 }  # fmt: skip
 """Beyond these a setting is a slip: what it asks for fits no memory, no day, or no random generator."""
 SECRET = "holds what looks like a secret, which records would keep: leave it out, and give it by the environment (HF_TOKEN, WANDB_API_KEY)"
+PATHS = ("model.path", "data.path", "metrics.clip", "metrics.dino", "metrics.clip_iqa", "paths.runs", "paths.cache")
 LONGEST = 4_000
 """Letters of a text: longer ones are no prompt, and no path of any system."""
 
@@ -57,6 +59,9 @@ def check_words(words: Iterable[str]) -> None:
 def _check_texts(cfg: Config) -> None:
     """No text may be endless, or hold a secret: every setting stands in the record, and in what trackers keep."""
     texts = list(_texts(asdict(cfg)))
+    for key in PATHS:
+        if (text := _value(cfg, key)) and (why := no_path(text)):
+            raise UserError(f"{key}={shortened(text)}: {why}; give another path")
     if has_secret("\n".join(text for _, text in texts)):
         raise UserError(f"{next((key for key, text in texts if has_secret(text)), 'configuration')}: {SECRET}")
     for key, text in texts:

@@ -19,7 +19,7 @@ from bayesdiff.config.checks import check
 from bayesdiff.config.schema import Config
 from bayesdiff.config.suggestions import explain
 from bayesdiff.core.arguments import Parser, called
-from bayesdiff.core.errors import UserError
+from bayesdiff.core.errors import UserError, shortened
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
@@ -28,6 +28,9 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "co
 ConfigStore.instance().store(name="config_schema", node=Config)
 
 
+OPTION = re.compile(r"(?!(?:null|true|false)\Z)(?=.*[^\d.])[\w.,/-]+|\$\{.*\}")
+"""What can be the name of a group's option, or several for a sweep."""
+EXAMPLES_OF_GROUPS = {"shots": "shots.count=3", "schedule": "schedule.steps=200"}
 _INTERPOLATED = re.compile(r"(\\*)\$\{")
 
 
@@ -69,6 +72,18 @@ def check_options(words: Sequence[str], command: str) -> None:
     parser = get_args_parser()
     parser.__class__, parser.prog = Parser, called(command)
     parser.parse_args(words if not {"--help", "-h", "--version"} & set(words) else [])
+
+
+def check_groups(words: Sequence[str]) -> None:
+    """Raises ``UserError`` for a group's option that is no name: Hydra fails on a number or a mapping with a traceback."""
+    for word in words:
+        group, equal, value = word.lstrip("+~").partition("=")
+        group, value = group.partition("@")[0], value.strip("'\"")
+        if not equal or not group or not (CONF / group).is_dir() or OPTION.fullmatch(value):
+            continue
+        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        inside = f"; a value goes into one of its keys ({EXAMPLES_OF_GROUPS.get(group, f'{group}.KEY=VALUE')})"
+        raise UserError(f"{shortened(word)}: no such choice; allowed: {', '.join(options)}{inside}")
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:

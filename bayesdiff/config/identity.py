@@ -6,8 +6,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
+from enum import Enum
 from functools import lru_cache
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from bayesdiff.config.schema import Config, Sigma
 from bayesdiff.core.privacy import at_home
@@ -30,6 +32,45 @@ def key_content(cfg: Config) -> dict[str, Any]:
     del content["training"]["graph"]
     del content["schedule"]["keep"], content["schedule"]["log_every"], content["model"]["size"], content["model"]["gated"]
     return content
+
+
+def misfit(content: Mapping[str, Any], kind: Any = Config, prefix: str = "") -> str:
+    """The first setting of a plain mapping whose value is of another type than the schema's; empty where all fit.
+
+    Settings that are missing or of another version are passed over.
+    """
+    hints = _hints(kind)
+    for name, value in content.items():
+        if (wanted := hints.get(name)) is None:
+            continue
+        inner = is_dataclass(wanted)
+        if not isinstance(value, dict) if inner else not _fits(value, wanted):
+            return f"{prefix}{name}"
+        if inner and (found := misfit(value, wanted, f"{prefix}{name}.")):
+            return found
+    return ""
+
+
+@lru_cache(maxsize=32)
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    """Whether a plain value can be what a setting holds; of an enumeration its value."""
+    for kind in get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,):
+        plain = get_origin(kind) or kind
+        if isinstance(plain, type) and issubclass(plain, Enum):
+            fits = value in [member.value for member in plain]
+        elif plain is float:
+            fits = isinstance(value, int | float) and not isinstance(value, bool)
+        elif plain is int:
+            fits = isinstance(value, int) and not isinstance(value, bool)
+        else:
+            fits = isinstance(value, plain)
+        if fits:
+            return True
+    return False
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from string import Formatter
 
-from bayesdiff.core.errors import UserError
+from bayesdiff.core.errors import UserError, shortened
 
 SHARED_ENDINGS = (
     "in the jungle", "in the snow", "on the beach", "on a cobblestone street", "on top of pink fabric", "on top of a wooden floor",
@@ -67,10 +68,16 @@ class Prompt:
 
 def fill(template: str, identifier: str, class_noun: str) -> str:
     """Put the words into a template; an empty identifier leaves no double space. Raises ``UserError``."""
+    words = {"identifier": identifier, "class_noun": class_noun}
     try:
-        return " ".join(template.format(identifier=identifier, class_noun=class_noun).split())
-    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"prompt {template!r}: only {{identifier}} and {{class_noun}} can stand in braces") from error
+        parts = list(Formatter().parse(template))
+        filled = "".join(text + ("" if name is None else words[name]) for text, name, _, _ in parts)
+        if any(rule or conversion for _, _, rule, conversion in parts):  # a width may ask for any amount of memory
+            raise ValueError("a format")
+    except (KeyError, ValueError) as error:
+        said = "only {identifier} and {class_noun} can stand in braces; write others twice, as {{ and }}"
+        raise UserError(f"prompt {shortened(template)!r}: {said}") from error
+    return " ".join(filled.split())
 
 
 def evaluation_prompts(templates: list[str], identifier: str, class_noun: str, identifier_in_clip_text: bool) -> list[Prompt]:

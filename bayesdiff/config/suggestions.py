@@ -24,6 +24,7 @@ _MISSING_FILE = re.compile(r"Could not (?:find|load) '([^']*)'")
 MOST_LINES = 12
 """Lines of a message of Hydra's that are shown: one may list every group there is."""
 NOUNS = {int: "a whole number", float: "a number", str: "a text", list: "a list", dict: "a mapping"}
+ELEMENTS = {int: "whole numbers", float: "numbers", str: "texts"}
 EXAMPLES = {int: "8", float: "0.5", str: "'a text'", list: "[a,b]", dict: "{name: 1}"}
 
 
@@ -48,7 +49,7 @@ def nearest_key(key: str) -> str:
     same = [known for known in known_keys() if known.rpartition(".")[2] == last and known != key]
     if len(same) == 1:
         return f"; did you mean {same[0]}?"
-    return did_you_mean(key, (known for known in known_keys() if known != key)) or "; all keys: --cfg job"
+    return did_you_mean(key, (known for known in known_keys() if known != key))
 
 
 def _setting(key: str) -> tuple[Any, Field[Any]] | None:
@@ -89,13 +90,18 @@ def wrong_value(key: str, value: Any) -> str:
     if plain is None:  # a group of settings
         return f"{said}: a group of settings; set one of its keys, such as {next(_below(kind, f'{key}.'), key)}=…"
     of = get_origin(plain) or plain
-    return f"{said}: not {NOUNS[of]}{' or null' if optional else ''}; give {NOUNS[of]}, such as {key}={_example(of, field)}"
+    noun = NOUNS[of] + (f" of {ELEMENTS[get_args(plain)[0]]}" if of is list and get_args(plain)[0] in ELEMENTS else "")
+    return f"{said}: not {noun}{' or null' if optional else ''}; give {noun}, such as {key}={_example(plain, field)}"
 
 
-def _example(of: Any, field: Field[Any]) -> Any:
+def _example(kind: Any, field: Field[Any]) -> Any:
     """A value that a setting takes: its default, where it has one that says something."""
     default = field.default if field.default not in (NO_DEFAULT, MISSING, None, "") else None
-    return EXAMPLES[of] if default is None or isinstance(default, list) else default
+    if kind == list[int]:
+        return "[0,100,200]"
+    if kind == list[float]:
+        return "[0.9,0.99]"
+    return EXAMPLES[get_origin(kind) or kind] if default is None or isinstance(default, list) else default
 
 
 def missing(key: str) -> str:
@@ -107,6 +113,8 @@ def explain(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"no option {group}/{option}; allowed: {', '.join(error.options)}{did_you_mean(option, error.options)}"
+    if (match := _NO_KEY.search(str(error))) and match[1].startswith(("bnn.options", "evaluations")):
+        return f"{match[1]}: new names are added with a +, such as +{match[1]}{'={name: 1}' if match[1] == 'bnn.options' else '=…'}"
     if match := _NO_KEY.search(str(error)):
         return f"no key {match[1]}{nearest_key(match[1])}"
     for one in (error, error.__cause__):

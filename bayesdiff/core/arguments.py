@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bayesdiff.core.errors import UserError, did_you_mean
+from bayesdiff.core.errors import UserError, did_you_mean, shortened
+from bayesdiff.core.files import no_path
 
 _KINDS = {"int": "a whole number", "float": "a number"}
 _NO_VALUE = re.compile(r"argument ([^:]*): invalid (int|float) value: '(.*)'", re.DOTALL)
@@ -22,6 +23,13 @@ def called(command: str) -> str:
     if program.stem == "bayesdiff" or (program.name == "__main__.py" and program.parent.name == "bayesdiff"):
         return f"bayesdiff {command}"
     return program.stem if program.stem == f"bayesdiff-{command}" else f"python -m bayesdiff.{command}"
+
+
+def path(text: str) -> Path:
+    """The type of an argument that is a path; raises ``UserError`` for what no file system can have."""
+    if why := no_path(text):
+        raise UserError(f"{shortened(text)}: {why}; give another path")
+    return Path(text)
 
 
 class Parser(argparse.ArgumentParser):

@@ -86,6 +86,10 @@ def bad_input_in_one_line(main: Callable[P, int]) -> Callable[P, int]:
             return main(*args, **kwargs)
         except UserError as error:
             complain(error)
-            return ExitCode.BAD_INPUT
+        except OSError as error:
+            if error.filename is None:
+                raise
+            complain(f"{error.filename}: {first_line(error)}; choose another place, or make this one usable")
+        return ExitCode.BAD_INPUT
 
     return command

@@ -10,16 +10,21 @@ import os
 import re
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from bayesdiff.core.errors import UserError
+from bayesdiff.core.errors import UserError, first_line, shortened
 
 STAGING = ".partial"
 """Suffix of a file or folder that is still being written; never read back."""
+MOST_READ = 2**31
+"""Bytes of a file that is read whole."""
+MOST_BYTES = 255
+"""Of one name in a path."""
 LOCK_SECONDS = 1.0
 """How long a claim waits for its lock: someone who only looks whether it is held (``plan.is_held``) has it for a moment."""
 
@@ -111,11 +116,47 @@ def _flush(part: Path) -> None:
             os.fsync(handle.fileno())
 
 
+def read_file(path: Path) -> bytes:
+    """Every byte of a regular file, or of a pipe that the shell made (``<(…)``).
+
+    Raises:
+        OSError: also for a folder, a device or a pipe of the file system, which may never end, and for more than ``MOST_READ``.
+    """
+    about = path.stat()
+    piped = stat.S_ISFIFO(about.st_mode) and str(path).startswith(("/dev/fd/", "/proc/self/fd/"))
+    if not (stat.S_ISREG(about.st_mode) or piped):
+        raise OSError(errno.EINVAL, "a folder" if stat.S_ISDIR(about.st_mode) else "no regular file", str(path))
+    if about.st_size > MOST_READ:
+        raise OSError(errno.EFBIG, f"{about.st_size / 2**30:.1f} GB are too many to read at once", str(path))
+    return path.read_bytes()
+
+
+def no_path(text: str) -> str:
+    """Why a text is no path of any file system, which raises where one is only asked for; empty for one that can be."""
+    if "\0" in text:
+        return "has the letter 0, which no path has"
+    longest = max((len(os.fsencode(part)) for part in text.split("/")), default=0)
+    return f"has a name of {longest} bytes; file systems take 255" if longest > MOST_BYTES else ""
+
+
 def check_writable(folder: Path, option: str) -> None:
     """Raises ``UserError``, naming the option it came by, where a folder could not be made or written to; makes nothing."""
-    there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    try:
+        there = next(path for path in [folder, *folder.absolute().parents] if path.exists())
+    except (OSError, ValueError) as error:  # a name that no file system has
+        raise UserError(f"{option}={shortened(folder.parent)}: {first_line(error)}; choose another {option}") from error
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise UserError(f"{option}={folder.parent}: {there} is not a folder one can write to; choose another {option}")
+
+
+PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
+
+
+def check_ending(target: Path, option: str) -> None:
+    """Raises ``UserError`` for a picture whose ending is no kind of picture, or that is a folder."""
+    if target.is_dir() or target.suffix.lower() not in PICTURES:
+        why = "is a folder" if target.is_dir() else "has no ending of a picture"
+        raise UserError(f"{option} {target}: {why}; give a file's name that ends in one of {', '.join(PICTURES)}")
 
 
 def write_text(target: Path, text: str) -> None:

@@ -145,14 +145,21 @@ def _read(path: Path, name: str, side: int) -> tuple[Photo, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged EXIF, and of sizes that are checked here
             with Image.open(path, formats=known) as image:
-                _check_pixels(image)
+                check_pixels(image)
                 note, pixels = _frames(image, name), square(image, side)
     except Exception as error:  # decoders raise many kinds for a damaged file
         raise _refused(path, first_line(error).replace(str(path), "it").replace(repr(str(path)), "it")) from error
     return Photo(name, pixels, sha256(path)), note
 
 
-def _check_pixels(image: Image.Image) -> None:
+def check_picture(path: Path) -> None:
+    """Raises ``ValueError`` for a pipe, a device or a folder: opening one may wait for ever."""
+    if not path.is_file():
+        raise ValueError("no regular file")
+
+
+def check_pixels(image: Image.Image) -> None:
+    """Raises ``ValueError`` for a picture that is small on disk and huge in memory."""
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(f"{image.width} × {image.height} pixels are more than {MAX_PIXELS // 1_000_000} million; make it smaller")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bayesdiff.config.schema import ModelConf, Precision, SamplerConf, Scheduler
 from bayesdiff.core.errors import UserError, first_line
@@ -142,13 +142,17 @@ def check_supported(pipe: StableDiffusionPipeline, location: str) -> None:
 
 def check_limits(pipe: StableDiffusionPipeline, conf: ModelConf, sampler: SamplerConf) -> None:
     """Settings that only the loaded model can judge; raises ``UserError``."""
-    halvings = len(pipe.unet.config.block_out_channels) - 1
-    multiple = max(8, pipe.vae_scale_factor * 2**halvings)
+    check_sizes(pipe.unet.config, pipe.vae_scale_factor, pipe.scheduler.config.num_train_timesteps, conf, sampler)
+    check_supported(pipe, model_location(conf))
+
+
+def check_sizes(unet: Any, pixels_a_latent: int, timesteps: int, conf: ModelConf, sampler: SamplerConf) -> None:
+    """Raises ``UserError`` for a resolution or steps that a model with this U-Net's configuration cannot have."""
+    multiple = max(8, pixels_a_latent * 2 ** (len(unet.block_out_channels) - 1))
     if conf.resolution < multiple or conf.resolution % multiple:
         raise UserError(f"model.resolution={conf.resolution}: must be a multiple of {multiple} for this model")
-    check_supported(pipe, model_location(conf))
-    if sampler.steps > (length := pipe.scheduler.config.num_train_timesteps):
-        raise UserError(f"sampler.steps={sampler.steps}: this model has {length} timesteps; give fewer")
+    if sampler.steps > timesteps:
+        raise UserError(f"sampler.steps={sampler.steps}: this model has {timesteps} timesteps; give fewer")
 
 
 def use_sampler(pipe: StableDiffusionPipeline, conf: SamplerConf) -> None:

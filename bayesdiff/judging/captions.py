@@ -11,6 +11,7 @@ from PIL import Image
 
 from bayesdiff.config.prompts import Prompt, fill
 from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.files import read_file
 from bayesdiff.judging.layouts import Seen
 
 CHUNKS = ("prompt", "caption", "description", "parameters")
@@ -27,9 +28,9 @@ def read_prompts(file: Path) -> list[str] | dict[str, str]:
     Raises ``UserError``.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = read_file(file).decode("utf-8-sig")
         named = json.loads(text) if file.suffix.lower() == ".json" else None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--prompts {file}: cannot be read ({first_line(error)}); give one prompt a line, or a JSON object") from error
     if isinstance(named, dict):
         return {str(name): str(prompt) for name, prompt in named.items()}

@@ -13,7 +13,7 @@ from bayesdiff.config.prompts import Prompt, evaluation_prompts
 from bayesdiff.config.schema import Config, ModelConf
 from bayesdiff.core.errors import UserError, did_you_mean, first_line
 from bayesdiff.core.layout import CHECKPOINTS, EVALUATIONS, RECORD, SAMPLES
-from bayesdiff.diffusion.photos import KOHYA, read_folder, skipped_line
+from bayesdiff.diffusion.photos import KOHYA, check_picture, check_pixels, read_folder, skipped_line
 from bayesdiff.diffusion.subject import Subject, load_subject
 from bayesdiff.judging.captions import as_prompts, read_prompts, texts_of
 from bayesdiff.judging.pairing import Paired
@@ -55,6 +55,8 @@ def run_of(folder: Path) -> Run | None:
 
     Raises ``UserError``.
     """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give the folder that the trainer wrote its samples or checkpoints to")
     place = folder.resolve()
     place = place.parent if place.name in (SAMPLES, CHECKPOINTS) else place
     inside = place.parent.name == EVALUATIONS
@@ -64,7 +66,7 @@ def run_of(folder: Path) -> Run | None:
 
 def configured(asked: Asked, run: Run | None) -> Config:
     """The configuration of the judgement: a run's own, and for others the defaults, with what is asked for. Raises ``UserError``."""
-    metrics, known = asked.metrics or DEFAULT_METRICS, _options("metrics")
+    metrics, known = DEFAULT_METRICS if asked.metrics is None else asked.metrics, _options("metrics")
     if metrics not in known:
         raise UserError(f"--metrics {metrics}: choose one of {', '.join(known)}{did_you_mean(metrics, known)}")
     try:
@@ -174,7 +176,9 @@ def _side(sample: Path) -> int:
 def open_picture(path: Path) -> Image.Image:
     """A sample as RGB, decoded; raises ``UserError``."""
     try:
+        check_picture(path)
         with Image.open(path) as image:
+            check_pixels(image)
             return image.convert("RGB")
     except Exception as error:  # decoders raise many kinds for a damaged file
         why = first_line(error).replace(repr(str(path)), "it").replace(str(path), "it")

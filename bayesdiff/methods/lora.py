@@ -6,6 +6,7 @@ and output of every attention, ``down`` from N(0, 1 / rank²), ``up`` from zero,
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from torch import nn
 from bayesdiff.arms.gaussian import copy_tensors, mean_state, storable
 from bayesdiff.arms.layers import select_names
 from bayesdiff.config.schema import BnnConf, MethodConf
+from bayesdiff.core.errors import UserError, did_you_mean, shortened
 from bayesdiff.core.seeds import generator
 
 if TYPE_CHECKING:
@@ -35,8 +37,19 @@ def _config(conf: MethodConf, targets: list[str]) -> LoraConfig:
     return LoraConfig(r=conf.rank, lora_alpha=alpha, target_modules=targets, init_lora_weights="gaussian")  # type: ignore[arg-type]
 
 
+def check_targets(unet: nn.Module, targets: list[str]) -> None:
+    """Raises ``UserError`` for an end of layers' names that no linear or convolution layer of the U-Net has."""
+    layers = [name for name, module in unet.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    for target in targets:
+        if not any(name == target or name.endswith(f".{target}") for name in layers):
+            known = sorted({re.sub(r".*\.(?=[^.]*[a-z])", "", name) for name in layers})
+            near = did_you_mean(target, known)
+            raise UserError(f"method.targets: no layer's name ends in {shortened(target)!r}; such ends are {', '.join(known)}{near}")
+
+
 def build(parts: dict[str, nn.Module], conf: MethodConf, seed: int) -> list[nn.Parameter]:
     """Add the adapter; ``down`` starts from a draw that is a function of (seed, layer)."""
+    check_targets(parts["unet"], conf.targets)
     trained = []
     for name, part in parts.items():
         part.add_adapter(_config(conf, conf.targets if name == "unet" else TEXT_TARGETS))  # type: ignore[operator]

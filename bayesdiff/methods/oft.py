@@ -20,7 +20,7 @@ from bayesdiff.arms.gaussian import copy_tensors, mean_state, storable
 from bayesdiff.arms.layers import select_names
 from bayesdiff.config.schema import BnnConf, MethodConf
 from bayesdiff.core.errors import UserError
-from bayesdiff.methods.lora import TEXT_TARGETS
+from bayesdiff.methods.lora import TEXT_TARGETS, check_targets
 
 if TYPE_CHECKING:
     from peft import OFTConfig
@@ -48,6 +48,7 @@ def _refuse_convolutions(unet: nn.Module, targets: list[str]) -> None:
 
 def build(parts: dict[str, nn.Module], conf: MethodConf, seed: int) -> list[nn.Parameter]:
     """Add the adapter, the identity at the start. Raises ``UserError`` for convolutions and sizes that do not divide."""
+    check_targets(parts["unet"], conf.targets)
     _refuse_convolutions(parts["unet"], conf.targets)
     for name, part in parts.items():
         targets = conf.targets if name == "unet" else TEXT_TARGETS

@@ -53,7 +53,7 @@ def method_of(name: str) -> FineTuning:
         return BUILT_IN[name]
     try:
         module = import_module(name)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:
         raise UserError(f"method.name={name}: cannot be imported ({error}); put its folder on PYTHONPATH") from error
     if missing := [part for part in OFFERED if not hasattr(module, part)]:
         raise UserError(f"method.name={name}: lacks {', '.join(missing)}; see docs/extending.md")

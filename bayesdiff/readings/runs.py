@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bayesdiff.core.errors import UserError
-from bayesdiff.core.layout import PER_IMAGE, SCORES
+import numpy as np
+from numpy.typing import NDArray
+
+from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.layout import PER_IMAGE, RECORD, SCORES
 from bayesdiff.readings.reading import Naming, Reading
 from bayesdiff.recording.archive import photo_energy
 from bayesdiff.recording.collect import per_image_of
-from bayesdiff.recording.record import load_record
+from bayesdiff.recording.record import lacking, load_record
 from bayesdiff.scoring.curve import image_columns, read_scores, score_columns
 from bayesdiff.scoring.metrics import known
 
@@ -18,13 +21,21 @@ def is_run(folder: Path) -> bool:
     return (folder / SCORES).exists() or (folder / PER_IMAGE).exists()
 
 
+def _columns(folder: Path) -> tuple[list[int], dict[str, NDArray[np.float64]], list[tuple[int, int]]]:
+    if (folder / SCORES).exists():
+        return score_columns(read_scores(folder))
+    return image_columns(per_image_of(folder))
+
+
 def read_run(folder: Path, naming: Naming) -> Reading:
     """The curve of a run folder or a collected record; raises ``UserError`` where it lacks the metric that was asked for."""
-    if (folder / SCORES).exists():
-        steps, columns, images = score_columns(read_scores(folder))
-    else:
-        steps, columns, images = image_columns(per_image_of(folder))
+    try:
+        steps, columns, images = _columns(folder)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: its scores cannot be read ({first_line(error)}); copy them again, or repeat the run") from error
     record = load_record(folder)
+    if record is not None and (key := lacking(record.config, ("detector.metric", "model.resolution", "data.subject"))):
+        raise UserError(f"{folder / RECORD}: config has no {key}; repeat the run with this version, or remove the file")
     metric = naming.metric or (str(record.config["detector"]["metric"]) if record is not None else "dino")
     if metric not in columns:
         raise UserError(f"{folder}: no metric {metric}; choose --metric from {', '.join(columns)}")

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bayesdiff.core.errors import UserError
+from bayesdiff.core.errors import UserError, first_line, shortened
+from bayesdiff.core.files import no_path, read_file
 from bayesdiff.readings.reading import Naming, Reading
 from bayesdiff.readings.records import json_table, parquet_table
 from bayesdiff.readings.runs import is_run, read_run
@@ -48,20 +49,29 @@ def _read(source: str, naming: Naming) -> list[Reading]:
         return read_bytes(sys.stdin.buffer.read(), "stdin", naming)
     if source.startswith(CLOUD):
         return read_table(cloud_table(source, naming), source, naming)
+    if why := no_path(source):
+        raise UserError(f"{shortened(source)}: {why}; give {KINDS}")
     path = Path(source).expanduser()
     if path.is_dir():
         return _read_folder(path, naming)
-    if not path.exists():
+    if not _is_there(path):
         raise UserError(f"{source}: not there; give {KINDS}")
     if path.suffix == SUFFIX:
         return _offline_runs([path], naming)
     if is_event_file(path):
         return read_table(event_table(path, source), source, naming)
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
-        raise UserError(f"{source}: {error.strerror}; give a file that can be read") from error
+        raise UserError(f"{source}: {first_line(error)}; give a file that can be read") from error
     return read_bytes(data, source, naming)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # links in a circle
+        return False
 
 
 def _read_folder(folder: Path, naming: Naming) -> list[Reading]:

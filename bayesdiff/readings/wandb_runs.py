@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.files import read_file
 from bayesdiff.readings.columns import step_columns
 from bayesdiff.readings.numerals import Numerals, parsed
 from bayesdiff.readings.reading import Naming
@@ -58,7 +59,7 @@ def offline_table(path: Path) -> tuple[pd.DataFrame, str, list[str]]:
     from google.protobuf.message import DecodeError
 
     schema = import_module("wandb.proto.wandb_internal_pb2")
-    data = path.read_bytes()
+    data = read_file(path)
     if not data.startswith(_IDENT):
         raise UserError(f"{path}: no file of an offline run; give the run-ID.wandb of wandb/offline-run-*, or export the chart")
     rows, name, ended = [], path.stem, False

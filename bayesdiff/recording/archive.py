@@ -20,11 +20,11 @@ from functools import lru_cache
 from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bayesdiff.core.errors import UserError
+from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.files import read_file
 from bayesdiff.core.layout import CURVE, EVALUATIONS, MAIN, PER_IMAGE, RECORD, RECORDS
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.detector import stage_depth
@@ -33,7 +33,7 @@ from bayesdiff.corruption.outcome import DETECTOR_VERSION
 from bayesdiff.recording import cache
 from bayesdiff.recording.cache import Scores
 from bayesdiff.recording.columns import Array, Damaged, Images, parse_curve, parse_images
-from bayesdiff.recording.record import RunRecord, parse_record
+from bayesdiff.recording.record import RunRecord, lacking, parse_record
 from bayesdiff.scoring.metrics import SIMILARITIES, in_order
 from bayesdiff.scoring.pixels import describe_photos
 
@@ -123,7 +123,7 @@ def read_record(folder: Path) -> tuple[RunRecord, bytes]:
     """
     path = folder / RECORD
     try:
-        content = path.read_bytes()
+        content = read_file(path)
         record = parse_record(content)
     except FileNotFoundError as error:
         raise Damaged(f"{path}: missing; copy it again, or remove the folder") from error
@@ -170,12 +170,8 @@ def _checked(record: RunRecord, folder: Path) -> RunRecord:
     path = folder / RECORD
     if record.status not in ENDED:
         raise Damaged(f"{path}: its run has not ended (status {record.status}); end it, then collect it again")
-    for key in NEEDED:
-        part: Any = record.config
-        for name in key.split("."):
-            part = part.get(name, Damaged) if isinstance(part, dict) else Damaged
-        if part is Damaged:
-            raise Damaged(f"{path}: config has no {key}; repeat the run with this version, or remove the folder")
+    if key := lacking(record.config, NEEDED):
+        raise Damaged(f"{path}: config has no {key}; repeat the run with this version, or remove the folder")
     for name in ("seconds", "peak_memory_mb", "real_to_real", "bayesian", "subject"):
         if not isinstance(getattr(record, name), dict):
             raise Damaged(f"{path}: {name} is not a mapping; copy it again, or remove the folder")
@@ -268,9 +264,10 @@ def _job(name: str, evaluation: str, folder: Path, record: RunRecord, content: b
     """The files of one evaluation of the record in ``folder``; raises ``Damaged`` where one is missing."""
     place = scores_folder(folder, evaluation)
     try:
-        curve, images = (place / CURVE).read_bytes(), (place / PER_IMAGE).read_bytes()
+        curve, images = read_file(place / CURVE), read_file(place / PER_IMAGE)
     except OSError as error:
-        raise Damaged(f"{error.filename}: missing; copy it again, or collect its run again") from error
+        why = "missing" if isinstance(error, FileNotFoundError) else first_line(error)
+        raise Damaged(f"{error.filename}: {why}; copy it again, or collect its run again") from error
     return _Job(name, evaluation, _key(content, curve, images), record, place, curve, images)
 
 

@@ -17,11 +17,16 @@ from rich.table import Table
 from bayesdiff.config.identity import arm_name
 from bayesdiff.core import escape
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.layout import SCORES
-from bayesdiff.recording.record import RunRecord, load_record
+from bayesdiff.core.layout import RECORD, SCORES
+from bayesdiff.recording.record import RunRecord, lacking, load_record
 from bayesdiff.scoring.curve import curve_table, per_image, read_scores
 from bayesdiff.scoring.metrics import known
 from bayesdiff.stats import paired_difference
+
+NEEDED = (
+    "sampler.prompts", "sampler.seed", "data.identifier", "data.class_noun", "data.subject", "method.name", "seed", "bnn.kind", "bnn.sigma",
+)  # fmt: skip
+"""Settings that a comparison names or compares."""
 
 
 def read_run(folder: Path) -> tuple[RunRecord, pd.DataFrame]:
@@ -29,6 +34,8 @@ def read_run(folder: Path) -> tuple[RunRecord, pd.DataFrame]:
     record = load_record(folder)
     if record is None or not (folder / SCORES).exists():
         raise UserError(f"{folder}: not a run folder with scores (needs record.json and scores.csv)")
+    if key := lacking(record.config, NEEDED):
+        raise UserError(f"{folder / RECORD}: config has no {key}; repeat the run with this version, or compare others")
     return record, read_scores(folder)
 
 
@@ -77,7 +84,9 @@ def _checked(folders: list[Path], metric: str) -> list[tuple[RunRecord, pd.DataF
     """Record and scores of every run; raises ``UserError`` where one lacks the metric or sampled otherwise."""
     runs = [read_run(folder) for folder in folders]
     for folder, (_, scores) in zip(folders, runs, strict=True):
-        measured = list(dict.fromkeys(scores["metric"]))
+        measured = list(dict.fromkeys(scores.loc[scores["value"].notna(), "metric"]))
+        if np.isinf(scores.loc[scores["metric"] == metric, "value"]).any():
+            raise UserError(f"{folder / SCORES}: {metric} is infinite somewhere; the file is damaged, copy it again or repeat the run")
         if metric not in measured:
             raise UserError(f"{folder}: no metric {metric}; choose --metric from {', '.join(measured)}")
     _check_sampling(folders, [record for record, _ in runs])
@@ -98,7 +107,7 @@ def print_comparison(folders: list[Path], metric: str) -> None:
     console, runs = Console(width=None if Console().is_terminal else 110), _checked(folders, metric)
     called = escape.terminal(metric_label(runs[0][0], metric))
     for folder, (record, _) in zip(folders, runs, strict=True):
-        sentence = record.verdict["sentence"] if record.verdict else f"no verdict ({record.status})"
+        sentence = record.verdict.get("sentence") if record.verdict else f"no verdict ({record.status})"
         console.print(f"{_label(folder, record)}: {sentence}", highlight=False, soft_wrap=True)
     for folder, (record, scores) in list(zip(folders, runs, strict=True))[1:]:
         table = Table(title=f"{called}: {_label(folder, record)} minus {_label(folders[0], runs[0][0])}")

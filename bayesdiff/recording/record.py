@@ -8,15 +8,16 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import write_json
+from bayesdiff.config.identity import misfit
+from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.files import read_file, write_json
 from bayesdiff.core.layout import RECORD
 from bayesdiff.core.privacy import public, redacted
 from bayesdiff.core.processes import process_count
@@ -24,6 +25,7 @@ from bayesdiff.core.processes import process_count
 PACKAGES = ("bayesdiff", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "timm", "numpy")
 
 KINDS: dict[str, type] = {"str": str, "dict": dict}
+WORDS: dict[type, str] = {str: "text", dict: "mapping"}
 
 
 @dataclass
@@ -68,8 +70,24 @@ def parse_record(content: bytes) -> RunRecord:
         kind = KINDS[str(part.type).partition("[")[0]]
         value = getattr(record, part.name)
         if not isinstance(value, kind) and not (value is None and "None" in str(part.type)):
-            raise TypeError(f"{part.name} is not a {kind.__name__}")
+            raise TypeError(f"{part.name} is no {WORDS[kind]}")
+    if wrong := misfit(record.config):
+        raise TypeError(f"config has another kind of value at {wrong}")
+    photos = record.subject.get("photos", [])
+    if not isinstance(photos, list) or not all(isinstance(photo, dict) and isinstance(photo.get("name"), str) for photo in photos):
+        raise TypeError("subject has no list of photos")
     return record
+
+
+def lacking(config: Mapping[str, Any], keys: Iterable[str]) -> str:
+    """The first of some dotted settings that a record's configuration does not have; empty where it has all."""
+    for key in keys:
+        part: Any = config
+        for name in key.split("."):
+            part = part.get(name, lacking) if isinstance(part, dict) else lacking
+        if part is lacking:
+            return key
+    return ""
 
 
 def load_record(folder: Path) -> RunRecord | None:
@@ -78,9 +96,9 @@ def load_record(folder: Path) -> RunRecord | None:
     if not path.exists():
         return None
     try:
-        return parse_record(path.read_bytes())
+        return parse_record(read_file(path))
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: damaged; remove the folder {folder} and give the same command again") from error
+        raise UserError(f"{path}: damaged ({first_line(error)}); remove the folder {folder} and give the same command again") from error
 
 
 def _git(*arguments: str) -> str:

@@ -12,7 +12,7 @@ from bayesdiff.core.processes import join_processes
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.recording.record import RunRecord, environment
 from bayesdiff.runs.evaluations import Evaluation, evaluations_of, sampler_of, sampling_with
-from bayesdiff.runs.guards import check_same_device, check_same_gpu, look_at_words
+from bayesdiff.runs.guards import check_same_device, check_same_gpu, look_at_model, look_at_words
 from bayesdiff.runs.probing import pretrained_losses
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     check_same_device(folder, record, here)
     check_precision(cfg.training.mixed_precision, device)
     look_at_words(cfg, subject, prompts)
+    look_at_model(cfg)
     encoders = load_encoders(cfg.metrics, device)
     pipe = load_pipeline(cfg.model, device)
     for sampler in [cfg.sampler, *(sampler_of(cfg.sampler, one) for one in cfg.evaluations.values())]:

@@ -7,13 +7,14 @@ from typing import Any
 
 from bayesdiff.config.identity import run_key
 from bayesdiff.config.prompts import Prompt
-from bayesdiff.config.schema import Config
+from bayesdiff.config.schema import METHODS, Config
 from bayesdiff.core.digests import fingerprint_of_ends
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import RECORD
 from bayesdiff.core.processes import is_main_process
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.recording.record import RunRecord
+from bayesdiff.runs.evaluations import sampler_of
 
 
 def check_same_run(folder: Path, record: RunRecord, cfg: Config) -> None:
@@ -49,6 +50,25 @@ def check_same_gpu(folder: Path, record: RunRecord, here: dict[str, Any], noise_
     was, now = record.environment.get("gpu", here["gpu"]), here["gpu"]
     if noise_on_device and was != now:
         raise UserError(f"{folder}: begun on {was}, and {now} would draw other noise; resume there, or remove the folder")
+
+
+def look_at_model(cfg: Config) -> None:
+    """Raises ``UserError`` for settings that no model of this shape can have, before any weights are loaded."""
+    from bayesdiff.arms.registry import arm_of
+    from bayesdiff.diffusion.blueprint import blueprint
+    from bayesdiff.diffusion.pipeline import check_sizes
+    from bayesdiff.methods import method_of
+
+    method = method_of(cfg.method.name)
+    arm_of(cfg.bnn.kind)
+    if (plan := blueprint(cfg.model)) is None:
+        return
+    for sampler in [cfg.sampler, *(sampler_of(cfg.sampler, one) for one in cfg.evaluations.values())]:
+        check_sizes(plan.unet.config, plan.pixels_a_latent, plan.timesteps, cfg.model, sampler)
+    if cfg.method.name in METHODS:  # one of a user's own may not know of models without weights
+        method.build({"unet": plan.unet}, cfg.method, cfg.seed)
+        if cfg.bnn.kind == "gaussian":
+            method.bayesian_targets(plan.unet, cfg.bnn)
 
 
 def look_at_words(cfg: Config, subject: Subject, prompts: list[Prompt]) -> None:

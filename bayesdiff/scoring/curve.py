@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.files import read_file
 from bayesdiff.core.layout import SCORES
 from bayesdiff.scoring.metrics import SIMILARITIES, in_order
 
 
 def read_scores(run: Path) -> pd.DataFrame:
-    """Read ``scores.csv`` of a run folder with every digit; an empty value is NaN. Raises FileNotFoundError."""
-    return pd.read_csv(run / SCORES, keep_default_na=False, na_values={"value": [""]}, float_precision="round_trip")
+    """Read ``scores.csv`` of a run folder with every digit; an empty value is NaN.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it is no table of scores.
+    """
+    path = run / SCORES
+    try:
+        table = pd.read_csv(BytesIO(read_file(path)), keep_default_na=False, na_values={"value": [""]}, float_precision="round_trip")
+        return table.astype({"step": np.int64, "prompt": np.int64, "image": np.int64, "value": np.float64})
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: no table of scores ({first_line(error)}); copy it again, or repeat the run") from error
 
 
 def per_image(scores: pd.DataFrame) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from bayesdiff.config.prompts import TextReader
 from bayesdiff.config.schema import MetricsConf
-from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.errors import UserError, did_you_mean, first_line, shortened
 from bayesdiff.core.privacy import at_home
 from bayesdiff.core.processes import is_main_process
 from bayesdiff.diffusion.words import unknown_to
@@ -234,11 +234,42 @@ def load_clip_iqa(name: str, device: torch.device, batch_size: int = 32) -> Imag
 def load_encoders(conf: MetricsConf, device: torch.device) -> Encoders:
     """Everything that ``metrics`` asks for; raises ``UserError`` for what cannot be loaded."""
     extra, said = _own_metrics(conf.extra)
+    _check_names(conf)
     clip_image, clip_text = load_clip(conf.clip, device, conf.batch_size)
     dino = load_dino(conf.dino, device, conf.batch_size)
     lpips = load_lpips(device) if conf.lpips else None
     iqa = load_clip_iqa(conf.clip_iqa, device, conf.batch_size) if conf.clip_iqa else None
     return Encoders(clip_image, clip_text, dino, lpips, iqa, extra, said)
+
+
+def _check_names(conf: MetricsConf) -> None:
+    """Raises ``UserError`` for names of encoders that open_clip and timm do not know, before the first is loaded."""
+    import open_clip
+    import timm
+
+    for key, name in (("metrics.clip", conf.clip), ("metrics.clip_iqa", conf.clip_iqa), ("metrics.dino", conf.dino)):
+        kind = key.removeprefix("metrics.")
+        found = _library_name(name or "toybox", kind.partition("_")[0])
+        if found.startswith("local-dir:"):
+            if not _is_there(encoder_folder(found, kind)):
+                raise UserError(f"{key}={shortened(name)}: no such folder; {_remedy(found)}")
+            continue
+        if found.startswith(("hf-hub:", "hf_hub:")):
+            continue
+        architecture, _, tag = found.partition("." if kind == "dino" else "/")
+        known = timm.list_models() if kind == "dino" else open_clip.list_models()
+        if architecture not in known:
+            raise UserError(f"{key}={shortened(name)}: no such model{did_you_mean(architecture, known)}; {_remedy(found)}")
+        tags = open_clip.list_pretrained_tags_by_model(architecture) if kind != "dino" else []
+        if kind != "dino" and tag not in tags and not _is_there(Path(tag or "none")):
+            raise UserError(f"{key}={shortened(name)}: no such weights; {architecture}/ has {', '.join(tags)}{did_you_mean(tag, tags)}")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name too long for any file
+        return False
 
 
 def _own_metrics(names: list[str]) -> tuple[dict[str, Callable[[Image.Image], float]], dict[str, Metric]]:

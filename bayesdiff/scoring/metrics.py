@@ -69,7 +69,12 @@ def as_plain(metrics: dict[str, Metric]) -> dict[str, dict[str, Any]]:
 def known(name: str, custom: dict[str, dict[str, Any]]) -> Metric | None:
     """A metric of the suite or of a run's record (``as_plain``); None for a name that neither describes."""
     table = {metric.name: metric for metric in METRIC_TABLE}
-    return table.get(name) or (Metric(**custom[name]) if name in custom else None)
+    if name in table or name not in custom:
+        return table.get(name)
+    try:
+        return Metric(**custom[name])
+    except TypeError:  # of a record that another version wrote
+        return None
 
 
 def in_order(names: set[str]) -> list[str]:

@@ -17,7 +17,7 @@ from rich.progress import track
 from bayesdiff import corruption
 from bayesdiff.config.compose import literal
 from bayesdiff.core.errors import UserError, first_line
-from bayesdiff.core.files import atomic_write
+from bayesdiff.core.files import atomic_write, read_file
 from bayesdiff.corruption.noise import deviations, measure_noise
 from bayesdiff.corruption.simulation import FAMILIES, STRONG, SimulatedStage, Study, coverage_cell, null_cell, power_cell
 from bayesdiff.corruption.simulation_levels import Sizes, designs, null_cells, null_row, power_row
@@ -160,10 +160,8 @@ def load_study(path: Path) -> Study:
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        loaded = OmegaConf.to_object(
-            OmegaConf.merge(OmegaConf.structured(Study), literal(yaml.safe_load(path.read_text(encoding="utf-8"))))
-        )
-    except (OSError, ValueError, TypeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), literal(yaml.safe_load(read_file(path).decode("utf-8")))))
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path}: {first_line(error)}; give a study such as experiments/detector_calibration.yaml") from error
     assert isinstance(loaded, Study)
     return loaded

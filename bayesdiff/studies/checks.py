@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from bayesdiff.config.words import override
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import check_writable
 from bayesdiff.core.layout import LOGS, RECORDS
+from bayesdiff.studies.study_file import check_word
+
+
+def check_extra(words: Sequence[Any]) -> None:
+    """Raises ``UserError`` for a word beside a study's name that no run of it can have, before any run is composed."""
+    for word in words:
+        if not isinstance(word, str):
+            raise UserError(f"{word}: no override; give a text such as 'shots.count=4'")
+        if word.lstrip("+~").startswith("paths.runs="):
+            raise UserError(f"{word}: a study's folder of runs is --runs (of a worker runs=…); give it so")
+        check_word(word)
 
 
 def check_runs(root: Path, write: bool = False) -> None:

@@ -17,7 +17,7 @@ import pandas as pd
 
 from bayesdiff.config.compose import literal
 from bayesdiff.core.errors import UserError, first_line
-from bayesdiff.core.files import write_text
+from bayesdiff.core.files import read_file, write_text
 from bayesdiff.core.layout import CLAIMS
 from bayesdiff.corruption import detect_corruption
 from bayesdiff.corruption.power import detectable_depth
@@ -87,11 +87,11 @@ def load_claims(path: Path) -> list[Claim]:
     from yaml import YAMLError
 
     try:
-        entries = OmegaConf.create(literal(yaml.safe_load(path.read_text(encoding="utf-8"))))
+        entries = OmegaConf.create(literal(yaml.safe_load(read_file(path).decode("utf-8"))))
         if not isinstance(entries, ListConfig) or not all(isinstance(entry, DictConfig) for entry in entries):
             raise UserError(f"{path}: is no list of claims; results/claims.yaml has one")
         loaded = [OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Claim), entry)) for entry in entries]
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, TypeError, RecursionError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path}: {first_line(error)}; give a list of claims such as results/claims.yaml with --claims") from error
     claims = [claim for claim in loaded if isinstance(claim, Claim)]
     for claim in claims:

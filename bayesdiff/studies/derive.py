@@ -16,8 +16,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from bayesdiff.config.checks import check
 from bayesdiff.config.compose import CONF, compose, composed
 from bayesdiff.config.schema import Config
+from bayesdiff.config.suggestions import wrong_value
 from bayesdiff.config.words import parsed
-from bayesdiff.core.errors import first_line
 
 MISSING = "???"
 """What OmegaConf holds where a value is still to be given."""
@@ -81,7 +81,7 @@ def settings_there_are() -> list[str]:
 
 def setting_error(word: str) -> str | None:
     """What is wrong with a ``key=value`` word, whatever else is set; None where nothing is."""
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
     group, _, key = str(parsed(word).key_or_group).rpartition(".")
     if (group, key) not in _leaves():
@@ -89,7 +89,9 @@ def setting_error(word: str) -> str | None:
     try:
         _typed(group, key, word)
     except OmegaConfBaseException as error:
-        return first_line(error)
+        if isinstance(error, ConfigKeyError) or "struct" in str(error):
+            return f"{_dotted(group, key)} takes new names with a +, such as +{_dotted(group, key)}.name=1"
+        return wrong_value(_dotted(group, key), parsed(word).value()).partition(": ")[2]
     return None
 
 
@@ -131,7 +133,9 @@ def _node(group: str) -> Any:
     """The typed node of a group, in which one value after the other is put to be converted."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.structured(_kinds()[group] if group else Config)
+    node = OmegaConf.structured(_kinds()[group] if group else Config)
+    OmegaConf.set_struct(node, True)  # as Hydra's is: a mapping gets no new names without a +
+    return node
 
 
 @lru_cache(maxsize=1)

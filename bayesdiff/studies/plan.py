@@ -19,7 +19,7 @@ from typing import Any
 from bayesdiff.config.compose import PACKAGE
 from bayesdiff.config.schema import Config
 from bayesdiff.config.words import override
-from bayesdiff.core.errors import UserError, did_you_mean, first_line
+from bayesdiff.core.errors import UserError, did_you_mean, first_line, shortened
 from bayesdiff.core.layout import MAIN
 from bayesdiff.studies.derive import derive
 from bayesdiff.studies.study_file import Source, label_of, read_source
@@ -84,9 +84,9 @@ def models_of(name: str) -> list[str]:
 def _source(name: str) -> Source:
     """A study's checked file; raises ``UserError`` for an unknown study, and as ``read_source``."""
     path = EXPERIMENTS / f"{name}.yaml"
-    if not path.is_file():
+    if path not in EXPERIMENTS.glob("*.yaml"):  # which a name with folders, or too long for a file, is not either
         known = study_names()
-        raise UserError(f"study {name}: unknown{did_you_mean(name, known)}; choose one of {', '.join(known)}")
+        raise UserError(f"study {shortened(name)}: unknown{did_you_mean(name, known)}; choose one of {', '.join(known)}")
     return read_source(path)
 
 

@@ -18,6 +18,7 @@ from bayesdiff.config.checks import SECRET
 from bayesdiff.config.compose import CONF
 from bayesdiff.config.words import override, parsed
 from bayesdiff.core.errors import UserError, did_you_mean, first_line
+from bayesdiff.core.files import read_file
 from bayesdiff.core.privacy import has_secret
 from bayesdiff.studies.derive import setting_error, settings_there_are
 
@@ -25,6 +26,8 @@ REQUIRED = {"title": str, "experiment": str, "grid": dict, "models": dict}
 OPTIONAL = {"paper": str, "feeds": list, "overrides": list, "compare": dict, "x": str, "cost": bool, "evaluations": list}
 OF_MODEL = {"minutes": float, "title": str, "experiment": str, "overrides": list, "grid": dict}
 """What a study's file has to have, may have, and may say of a model; with the kind of value."""
+OPEN = ("bnn.options.", "evaluations.", "evaluations")
+"""Settings whose names are a user's own, added with a +; what they hold is seen when the runs are composed."""
 KINDS = {str: "a text", dict: "a mapping", list: "a list", bool: "true or false", float: "a number"}
 SEE = "docs/extending.md has a study of your own"
 _FLOAT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
@@ -107,7 +110,7 @@ def read_source(path: Path) -> Source:
         UserError: a file that cannot be read, an unknown key, or a value of another kind; with the line.
     """
     try:
-        return _source(path, path.read_text(encoding="utf-8"))
+        return _source(path, read_file(path).decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({first_line(error)}); write it in UTF-8") from error
 
@@ -177,24 +180,33 @@ def _check_words(source: Source, where: Where, words: list[Any]) -> None:
 
 
 def _check_word(source: Source, where: Where, word: str) -> None:
-    """One ``key=value`` word: Hydra's grammar, a key there is, a value of its kind."""
+    """One ``key=value`` word, as ``check_word``, with its line."""
     try:
-        read = parsed(word)
+        check_word(word)
     except UserError as error:
         raise source.error(where, str(error)) from error
+
+
+def check_word(word: str) -> None:
+    """Raises ``UserError`` for a word that no study can have: Hydra's grammar, a key there is, a value of its kind."""
+    if "${" in word:
+        raise UserError(f"{word}: ${{…}} is not resolved in studies; write the value itself")
+    read = parsed(word)
     key, value = str(read.key_or_group), read.value()
-    if "=" not in word or read.is_sweep_override():
-        raise source.error(where, f"{word}: give one key=value")
+    if "=" not in word or read.is_sweep_override() or read.is_delete():
+        raise UserError(f"{word}: give one key=value")
     if (CONF / key).is_dir():
-        if value not in _options(key):
-            known = _options(key)
-            raise source.error(where, f"{word}: no such choice{did_you_mean(str(value), known)}; choose one of {', '.join(known)}")
+        known = _options(key)
+        if value not in known:
+            raise UserError(f"{word}: no such choice; allowed: {', '.join(known)}{did_you_mean(str(value), known)}")
+        return
+    if read.is_add() and key.startswith(OPEN):
         return
     if read.is_add() or read.is_force_add():
-        raise source.error(where, f"{word}: a study sets keys that there are; leave the + out")
+        raise UserError(f"{word}: a study sets keys that there are; leave the + out")
     if (wrong := setting_error(word)) is not None:
         known = settings_there_are()
-        raise source.error(where, f"{word}: {wrong}{did_you_mean(key, known) if key not in known else ''}")
+        raise UserError(f"{word}: {wrong}{did_you_mean(key, known) if key not in known else ''}")
 
 
 def _check_grid(source: Source, where: Where, grid: dict[str, Any]) -> None:
