@@ -10,7 +10,7 @@ TESTS  := HF_HUB_OFFLINE=1 WANDB_MODE=offline OMP_NUM_THREADS=1 $(BIN)/python -m
 RECORDS ?= 10000 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint hooks prose notebooks wheel-check paper-tables site bench-tables calibration pretrain pretrain-check clean
+.PHONY: help install demo test test-all lint hooks prose notebooks wheel-check paper-tables curves agreement site bench-tables calibration pretrain pretrain-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -57,6 +57,12 @@ wheel-check: $(READY) ## build the wheel, install it elsewhere, run its commands
 paper-tables: $(READY) ## tables, figures and the page of claims, from the records in results/
 	$(BIN)/python -m bayesdiff.tables results/toybox
 	$(BIN)/python -m bayesdiff.claims results/toybox
+
+curves: $(READY) ## the verdict on public curves of others, and what such curves could show
+	$(BIN)/python -m bayesdiff.studies.public_curves results/curves
+
+agreement: $(READY) ## the labels of checkpoints beside those of a blind rater
+	$(BIN)/python -m bayesdiff.studies.blind results/toybox
 
 bench-tables: $(READY) ## how tables grow with records: time and memory of 10,000 and 20,000 made ones (RECORDS="10000 20000")
 	$(BIN)/python -m tests.bench_tables $(RECORDS)

@@ -64,6 +64,30 @@ def test_without_scalars_or_without_tensorboard_there_is_a_remedy(tmp_path: Path
     write(tmp_path, [])
     with pytest.raises(UserError, match="no scalars; log the metric"):
         event_table(tmp_path, "x")
-    monkeypatch.setitem(sys.modules, "tensorboard.backend.event_processing.event_file_loader", None)
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
     with pytest.raises(UserError, match=r"pip install 'bayesdiff\[tensorboard\]'"):
         event_table(tmp_path, "x")
+
+
+def test_a_file_that_is_still_written_is_read_up_to_its_end(tmp_path: Path) -> None:
+    (file,) = write(tmp_path, POINTS[:3]).iterdir()
+    file.write_bytes(file.read_bytes()[:-5])
+    assert event_table(file, "x")["step"].tolist() == ["0", "5"]
+
+
+@pytest.mark.parametrize("content", [b"step,dino\n0,0.5\n" * 9, b"\x00" * 200])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "events.out.tfevents.1"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="no whole event file"):
+        event_table(file, "x")
+
+
+def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
+    (file,) = write(tmp_path, POINTS).iterdir()
+    content = bytearray(file.read_bytes())
+    content[-30] = 0xFF
+    content[-25] = 0xFF
+    file.write_bytes(bytes(content))
+    with pytest.raises(UserError, match="no whole event file"):
+        event_table(file, "x")
