@@ -5,6 +5,7 @@ RUN/config.yaml record.json train.jsonl probes.csv scores.csv curve.csv curve.pn
 RUNS/RUN … .claims/ failures/ logs/ cache/
 results/SET/records/RUN/{record.json,curve.csv,images.csv,grid.png,evaluations/NAME/{curve.csv,images.csv}}
     tables/ figures/ claims.md .cache/
+results/primary.yaml primary.md    the registered claims, and their page
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ CLAIM_LOCKS, FAILURES, LOGS = ".claims", "failures", "logs"
 RECORDS, PER_IMAGE = "records", "images.csv"
 """In a result set: the collected records, a folder a run; and in each the scores, a row a checkpoint and image."""
 TABLES, FIGURES, CLAIMS = "tables", "figures", "claims.md"
+REGISTERED, REGISTERED_PAGE = "primary.yaml", "primary.md"
+"""Beside the result sets: the claims that were written down before their runs, and their page."""
 CACHE = ".cache"
 """Below a result set: what was computed from its files. It may be removed at any time."""
 
