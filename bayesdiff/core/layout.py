@@ -3,7 +3,7 @@
 RUN/config.yaml record.json train.jsonl probes.csv scores.csv curve.csv curve.png grid.png images/step-000100/ checkpoints/step-000100/
     resume/step-000100/ draws.csv draws/step-000100/ evaluations/NAME/{scores.csv,curve.csv,curve.png,grid.png,images/}
 RUNS/RUN … .claims/ failures/ logs/ cache/
-results/SET/records/RUN/{record.json,curve.csv,images.csv,grid.png,evaluations/NAME/{curve.csv,images.csv}}
+results/SET/records/RUN/{record.json,curve.csv,images.csv,probes.csv,grid.png,evaluations/NAME/{curve.csv,images.csv}}
     tables/ figures/ claims.md .cache/
 results/primary.yaml primary.md    the registered claims, and their page
 """
