@@ -2,11 +2,13 @@
 
 Command:  python -m bayesdiff.claims results/toybox          (part of make paper-tables)
 
-``results/claims.yaml`` lists the claims; each is judged by the study that speaks to it, and the page goes
-to ``results/<set>/claims.md`` and between the marks of that set in ``results/README.md``. A claim about a
-difference *holds* when the paired difference has the claimed sign and its p-value, corrected over the page
-(Holm), is at most 0.05; it is *contradicted* when the sign is the other one; everything else is *not
-decided*, and the page says how large a difference these runs would have found in spite of the correction.
+``results/primary.yaml`` has the claims that were registered before their runs; they go to ``results/primary.md``. While
+runs of theirs are missing the page says how many there are, and nothing else.
+
+``results/claims.yaml`` lists the others, which are exploratory. Each is judged by the study that speaks to it, and they go to
+``results/<set>/claims.md`` and between the marks of that set in ``results/README.md``. A claim about a difference *holds*
+when the paired difference has the claimed sign and its p-value, corrected over the page (Holm), is at most 0.05; it is
+*contradicted* when the sign is the other one. One whose interval ends before the paper's difference *excludes the paper's size*.
 """
 
 from __future__ import annotations
@@ -15,11 +17,17 @@ import sys
 
 from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import UserError, bad_input_in_one_line
+from bayesdiff.core.files import write_text
+from bayesdiff.core.layout import FIGURES, REGISTERED, REGISTERED_PAGE
 from bayesdiff.core.machine import cores
-from bayesdiff.recording.archive import open_archive
-from bayesdiff.studies.claims import judge, load_claims, page, write_page
+from bayesdiff.recording.archive import Archive, open_archive
+from bayesdiff.studies.claims import answer, judge, load_claims, page, write_between, write_page
 from bayesdiff.studies.pages import damaged_lines
 from bayesdiff.studies.plan import load_study
+from bayesdiff.studies.primary import open_primary
+from bayesdiff.studies.primary_figure import draw
+from bayesdiff.studies.primary_page import answers
+from bayesdiff.studies.primary_page import page as primary_page
 from bayesdiff.studies.rows import rows_of
 
 
@@ -39,9 +47,24 @@ def main(argv: list[str] | None = None) -> int:
     names = dict.fromkeys(claim.study for claim in claims)
     rows = {name: rows_of(load_study(name, arguments.model), archive) for name in names}
     options = f" --model {arguments.model} --results {arguments.results}"
-    write_page(page([judge(claim, rows[claim.study]) for claim in claims], options), arguments.results)
+    findings = [judge(claim, rows[claim.study]) for claim in claims]
+    write_page(page(findings, options), arguments.results)
     print(f"{arguments.results}/claims.md")
+    lines = [*_registered(arguments.results, archive), answer(findings)]
+    write_between(arguments.results.parent / "README.md", "answers", arguments.results.name, "\n".join(lines) + "\n")
     return 0
+
+
+def _registered(results: Path, archive: Archive) -> list[str]:
+    """Write the page of the registered claims, where there are some beside the set, and return their lines."""
+    path = results.parent / REGISTERED
+    if not path.exists():
+        return []
+    primary = open_primary(path, archive)
+    write_text(results.parent / REGISTERED_PAGE, primary_page(primary))
+    for written in (results.parent / REGISTERED_PAGE, *draw(primary, results / FIGURES)):
+        print(written)
+    return answers(primary)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from bayesdiff.config.identity import as_dict, run_key, run_name
 from bayesdiff.config.schema import Config
 from bayesdiff.corruption.diagnosis import diagnose
+from bayesdiff.corruption.outcome import DETECTOR_VERSION
 from bayesdiff.recording.collect import collect
 from bayesdiff.recording.record import RunRecord
 from bayesdiff.scoring.metrics import COLUMNS
@@ -96,3 +99,37 @@ def fill(study: plan.Study, folder: Path, cells: tuple[plan.Cell, ...] | None = 
     for cell in study.cells if cells is None else cells:
         fill_one(cell, folder)
     return results
+
+
+Grain = Callable[[plan.Cell, NDArray[np.int64], np.random.Generator], NDArray[np.float64]]
+"""Cell, steps (T,) -> relative high-frequency energy (T,) of a made run."""
+
+
+def made_curves(
+    study: plan.Study, results: Path, grain: Grain, cells: tuple[plan.Cell, ...] | None = None, evaluations: tuple[str, ...] = ()
+) -> Path:
+    """Collected records of a real study with known curves of grain; DINO rises. Two images a checkpoint, verdicts of one made curve."""
+    verdict = {**diagnose(STEPS, {"dino": np.full((3, 4), 0.5)}).to_dict(), "detector_version": DETECTOR_VERSION}
+    for cell in study.cells if cells is None else cells:
+        cfg = plan.compose_cell(cell)
+        folder = results / "records" / run_name(cfg)
+        rng = np.random.default_rng(list(cell.name.encode()))
+        steps = np.array(cfg.schedule.checkpoints)
+        for place in (folder, *(folder / "evaluations" / name for name in evaluations)):
+            place.mkdir(parents=True)
+            _write_curves(place, steps, grain(cell, steps, rng))
+        config = json.loads(json.dumps(as_dict(cfg)))
+        RunRecord(run_key(cfg), "completed", config, verdict=verdict, photographs={"hf_energy": 0.3}).save(folder)
+    return results
+
+
+def _write_curves(folder: Path, steps: NDArray[np.int64], grain: NDArray[np.float64]) -> None:
+    dino = 0.8 - 0.7 * np.exp(-steps / 100)
+    rows = [
+        (step, 0, image, dino[t], grain[t] * 0.3, grain[t] + sign * 0.05, 0.3, 0.2)
+        for t, step in enumerate(steps) for image, sign in enumerate((-1, 1))
+    ]  # fmt: skip
+    columns = ["step", "prompt", "image", "dino", "hf_energy", "hf_relative", "clip_t", "diversity"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.to_csv(folder / "images.csv", index=False)
+    table.groupby("step").mean().drop(columns=["prompt", "image"]).reset_index().to_csv(folder / "curve.csv", index=False)

@@ -1,10 +1,12 @@
 """Every name of a file or folder in a run folder, a folder of runs, and a result set.
 
 RUN/config.yaml record.json train.jsonl probes.csv scores.csv curve.csv curve.png grid.png report.html images/step-000100/
-    checkpoints/step-000100/ resume/step-000100/ draws.csv draws/step-000100/ evaluations/NAME/{scores.csv,curve.csv,curve.png,grid.png,images/}
+    checkpoints/step-000100/ resume/step-000100/ draws.csv draws/step-000100/
+    evaluations/NAME/{scores.csv,curve.csv,curve.png,grid.png,images/}
 RUNS/RUN … .claims/ failures/ logs/ cache/
-results/SET/records/RUN/{record.json,curve.csv,images.csv,grid.png,evaluations/NAME/{curve.csv,images.csv}}
+results/SET/records/RUN/{record.json,curve.csv,images.csv,probes.csv,grid.png,evaluations/NAME/{curve.csv,images.csv}}
     tables/ figures/ claims.md site/ .cache/
+results/primary.yaml primary.md    the registered claims, and their page
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ CLAIM_LOCKS, FAILURES, LOGS = ".claims", "failures", "logs"
 RECORDS, PER_IMAGE = "records", "images.csv"
 """In a result set: the collected records, a folder a run; and in each the scores, a row a checkpoint and image."""
 TABLES, FIGURES, CLAIMS, SITE = "tables", "figures", "claims.md", "site"
+REGISTERED, REGISTERED_PAGE = "primary.yaml", "primary.md"
+"""Beside the result sets: the claims that were written down before their runs, and their page."""
 CACHE = ".cache"
 """Below a result set: what was computed from its files. It may be removed at any time."""
 

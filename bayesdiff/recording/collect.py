@@ -3,6 +3,7 @@
     results/<set>/records/<run>/record.json   what was asked, on what, at what cost, and the verdict
                                 curve.csv     a row a checkpoint
                                 images.csv    a row a checkpoint and image, a column a metric
+                                probes.csv    losses and slopes on fixed noise, a row a checkpoint, kind of weights and timestep
                                 grid.png      samples over steps, in 128 colours
                                 evaluations/<name>/{curve,images}.csv    the same of other evaluations of the run
 
@@ -20,7 +21,7 @@ from PIL import Image
 
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import atomic_write, write_text
-from bayesdiff.core.layout import CURVE, EVALUATIONS, GRID, PER_IMAGE, RECORD, RECORDS, SCORES
+from bayesdiff.core.layout import CURVE, EVALUATIONS, GRID, PER_IMAGE, PROBES, RECORD, RECORDS, SCORES
 from bayesdiff.core.privacy import public
 from bayesdiff.recording.archive import evaluations_in, whole_record
 from bayesdiff.recording.record import RunRecord, load_record
@@ -41,6 +42,7 @@ def collect(run: Path, results: Path, grid: bool = True) -> Path:
     target, text = results / RECORDS / run.name, json.dumps(_public(record), indent=1, sort_keys=True) + "\n"
     for name in evaluations_in(run):
         _write_scores(run / EVALUATIONS / name, target / EVALUATIONS / name)
+    _copy_probes(run / PROBES, target / PROBES)
     if whole_record(target) is not None and (target / RECORD).read_text(encoding="utf-8") == text:
         return target  # another version of a library would write the same picture in other bytes
     target.mkdir(parents=True, exist_ok=True)
@@ -58,6 +60,13 @@ def _write_scores(source: Path, target: Path) -> None:
         scores = read_scores(source)
         _write(target / CURVE, curve_table(scores))
         _write(target / PER_IMAGE, per_image(scores).reset_index())
+
+
+def _copy_probes(source: Path, target: Path) -> None:
+    """Probes as they are: they have seven digits."""
+    if source.exists() and not (target.exists() and target.read_bytes() == source.read_bytes()):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_text(target, source.read_text(encoding="utf-8"))
 
 
 def _write(target: Path, table: pd.DataFrame) -> None:

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from bayesdiff.core import escape
 from bayesdiff.core.files import atomic_write
-from bayesdiff.core.layout import CURVE_PICTURE, GRID, image_name, images_folder
+from bayesdiff.core.layout import CURVE_PICTURE, GRID, PROBES, image_name, images_folder
 from bayesdiff.corruption import CorruptionVerdict
 
 if TYPE_CHECKING:
@@ -39,6 +39,12 @@ AXIS_LABELS = {
     "lpips": "LPIPS distance between images of a prompt", "clip_iqa": "CLIP-IQA quality",
 }  # fmt: skip
 """What a metric says, for an axis; a metric of a user's own is shown by its name."""
+PROBED = {
+    "loss on the training image": ("loss", "loss_empty"), "squared gap of the two predictions": ("gap",),
+    "loss over the pretrained model's": ("loss_ratio",),
+}  # fmt: skip
+"""Panels of the probes, and the columns of ``probes.csv`` in each."""
+PROBE_LABELS = {"loss": "instance prompt", "loss_empty": "empty prompt", "gap": "gap", "loss_ratio": "ratio"}
 
 
 def axis_label(metric: str) -> str:
@@ -131,7 +137,7 @@ def plot_verdicts(target: Path, curves: list[tuple[str, str, list[int], NDArray[
 def plot_curve(
     run: Path, curve: pd.DataFrame, verdict: CorruptionVerdict, metric: str, title: str, photos: Sequence[Image.Image] = ()
 ) -> None:
-    """``curve.png`` and ``curve.svg``: the curve with its verdict, and below it the training images and what came of them.
+    """``curve.png`` and ``curve.svg``: the curve with its verdict, and below it the probes, the training images and what came of them.
 
     Shown are samples at the first and last checkpoint, at peak and trough, and of the checkpoint to keep.
     """
@@ -140,14 +146,18 @@ def plot_curve(
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure = plt.figure(figsize=(9, 6.2), layout="constrained")
-    parts: Any = figure.subfigures(2, 1, height_ratios=(2.4, 1))
-    top, bottom = parts
+    probes = read_probes(run)
+    heights = (2.4, 1.2, 1) if probes is not None else (2.4, 1)
+    figure = plt.figure(figsize=(9, 6.2 + 2 * (probes is not None)), layout="constrained")
+    parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
+    top, *below, bottom = parts
     axes = top.subplots()
     draw_band(axes, curve, metric, "mean and 95 % band over images", "C0")
     _draw_verdict(axes, verdict, [int(s) for s in curve["step"]], list(curve[metric]))
     axes.set(xlabel="training step", ylabel=axis_label(metric), title=_wrapped(title, 100))
     axes.legend(fontsize=8)
+    if probes is not None:
+        _draw_probes(below[0].subplots(1, len(PROBED)), probes)
     if cells := _cells(run, curve, verdict, photos):
         for cell, (name, picture) in zip(bottom.subplots(1, len(cells), squeeze=False)[0], cells, strict=True):
             cell.imshow(picture)
@@ -155,6 +165,28 @@ def plot_curve(
             cell.axis("off")
     top.suptitle(_wrapped(verdict.sentence, 120), fontsize=8)
     save_figure(figure, run / CURVE_PICTURE, (run / CURVE_PICTURE).with_suffix(".svg"))
+
+
+def read_probes(run: Path) -> pd.DataFrame | None:
+    """Means over timesteps of ``probes.csv``, a row a checkpoint and kind of weights; None where a run has no such table."""
+    try:
+        table = pd.read_csv(run / PROBES)
+        return table.groupby(["weights", "step"], sort=False)[[name for names in PROBED.values() for name in names]].mean().reset_index()
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _draw_probes(places: Sequence[Axes], probes: pd.DataFrame) -> None:
+    """A panel a group of ``PROBED``: the weights that are kept as lines, averaged ones dashed; on a scale of powers."""
+    for place, (title, names) in zip(places, PROBED.items(), strict=True):
+        for i, name in enumerate(names):
+            for weights, rows in probes.groupby("weights", sort=False):
+                dash, of = ("-", "") if weights == "kept" else ("--", f", {weights}")
+                place.plot(rows["step"], rows[name], dash, color=f"C{i}", linewidth=1, label=escape.plot(f"{PROBE_LABELS[name]}{of}"))
+        place.set(xlabel="training step", yscale="log")
+        place.set_title(title, fontsize=8)
+        place.tick_params(labelsize=7)
+        place.legend(fontsize=6)
 
 
 def _cells(run: Path, curve: pd.DataFrame, verdict: CorruptionVerdict, photos: Sequence[Image.Image]) -> list[tuple[str, Image.Image]]:

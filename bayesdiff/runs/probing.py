@@ -36,7 +36,8 @@ def pretrained_losses(training: Training, cfg: Config) -> dict[float, float]:
 
 def probed(evaluations: list[Evaluation]) -> list[Evaluation]:
     """One evaluation for every kind of weights that is not a draw: probes do not depend on guidance or prompts."""
-    kinds = {(one.weights, one.ema_decay): one for one in reversed(evaluations) if one.weights is not Weights.draw}
+    shown = [(one.weights, one.ema_decay if one.weights is Weights.ema else 0.0, one) for one in reversed(evaluations)]
+    kinds = {(weights, decay): one for weights, decay, one in shown if weights is not Weights.draw}
     return [one for one in evaluations if one in kinds.values()]
 
 

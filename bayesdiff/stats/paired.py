@@ -181,11 +181,9 @@ def _inner_error(difference: Array, labels: NDArray[np.generic]) -> Array:
     The prompts' means scatter by what images do within them. One image a prompt, or several, their variance holds both.
     """
     names = np.unique(labels)
-    if len(names) == 1:
-        single: Array = np.sqrt(_variance(difference) / difference.shape[-1])
-        return single
     weights = np.array([(labels == name).mean() for name in names]) * len(names)
-    error: Array = np.sqrt(_variance(_prompt_means(difference, labels) * weights) / len(names))
+    units = _prompt_means(difference, labels) * weights if len(names) > 1 else difference
+    error: Array = np.sqrt(_variance(units) / units.shape[-1])
     return error
 
 

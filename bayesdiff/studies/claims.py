@@ -3,12 +3,16 @@
 ``results/claims.yaml`` lists the claims; each is judged by the study that speaks to it, and the page goes
 to ``results/<set>/claims.md`` and between the marks of that set in ``results/README.md``. A claim about a
 difference *holds* when the paired difference has the claimed sign and its p-value, corrected over the page
-(Holm), is at most 0.05; it is *contradicted* when the sign is the other one; everything else is *not
-decided*, and the page says how large a difference these runs would have found in spite of the correction.
+(Holm), is at most 0.05; it is *contradicted* when the sign is the other one. Of the others, one whose own interval
+lies below the paper's difference *excludes the paper's size*. The rest is *not decided*, and the page says how large
+a difference these runs would have found in spite of the correction.
+
+All of it is exploratory. The claims that were registered before their runs have a page of their own (``primary_page``).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,7 +32,7 @@ from bayesdiff.studies.measures import AT_STEP, CLAIM, COSINES, COST, CURVE, LAS
 from bayesdiff.studies.rows import Found, Row, pair_of, prompts_of, read
 
 LEVEL, POWER = 0.05, 0.8
-HOLDS, AGAINST, OPEN = "holds", "contradicted", "not decided"
+HOLDS, AGAINST, SMALLER, OPEN = "holds", "contradicted", "excludes the paper's size", "not decided"
 MISSING, DIVERGED, UNMEASURED = "runs missing", "runs diverged", "not measured"
 LACKING = {MISSING, DIVERGED, UNMEASURED}
 STAGE = "stage"
@@ -73,6 +77,10 @@ class Finding:
     """(runs, checkpoints) of a stage that was looked for."""
     lacking: str = ""
     """Why nothing can be said."""
+    smaller: bool = False
+    """Whether the interval, taken alone, ends before the paper's difference."""
+    p_smaller: float = float("nan")
+    """Two-sided, of a difference as large as the paper's; NaN where it has none, or ours is at least as large."""
 
 
 KNOWN = (STAGE, *(measure.name for measure in (*of(CLAIM), *of(LAST, CURVE, COST))))
@@ -172,35 +180,59 @@ def _difference(claim: Claim, runs: str, found: Difference) -> Finding:
         return Finding(claim, runs, f"{effect} (these runs)")
     error, freedom = float(found.std_error[0]), float(found.freedom[0])
     if claim.expected == "same":
-        sign = 1 if -claim.within < low and high < claim.within else -1 if high < -claim.within or low > claim.within else 0
-        return Finding(claim, runs, effect, float("nan"), error, freedom, sign)
-    sign = int(np.sign(mean)) * (1 if claim.expected == "higher" else -1)
-    return Finding(claim, runs, effect, float(found.p_value[0]), error, freedom, sign)
+        sign, p = (1 if abs(mean) < claim.within else -1), _p_beyond(claim.within - abs(mean), error, freedom)
+    else:
+        sign, p = int(np.sign(mean)) * (1 if claim.expected == "higher" else -1), float(found.p_value[0])
+    judged = Finding(claim, runs, effect, p, error, freedom, sign)
+    return judged if claim.effect is None else _against_the_paper(judged, claim.effect, mean, (low, high))
+
+
+def _against_the_paper(finding: Finding, effect: float, mean: float, interval: tuple[float, float]) -> Finding:
+    """Whether the difference is told from the paper's, on the side of a smaller one or none."""
+    short = (effect - mean) * np.sign(effect)
+    if not short > 0:
+        return finding
+    nearest = interval[1] if effect > 0 else interval[0]
+    p = _p_beyond(short, finding.std_error, finding.freedom)
+    return replace(finding, smaller=bool((effect - nearest) * np.sign(effect) > 0), p_smaller=p)
+
+
+def _p_beyond(distance: float, error: float, freedom: float) -> float:
+    """Two-sided p-value of an estimate that lies this far from a bound; 0 where nothing varied."""
+    from scipy.stats import t
+
+    return float(2 * t.sf(abs(distance) / error, freedom)) if error > 0 else 0.0
 
 
 def conclusion(finding: Finding, corrected: float) -> str:
-    """``holds``, ``contradicted``, ``not decided``, or why nothing can be said."""
+    """``holds``, ``contradicted``, ``excludes the paper's size``, ``not decided``, or why nothing can be said."""
     if finding.lacking:
         return finding.lacking
-    if finding.claim.expected != "same" and not corrected <= LEVEL:
-        return OPEN
-    return {1: HOLDS, -1: AGAINST, 0: OPEN}[finding.sign]
+    if corrected <= LEVEL and finding.sign:
+        return HOLDS if finding.sign > 0 else AGAINST
+    return SMALLER if finding.smaller else OPEN
 
 
 def claims_table(findings: list[Finding], options: str = "") -> pd.DataFrame:
     """The page as a table, one line a claim; ``options`` go behind a study's command."""
     p_values = np.array([finding.p_value for finding in findings])
     corrected, tested = holm(p_values), max(int(np.isfinite(p_values).sum()), 1)
+    of_paper = holm([finding.p_smaller for finding in findings])
     lines = []
-    for finding, p in zip(findings, corrected, strict=True):
+    for finding, p, p_paper in zip(findings, corrected, of_paper, strict=True):
         claim = finding.claim
         lines.append({
             "claim": claim.claim, "the paper": claim.paper or "(a question of ours)", "measure": claim.measure, "expected": claim.expected,
-            "here": finding.effect or "-", "p (Holm)": "-" if np.isnan(p) else f"{p:.3f}", "verdict": conclusion(finding, p),
-            "detectable": _detectable(finding, LEVEL / tested), "power at the paper's": _power(finding, LEVEL / tested),
+            "here": finding.effect or "-", "p (Holm)": _p(p), "verdict": conclusion(finding, p),
+            "p of the paper's size (Holm)": _p(p_paper), "detectable": _detectable(finding, LEVEL / tested),
+            "power at the paper's": _power(finding, LEVEL / tested),
             "runs": finding.runs, "command": f"`python -m bayesdiff.study {claim.study}{options}`",
         })  # fmt: skip
     return pd.DataFrame(lines)
+
+
+def _p(value: float) -> str:
+    return "-" if np.isnan(value) else f"{value:.3f}"
 
 
 def _detectable(finding: Finding, alpha: float) -> str:
@@ -220,9 +252,13 @@ def _power(finding: Finding, alpha: float) -> str:
 
 
 EXPLAINED = (
+    "Exploratory: these claims were not registered before their runs. "
     f"Made by `make paper-tables` from `results/claims.yaml` and the records beside it. *holds*: the paired difference (last checkpoint "
     f"unless the measure says otherwise) has the claimed sign, and its p-value, corrected over this page (Holm), is at most {LEVEL}; "
-    f"*same* holds when the whole interval lies within 0.05 of none. *detectable*: the difference that runs like these find in "
+    f"*same* holds when the difference is told from {Claim.within} on either side, which is corrected too. *excludes the paper's size*: "
+    "the difference itself is not decided, and its own 95 % interval, not corrected, ends before the paper's difference; one such "
+    "interval in 40 does so by chance. *p of the paper's size*: of a difference as large, corrected over this page. "
+    "*detectable*: the difference that runs like these find in "
     f"{POWER:.0%} of tries at the page's strictest level (of a stage its depth, by simulation with these runs' scatter), *none* "
     "where it would be larger than two runs can differ. *Power at the paper's*: how often runs like these find a difference as "
     "large as the paper's, at that level. "
@@ -231,12 +267,29 @@ EXPLAINED = (
 )
 
 
+def counts(findings: list[Finding]) -> dict[str, int]:
+    """How many claims have each verdict; the verdicts that say something first."""
+    numbers = Counter(claims_table(findings)["verdict"]) if findings else Counter[str]()
+    return {verdict: numbers[verdict] for verdict in (HOLDS, AGAINST, SMALLER, OPEN, *sorted(set(numbers) & LACKING))}
+
+
+def answer(findings: list[Finding]) -> str:
+    """The exploratory claims in one line."""
+    number = counts(findings)
+    lacking = sum(number.get(verdict, 0) for verdict in LACKING)
+    return (
+        f"- **The paper's other claims** (exploratory): {number[HOLDS]} of {len(findings)} hold, {number[AGAINST]} are contradicted, "
+        f"{number[SMALLER]} exclude the paper's size, {number[OPEN]} are not decided, and {lacking} lack runs."
+    )
+
+
 def page(findings: list[Finding], options: str = "") -> str:
     """The claims and what became of them, in Markdown."""
+    if not findings:
+        return f"{EXPLAINED}\n\nNo claims.\n"
     table = claims_table(findings, options)
-    numbers = table["verdict"].value_counts()
-    counts = ", ".join(f"{numbers.get(verdict, 0)} {verdict}" for verdict in (HOLDS, AGAINST, OPEN, *sorted(set(numbers.index) & LACKING)))
-    return f"{EXPLAINED}\n\n{len(findings)} claims: {counts}.\n\n{table.to_markdown(index=False)}\n"
+    numbers = ", ".join(f"{number} {verdict}" for verdict, number in counts(findings).items())
+    return f"{EXPLAINED}\n\n{len(findings)} claims: {numbers}.\n\n{table.to_markdown(index=False)}\n"
 
 
 def write_page(text: str, results: Path) -> None:
@@ -246,11 +299,20 @@ def write_page(text: str, results: Path) -> None:
         UserError: a README with one of the two marks alone; nothing of it is changed.
     """
     write_text(results / CLAIMS, f"# Claim by claim\n\n{text}")
-    readme, begin, end = results.parent / "README.md", f"<!-- claims of {results.name} -->\n", "<!-- end of claims -->\n"
+    write_between(results.parent / "README.md", "claims", results.name, text)
+
+
+def write_between(readme: Path, what: str, of: str, text: str) -> None:
+    """Put ``text`` between the marks ``<!-- what of … -->`` and ``<!-- end of what -->`` of a page that has them.
+
+    Raises:
+        UserError: one of the two marks alone; nothing of the page is changed.
+    """
+    begin, end = f"<!-- {what} of {of} -->\n", f"<!-- end of {what} -->\n"
     if not readme.exists() or begin not in (before := readme.read_text(encoding="utf-8")):
         return
     head, _, rest = before.partition(begin)
     old, found, behind = rest.partition(end)
-    if not found or "<!-- claims of " in old:
-        raise UserError(f"{readme}: {begin.strip()} has no {end.strip()} behind it; add that line where the page of claims is to end")
+    if not found or f"<!-- {what} of " in old:
+        raise UserError(f"{readme}: {begin.strip()} has no {end.strip()} behind it; add that line where the page of {what} is to end")
     write_text(readme, head + begin + text + end + behind)

@@ -88,3 +88,13 @@ def test_evaluations_are_collected_also_when_they_come_later(tmp_path: Path) -> 
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     collect(run, tmp_path / "results")
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_probes_are_collected_also_when_the_record_is_there_already(tmp_path: Path) -> None:
+    study = made_records.prepare(tmp_path / "studies")
+    run = made_records.make_run(study.cells[0], tmp_path / "runs")
+    target = collect(run, tmp_path / "results")
+    assert not (target / "probes.csv").exists()
+    (run / "probes.csv").write_text("step,weights,timestep,loss\n0,kept,100.0,0.5\n")
+    collect(run, tmp_path / "results")
+    assert (target / "probes.csv").read_text() == (run / "probes.csv").read_text()

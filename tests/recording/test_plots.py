@@ -21,11 +21,13 @@ from bayesdiff.recording.plots import (
     GRID_COLUMNS,
     HEADER,
     LEFT,
+    PROBED,
     axis_label,
     grid_steps,
     plot_curve,
     plot_grid,
     plot_verdicts,
+    read_probes,
     shown,
 )
 from bayesdiff.scoring.curve import curve_table, image_matrix, per_image
@@ -263,3 +265,33 @@ def test_a_picture_of_a_run_without_samples_is_drawn(tmp_path: Path) -> None:
     draw_curve(tmp_path, STAGE)
     plot_grid(tmp_path, STEPS, PROMPTS, [])
     assert (tmp_path / "grid.png").exists()
+
+
+def probes(run: Path) -> None:
+    rows = [
+        (step, weights, timestep, 0.5 / (1 + t), 0.6 / (1 + t), 0.01 * (1 + t), 1 / (1 + t))
+        for t, step in enumerate(STEPS) for weights in ("kept", "ema") for timestep in (100.0, 900.0)
+    ]  # fmt: skip
+    columns = ["step", "weights", "timestep", "loss", "loss_empty", "gap", "loss_ratio"]
+    pd.DataFrame(rows, columns=columns).to_csv(run / "probes.csv", index=False)
+
+
+def test_the_probes_stand_below_the_curve(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr("bayesdiff.recording.plots.save_figure", lambda figure, *targets: figures.append(figure))
+    probes(run)
+    table = scores(RISE)
+    verdict = detect_corruption(*image_matrix(per_image(table), "dino"), checkpoint_noise=0.01)
+    plot_curve(run, curve_table(table), verdict, "dino", "toy_dog")
+    panels = {axes.get_title(): axes for axes in figures[0].axes}
+    loss, gap, ratio = (panels[title] for title in PROBED)
+    assert [line.get_label() for line in loss.lines] == ["instance prompt", "instance prompt, ema", "empty prompt", "empty prompt, ema"]
+    assert loss.lines[0].get_ydata() == pytest.approx(0.5 / np.arange(1, len(STEPS) + 1))
+    assert len(gap.lines) == len(ratio.lines) == 2
+
+
+@pytest.mark.parametrize("content", ["", "step\n1\n"])
+def test_damaged_probes_cost_no_picture(run: Path, content: str) -> None:
+    (run / "probes.csv").write_text(content)
+    assert read_probes(run) is None
+    assert draw_curve(run, RISE)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import t
 
 from bayesdiff.claims import main
 from bayesdiff.recording.archive import Archive, open_archive
@@ -23,6 +24,7 @@ from bayesdiff.studies.claims import (
     HOLDS,
     MISSING,
     OPEN,
+    SMALLER,
     UNMEASURED,
     Claim,
     Finding,
@@ -112,16 +114,43 @@ def test_what_counts_as_holding() -> None:
         return conclusion(Finding(Claim("x", expected=expected), "1", "+0.1", p, sign=sign), p)
 
     assert [of(1, 0.05), of(-1, 0.01), of(1, 0.051), of(-1, 0.2), of(1, float("nan"))] == [HOLDS, AGAINST, OPEN, OPEN, OPEN]
-    assert [of(sign, float("nan"), "same") for sign in (1, 0, -1)] == [HOLDS, OPEN, AGAINST]
+    assert [of(1, 0.01, "same"), of(1, 0.06, "same"), of(-1, 0.01, "same"), of(-1, 0.06, "same")] == [HOLDS, OPEN, AGAINST, OPEN]
 
 
-def test_the_same_means_the_whole_interval_lies_within_the_margin() -> None:
-    def sign(low: float, high: float) -> int:
-        one = {name: np.array([value]) for name, value in (("mean", (low + high) / 2), ("low", low), ("high", high))}
-        found = Difference(**one, p_value=np.array([0.5]), std_error=np.array([0.01]), freedom=np.array([5.0]), levels=("seeds",))
-        return judging._difference(Claim("x", expected="same", within=0.05), "1", found).sign
+def made(mean: float, claim: Claim, error: float = 0.01, freedom: float = 5.0) -> Finding:
+    """The finding of a difference with a known error."""
+    half = float(t.ppf(0.975, freedom)) * error
+    one = {name: np.array([value]) for name, value in (("mean", mean), ("low", mean - half), ("high", mean + half))}
+    found = Difference(**one, p_value=np.array([0.5]), std_error=np.array([error]), freedom=np.array([freedom]), levels=("seeds",))
+    return judging._difference(claim, "1", found)
 
-    assert [sign(-0.04, 0.04), sign(-0.06, 0.04), sign(0.04, 0.2), sign(0.06, 0.2), sign(-0.2, -0.06)] == [1, 0, 0, -1, -1]
+
+@pytest.mark.parametrize(
+    ("mean", "expected"), [(0.01, HOLDS), (-0.02, HOLDS), (0.03, OPEN), (0.06, OPEN), (0.08, AGAINST), (-0.09, AGAINST)]
+)
+def test_the_same_means_the_whole_interval_lies_within_the_margin(mean: float, expected: str) -> None:
+    """Alone on a page, its p-value and its interval (here 0.0257 on each side) say the same."""
+    assert verdict(made(mean, Claim("x", expected="same", within=0.05))) == expected
+
+
+def test_the_same_pays_for_the_other_claims_of_the_page() -> None:
+    same = made(0.01, Claim("x", expected="same", within=0.05))
+    assert claims_table([same])["verdict"][0] == HOLDS
+    assert claims_table([same, *[Finding(HIGHER, "1", p_value=0.5)] * 40])["verdict"][0] == OPEN
+
+
+@pytest.mark.parametrize(
+    ("mean", "effect", "expected"),
+    [(0.01, 0.1, SMALLER), (-0.2, 0.1, SMALLER), (0.09, 0.1, OPEN), (0.2, 0.1, OPEN), (-0.01, -0.1, SMALLER), (-0.2, -0.1, OPEN)],
+)
+def test_an_interval_that_ends_before_the_paper_s_difference_excludes_it(mean: float, effect: float, expected: str) -> None:
+    finding = made(mean, Claim("x", effect=effect))
+    assert verdict(finding) == expected
+    assert np.isnan(finding.p_smaller) == (abs(mean) == 0.2 and mean * effect > 0)
+
+
+def test_what_holds_is_not_said_to_be_excluded_too() -> None:
+    assert conclusion(replace(made(0.05, Claim("x", effect=0.1)), p_value=0.001), 0.01) == HOLDS
 
 
 def test_p_values_are_corrected_over_the_page() -> None:
@@ -139,7 +168,7 @@ def test_the_page_goes_between_the_marks_and_nothing_else_changes(study: Study, 
     readme.write_text("before\n<!-- claims of results -->\nstale page\n<!-- end of claims -->\nafter\n")
     assert main([str(results)]) == 0
     first = readme.read_text()
-    assert first.startswith("before\n<!-- claims of results -->\nMade by") and first.endswith("<!-- end of claims -->\nafter\n")
+    assert first.startswith("before\n<!-- claims of results -->\nExploratory: ") and first.endswith("<!-- end of claims -->\nafter\n")
     assert "stale page" not in first and "1 claims: 1 holds" in first
     assert (results / "claims.md").read_text().startswith("# Claim by claim")
     assert main([str(results)]) == 0

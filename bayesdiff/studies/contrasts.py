@@ -1,0 +1,151 @@
+"""Contrasts of windows of training: a curve of every run, its mean over a window, and paired differences over subjects.
+
+A *curve* is what one evaluation of a run measured at every checkpoint: a mean over images (``grain``, ``dino``, ``clip_t``,
+``diversity``), or a probe (``g at 0.9``: the column ``g`` of ``probes.csv`` at nine tenths of the schedule). A window holds the
+checkpoints from its first step to its last; its value is their plain mean. A run's seeds are averaged before subjects are tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.layout import PROBES
+from bayesdiff.recording.archive import photo_energy
+from bayesdiff.recording.columns import Array, Damaged
+from bayesdiff.stats import Difference, paired_difference
+from bayesdiff.studies.rows import Cells, Found, Row, common_grid
+
+GRAIN = "grain"
+"""High-frequency energy of an image over that of the training photographs."""
+LAST_SHARE = 0.9
+"""The largest timestep that is probed, as a share of the schedule's length (``training.probes.SHARES``)."""
+Windows = Mapping[str, Sequence[int]]
+"""Name -> first and last step."""
+Curve = tuple[NDArray[np.int64], Array]
+"""Steps (T,) and values (T,)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A paired difference, and the value of every subject that it is over."""
+
+    difference: Difference
+    subjects: tuple[str, ...]
+    values: Array
+    """(subjects,) in their order."""
+
+    @property
+    def text(self) -> str:
+        """Mean and 95 % interval."""
+        mean, low, high = (float(part[0]) for part in (self.difference.mean, self.difference.low, self.difference.high))
+        return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+    @property
+    def p_value(self) -> float:
+        return float(self.difference.p_value[0]) if self.difference.of_runs else float("nan")
+
+    @property
+    def sign(self) -> int:
+        return int(np.sign(self.difference.mean[0]))
+
+
+def curve_of(found: Found, measure: str) -> Curve | None:
+    """Steps and values of a measure; None where the run did not measure it."""
+    column, at, share = measure.partition(" at ")
+    if at:
+        return _probe_curve(found, column, share)
+    images = found.images
+    if measure != GRAIN:
+        scores = images.columns.get(measure)
+    elif (scores := images.columns.get("hf_relative")) is None and (own := photo_energy(found.record)):
+        scores = images.columns["hf_energy"] / own
+    return None if scores is None or not np.isfinite(scores).all() else (images.steps, scores.mean(1))
+
+
+def _probe_curve(found: Found, column: str, share: str) -> Curve | None:
+    """A column of ``probes.csv`` at a share of the schedule, of the weights that the evaluation shows."""
+    path = found.folder / PROBES
+    if not path.is_file():
+        return None
+    try:
+        table = pd.read_csv(path)
+        timesteps = table["timestep"].to_numpy()
+        nearest = timesteps[np.abs(timesteps - float(share) / LAST_SHARE * timesteps.max()).argmin()]
+        chosen = table[(table["timestep"] == nearest) & (table["weights"] == _weights(found))].drop_duplicates("step")
+        return (chosen["step"].to_numpy(np.int64), chosen[column].to_numpy(np.float64)) if len(chosen) else None
+    except (KeyError, ValueError) as error:
+        raise Damaged(f"{path}: no table of probes ({first_line(error)}); copy it again, or collect its run again") from error
+
+
+def _weights(found: Found) -> str:
+    """The kind of weights that an evaluation shows, as ``probes.csv`` names it."""
+    own = found.record.config.get("evaluations", {}).get(found.evaluation, {})
+    return str(own.get("weights", "kept"))
+
+
+def window_mean(curve: Curve, window: Sequence[int]) -> float:
+    """Plain mean over the checkpoints of a window; NaN where it holds none."""
+    steps, values = curve
+    inside = (steps >= window[0]) & (steps <= window[1])
+    return float(values[inside].mean()) if inside.any() else float("nan")
+
+
+def over_steps(curve: Curve) -> float:
+    """Mean over training time; NaN for a single checkpoint."""
+    steps, values = curve
+    return float(np.trapezoid(values, steps) / (steps[-1] - steps[0])) if len(steps) > 1 else float("nan")
+
+
+def read_row(row: Row, value: Callable[[Found], float | None]) -> Cells:
+    """A value of every run that has one, by seed and subject."""
+    read_off = {found.place: value(found) for found in row.found}
+    return {place: np.array([one]) for place, one in read_off.items() if one is not None and np.isfinite(one)}
+
+
+def in_window(measure: str, window: Sequence[int], less: Sequence[int] | None = None) -> Callable[[Found], float | None]:
+    """What ``read_row`` reads: a measure's mean over a window, less that over another one."""
+
+    def value(found: Found) -> float | None:
+        if (curve := curve_of(found, measure)) is None:
+            return None
+        return window_mean(curve, window) - (window_mean(curve, less) if less is not None else 0.0)
+
+    return value
+
+
+def along_steps(measure: str) -> Callable[[Found], float | None]:
+    """What ``read_row`` reads: a measure's mean over training time."""
+    return lambda found: None if (curve := curve_of(found, measure)) is None else over_steps(curve)
+
+
+def estimate(mine: Cells, other: Cells | None = None, only: Callable[[str], bool] = lambda subject: True) -> Estimate | None:
+    """The mean over subjects of a value, or of its difference from another row's, at the places that both have; None without one."""
+    tables = [_of(mine, only)] + ([] if other is None else [_of(other, only)])
+    if not all(tables):
+        return None
+    names = list(dict.fromkeys(subject for _, subject in tables[0]))
+    index = {place: np.array([names.index(place[1])]) for place in tables[0]}
+    *grids, numbers = common_grid(*tables, index)
+    if not numbers.size:
+        return None
+    less = grids[1] if other is not None else np.zeros_like(grids[0])
+    values = (grids[0] - less).mean(0)[:, 0, 0]
+    return Estimate(paired_difference(grids[0], less), tuple(names[int(i)] for i in numbers[0, :, 0, 0]), values)
+
+
+def _of(cells: Cells, only: Callable[[str], bool]) -> Cells:
+    return {place: value for place, value in cells.items() if only(place[1])}
+
+
+def row_named(rows: Sequence[Row], labels: Mapping[str, str], of: str) -> Row:
+    """The one row with these labels; raises ``UserError`` for none or several."""
+    found = [row for row in rows if row.labels.items() >= labels.items()]
+    if len(found) != 1:
+        raise UserError(f"{of}: {len(found)} rows of its study are {dict(labels)}; name one")
+    return found[0]

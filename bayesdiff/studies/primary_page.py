@@ -1,0 +1,140 @@
+"""The page of the registered claims, ``results/primary.md``, and their lines on top of ``results/README.md``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from bayesdiff.core.layout import MAIN
+from bayesdiff.stats import detectable
+from bayesdiff.studies.contrasts import Estimate
+from bayesdiff.studies.primary import (
+    AGAINST,
+    HOLDS,
+    LEVEL,
+    OPEN,
+    SEEN_BEFORE,
+    Judged,
+    Primary,
+    costs,
+    flagged_in_the_middle,
+    judge,
+    parse_part,
+)
+
+POWER = 0.8
+EXPLAINED = (
+    "Made by `make paper-tables` from `results/primary.yaml`, registered before the first run, and the records alone. *Grain* is "
+    "high-frequency energy relative to the photograph's own, at guidance 7.5. A window's value is the mean over its checkpoints and "
+    "images. Intervals and p-values are of the paired t-test over subjects. A claim's p-value is the largest of its parts', corrected "
+    f"by Holm over the claims; a claim holds, or is contradicted, at {LEVEL}. *Detectable* is the difference that runs like these find "
+    f"in {POWER:.0%} of tries at the strictest level of the correction."
+)
+OUTCOMES = {HOLDS: "**Yes.**", AGAINST: "**No, the opposite.**", OPEN: "**Not decided.**"}
+
+
+def page(primary: Primary) -> str:
+    """The registered claims and what became of them, in Markdown."""
+    return "# The registered claims\n\n" + "\n\n".join([EXPLAINED, *_body(primary)]) + "\n"
+
+
+def _body(primary: Primary) -> Iterable[str]:
+    yield _runs(primary)
+    yield _claims(primary)
+    if not primary.complete:
+        return
+    yield "## Claim by claim\n\n" + _table(_lines(primary, judge(primary)))
+    unseen = judge(primary, only=lambda subject: subject not in SEEN_BEFORE)
+    yield "## On the subjects that nobody had looked at\n\n" + _table(_lines(primary, unseen))
+    yield "## Beside the claims: what each arm costs\n\nDifferences from plain over training time, uncorrected.\n\n" + _costs(primary)
+    yield "## Exploratory\n\nThe same at other evaluations; p-values are not corrected.\n\n" + _exploratory(primary)
+    yield _flags(primary)
+
+
+def _runs(primary: Primary) -> str:
+    command = f"`python -m bayesdiff.study {primary.study.name} --results results/toybox`"
+    diverged = f" {primary.diverged} diverged; their pairs are left out." if primary.diverged else ""
+    if primary.complete:
+        return f"All {primary.runs} runs have ended.{diverged}"
+    return f"**{primary.found} of {primary.runs} runs.** Nothing is computed before all have ended.{diverged} The command: {command}."
+
+
+def _claims(primary: Primary) -> str:
+    windows = ", ".join(f"*{name}* is steps {first} to {last}" for name, (first, last) in primary.registered.windows.items())
+    lines = [
+        f"{i}. {_capital(one.claim)} ({'; '.join(f'`{part}`' for part in one.parts)})" for i, one in enumerate(primary.registered.claims, 1)
+    ]
+    return f"The windows: {windows}. The claims:\n\n" + "\n".join(lines)
+
+
+def _table(lines: list[dict[str, str]]) -> str:
+    return str(pd.DataFrame(lines).to_markdown(index=False))
+
+
+def _lines(primary: Primary, judged: list[Judged]) -> list[dict[str, str]]:
+    """A line a part of a claim."""
+    strictest = LEVEL / len(judged)
+    return [
+        {
+            "claim": one.claim.name, "part": f"`{part.text}`", "difference": found.text, "subjects": str(len(found.subjects)),
+            "p": f"{found.p_value:.4f}", "p of the claim (Holm)": f"{one.corrected:.4f}", "verdict": one.verdict,
+            "detectable": _detectable(found, strictest),
+        }
+        for one in judged for part, found in one.parts
+    ]  # fmt: skip
+
+
+def _detectable(found: Estimate, alpha: float) -> str:
+    return f"{detectable(float(found.difference.std_error[0]), float(found.difference.freedom[0]), power=POWER, alpha=alpha):.3f}"
+
+
+def _costs(primary: Primary) -> str:
+    lines: dict[str, dict[str, str]] = {}
+    for (arm, measure), found in costs(primary).items():
+        lines.setdefault(arm, {"arm": arm})[measure] = found.text
+    return _table(list(lines.values()))
+
+
+def _exploratory(primary: Primary) -> str:
+    lines = []
+    for evaluation in dict.fromkeys(row.labels["evaluation"] for row in primary.rows if row.labels["evaluation"] != MAIN):
+        for one in judge(primary, evaluation):
+            for part, found in one.parts:
+                p = f"{found.p_value:.4f}"
+                lines.append(
+                    {"evaluation": evaluation, "claim": one.claim.name, "part": f"`{part.text}`", "difference": found.text, "p": p}
+                )
+    return _table(lines) if lines else "No run has other evaluations."
+
+
+def _flags(primary: Primary) -> str:
+    """What the verdict of each single run says of the middle."""
+    first = parse_part(primary.registered.claims[0].parts[0], primary.registered)
+    window, lines = primary.registered.windows[first.window], []
+    for row in primary.rows:
+        flagged, kinds = flagged_in_the_middle(row, window)
+        named = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in sorted(kinds.items())) or "-"
+        share = f"{flagged} of {len(row.found)}"
+        lines.append(
+            {"arm": row.labels["bnn"], "evaluation": row.labels["evaluation"], f"runs flagged in {first.window}": share, "kinds": named}
+        )
+    return "Single runs, each judged by itself: checkpoints of the middle that its verdict says to avoid.\n\n" + _table(lines)
+
+
+def answers(primary: Primary) -> list[str]:
+    """One line a registered claim, for the top of a page: the verdict, the difference and its interval."""
+    if not primary.complete:
+        runs = f"{primary.found} of {primary.runs} runs have ended"
+        return [f"- **Not known yet** ({runs}): {_capital(one.claim)}." for one in primary.registered.claims]
+    return [f"- {OUTCOMES[one.verdict]} {_sentence(one)}" for one in judge(primary)]
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _sentence(one: Judged) -> str:
+    parts = "; ".join(f"{part.text.rsplit(' ', 2)[0]}: {found.text}" for part, found in one.parts)
+    subjects = min((len(found.subjects) for _, found in one.parts), default=0)
+    return f"{_capital(one.claim.claim)} ({parts}; {subjects} subjects, p = {one.corrected:.3f})."
