@@ -106,7 +106,8 @@ def _with_model(cfg: Config, asked: Asked) -> Config:
     return replace(cfg, model=ModelConf(Path(asked.model).name, asked.model, cfg.model.revision, cfg.model.variant, resolution=side))
 
 
-def _photos_asked(folder: Path, asked: Asked, side: int) -> tuple[Subject, list[str]]:
+def photos_asked(folder: Path, asked: Asked, side: int) -> tuple[Subject, list[str]]:
+    """The photographs of ``--photos`` as squares of ``side`` pixels, and notes. Raises ``UserError``."""
     if not folder.is_dir():
         raise UserError(f"--photos {folder}: no such folder; give the folder of the photographs that were trained on")
     try:
@@ -123,7 +124,7 @@ def _photos_asked(folder: Path, asked: Asked, side: int) -> tuple[Subject, list[
 def subject_of(asked: Asked, run: Run | None, sample: Path) -> tuple[Subject, list[str]]:
     """The photographs as squares with the side of the samples, so that their grain compares, and notes. Raises ``UserError``."""
     if asked.photos is not None:
-        return _photos_asked(asked.photos, asked, _side(sample))
+        return photos_asked(asked.photos, asked, _side(sample))
     if run is None:
         raise UserError("--photos is missing: give the folder of the photographs that were trained on, --photos FOLDER")
     cfg = run.cfg
@@ -163,7 +164,7 @@ def prompts_to_sample(asked: Asked, run: Run | None, cfg: Config) -> tuple[list[
 def check_photos(asked: Asked, run: Run | None) -> None:
     """Raises ``UserError`` for photographs that cannot be used, before anything is sampled."""
     if asked.photos is not None:
-        _photos_asked(asked.photos, asked, 64)
+        photos_asked(asked.photos, asked, 64)
     elif run is None:
         raise UserError("--photos is missing: give the folder of the photographs that were trained on, --photos FOLDER")
 
