@@ -96,7 +96,7 @@ class CheckpointJudge:
         self.monitor = CorruptionMonitor(self._verdict)
 
     def update(self, step: int, given: Sequence[Image.Image] | ArrayLike) -> Progress:
-        """Add a validation: its images, in one order at every step, those of a prompt together; or a score for each image.
+        """Add a validation: its images, in one order at every step, those of a prompt together; or a score for each, (images,).
 
         Raises:
             UserError: images, and no photographs to compare them with.
