@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,10 +112,13 @@ def photos_asked(folder: Path, asked: Asked, side: int) -> tuple[Subject, list[s
     if not folder.is_dir():
         raise UserError(f"--photos {folder}: no such folder; give the folder of the photographs that were trained on")
     try:
-        found = read_folder(folder, side)
+        found = read_folder(folder, side, nested=True)
     except UserError as error:
         raise UserError(str(error).replace("correct data.path", "correct --photos").replace("data.path", "--photos")) from error
     notes = [note for note in found.notes if "frames" in note]
+    places = Counter(photo.name.rpartition("/")[0] for photo in found.photos)
+    if set(places) != {""}:
+        notes.append(f"photographs of {', '.join(f'{name or folder.name}/ ({count})' for name, count in sorted(places.items()))}")
     if found.skipped:
         left_out = skipped_line(found.skipped).removeprefix("not trained on: ").replace("data.path=", "--photos ")
         notes.append(f"photographs left out: {left_out}")
