@@ -192,6 +192,8 @@ def bad(folder: Path, asked: Asked, said: str) -> None:
 def test_bad_input_is_refused_with_the_remedy(folder: Path, asked: Asked, tmp_path: Path) -> None:
     words = {"metrics": "toybox", "words": asked.words}
     (tmp_path / "empty").mkdir()
+    (scores := tmp_path / "scores.json").write_text("[]")
+    bad(scores, asked, "scores are for 'bayesdiff verdict'")
     bad(folder, Asked(), "--photos is missing")
     bad(folder, Asked(tmp_path / "none", **words), "no such folder; give the folder of the photographs")
     bad(folder, Asked(tmp_path / "empty", **words), "no images in it")
