@@ -24,6 +24,7 @@ from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line
 from bayesdiff.judging.judgement import Judgement, judge_folder
 from bayesdiff.judging.scored import default_cache
 from bayesdiff.judging.settings import DEFAULT_METRICS, Asked
+from bayesdiff.judging.watching import watch
 from bayesdiff.readings.judging import CANNOT_BE_JUDGED
 from bayesdiff.readings.printing import as_json, print_verdict
 
@@ -41,6 +42,7 @@ def _parser() -> Parser:
     add("--prompts", type=path, metavar="FILE", help="one prompt a line in the order of the samples, or a JSON object by name")
     add("--model", metavar="MODEL", help="sample the checkpoints in FOLDER with this base model: sd15, sdxl …, a folder or a hub id")
     add("--cache", type=path, metavar="CACHE", help="keep scores and such samples in this folder (default: the user's cache folder)")
+    add("--watch", action="store_true", help="judge again whenever files come, until Ctrl-C, which ends with the verdict")
     add("--json", action="store_true", help="print the verdict as JSON")
     return parser
 
@@ -53,6 +55,25 @@ def _print(judgement: Judgement, as_words: bool) -> None:
         print(json.dumps({**as_json(verdict, reading), **judgement.details}, indent=1))
 
 
+def _judgement(arguments: argparse.Namespace, asked: Asked, cache: Path | None) -> Judgement:
+    """Judge once, or until Ctrl-C; JSON is printed once, at the end."""
+    if not arguments.watch:
+        found = judge_folder(arguments.folder, asked, cache)
+        _print(found, not arguments.json)
+        return found
+    found = watch(arguments.folder, asked, cache, (lambda _: None) if arguments.json else _show)
+    if arguments.json:
+        _print(found, False)
+    else:
+        print(f"\n{found.reading.name}: {found.verdict.sentence}")
+    return found
+
+
+def _show(judgement: Judgement) -> None:
+    _print(judgement, True)
+    print("watching; Ctrl-C ends with the verdict", flush=True)
+
+
 @bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
     """Judge the samples of a folder; the exit code says what was found."""
@@ -63,8 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     if wrong := [word for word in arguments.words if "=" not in word]:
         raise UserError(f"{wrong[0]}: one folder a time; settings are KEY=VALUE")
-    judgement = judge_folder(arguments.folder, asked, arguments.cache or default_cache())
-    _print(judgement, not arguments.json)
+    judgement = _judgement(arguments, asked, arguments.cache or default_cache())
     if judgement.verdict.flagged:
         return ExitCode.FOUND
     return ExitCode.NOT_JUDGED if judgement.verdict.kind in CANNOT_BE_JUDGED else ExitCode.DONE

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,10 +61,15 @@ def test_known_samples_are_judged_without_loading_an_encoder(words: list[str], t
     assert main(words) == ExitCode.FOUND
     code = f"import sys; from bayesdiff.judge import main; main({words!r}); print(sorted(sys.modules), file=sys.stderr)"
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3, "seconds of the processor, from start to end"
     assert "Avoid steps 700 to 1100" in done.stdout
     assert "'bayesdiff.scoring.encoders'" in done.stderr
-    assert not {"torch", "open_clip", "timm", "diffusers", "transformers"} & set(done.stderr.replace("'", " ").replace(",", " ").split())
+    assert not {"torch", "open_clip", "timm", "diffusers", "transformers", "scipy.stats"} & set(
+        done.stderr.replace("'", " ").replace(",", " ").split()
+    )
 
 
 def test_bad_input_is_one_line_on_stderr(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,3 +89,36 @@ def test_too_few_checkpoints_are_not_judged(words: list[str], tmp_path: Path, ca
         (tmp_path / "out" / f"step-{step}").rename(tmp_path / f"aside-{step}")
     assert main(words) == ExitCode.NOT_JUDGED
     assert "too few for a verdict" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_watched_is_judged_again_and_ctrl_c_ends_with_the_verdict(words: list[str], tmp_path: Path) -> None:
+    steps = {step: tmp_path / "out" / f"step-{step}" for step in range(100, 1700, 100)}
+    for step in range(600, 1700, 100):
+        steps[step].rename(tmp_path / f"aside-{step}")
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "bayesdiff.judge", *words, "--watch"]
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+
+        def until_it_waits() -> str:
+            return "".join(iter(watching.stdout.readline, "watching; Ctrl-C ends with the verdict\n"))  # type: ignore[union-attr]
+
+        assert "too few for a verdict" in until_it_waits()
+        shutil.copytree(tmp_path / "aside-600", steps[600])
+        (half := steps[600] / "0.png").write_bytes(b"half")
+        assert "cannot read the sample" in watching.stderr.readline(), "a file that is being written is waited for"
+        shutil.copy(tmp_path / "aside-600" / "0.png", half)
+        while "6 checkpoints of 6 samples" not in until_it_waits():
+            pass
+        for step in range(700, 1700, 100):
+            shutil.move(tmp_path / f"aside-{step}", tmp_path / "staged" / f"step-{step}")
+        for step in range(700, 1700, 100):
+            (tmp_path / "staged" / f"step-{step}").rename(steps[step])
+        while "16 checkpoints of 6 samples" not in until_it_waits():
+            pass
+        watching.send_signal(signal.SIGINT)
+        out, err = watching.communicate(timeout=60)
+        assert "Avoid steps 700 to 1100" in out.splitlines()[-1]
+        assert (watching.returncode, "Traceback" in err) == (ExitCode.FOUND, False)
+    assert main([*words, "--watch", "--photos", str(tmp_path / "none")]) == ExitCode.BAD_INPUT

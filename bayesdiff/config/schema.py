@@ -80,6 +80,9 @@ class Backend(str, Enum):
     none = "none"
     jsonl = "jsonl"
     wandb = "wandb"
+    tensorboard = "tensorboard"
+    mlflow = "mlflow"
+    trackio = "trackio"
 
 
 class TrackerMode(str, Enum):
@@ -315,8 +318,10 @@ class DetectorConf:
 class TrackerConf:
     name: Backend = Backend.jsonl
     project: str = "bayesdiff"
+    """Of Weights & Biases and Trackio; of MLflow the experiment."""
     entity: str | None = None
     mode: TrackerMode = TrackerMode.offline
+    """Of Weights & Biases. Environment variables of the others say where they report to."""
 
 
 @dataclass

@@ -127,7 +127,7 @@ def _matrix(scores: ArrayLike) -> Array:
 
 def _falls(scores: ArrayLike, limit: float) -> NDArray[np.bool_]:
     """Checkpoints whose images lie below those of the best checkpoint before, paired, by a one-sided t-test at ``limit``."""
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     values = _matrix(scores)
     count = values.shape[1]
@@ -137,7 +137,7 @@ def _falls(scores: ArrayLike, limit: float) -> NDArray[np.bool_]:
     for i in range(1, len(values)):
         gap = values[int(values[:i].mean(1).argmax())] - values[i]
         error = gap.std(ddof=1) / np.sqrt(count)
-        found[i] = gap.mean() > 0 and t.sf(gap.mean() / max(error, 1e-12), count - 1) < limit
+        found[i] = gap.mean() > 0 and stdtr(count - 1, -gap.mean() / max(error, 1e-12)) < limit
     return found
 
 
@@ -210,7 +210,7 @@ def _with_grain(
 
 def _with_others(verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Mapping[str, Array], fidelity: str) -> CorruptionVerdict:
     """What other columns did between the peak and the trough of a stage, where images agree on it (paired, two-sided, 1 %)."""
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     if not verdict.flagged or verdict.peak_step is None or verdict.trough_step is None:
         return verdict
@@ -221,7 +221,7 @@ def _with_others(verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Map
             continue
         gap = columns[name][trough] - columns[name][peak]
         error = max(gap.std(ddof=1) / np.sqrt(count), 1e-12)
-        if 2 * t.sf(abs(gap.mean()) / error, count - 1) < 0.01:
+        if 2 * stdtr(count - 1, -abs(gap.mean()) / error) < 0.01:
             said.append(f"{called} {'falls' if gap.mean() < 0 else 'rises'} by {abs(gap.mean()):.3f}")
     if not said:
         return verdict

@@ -17,6 +17,23 @@ def may_stop(verdict: CorruptionVerdict) -> bool:
     return verdict.flagged and verdict.labels[-1] not in IN_STAGE
 
 
+def reason_to_stop(verdict: CorruptionVerdict, steps: Sequence[int], patience: int | None = None) -> str:
+    """Why training may end at the newest of ``steps``; empty where it should go on.
+
+    Args:
+        patience: how many checkpoints may follow the last one that may be the best; None waits for ever.
+    """
+    if verdict.kind in ("broken_sampling", "diverged"):
+        return verdict.sentence
+    if may_stop(verdict):
+        return f"a corruption stage has been passed; keep step {verdict.best_step}"
+    if patience is None or verdict.kind == "too_few_points":
+        return ""
+    newest = max({verdict.best_step, *verdict.best_steps})
+    behind = sum(step > newest for step in steps)
+    return f"{behind} checkpoints after step {newest}, and none of them may be better" if behind >= patience else ""
+
+
 def warning(verdict: CorruptionVerdict) -> str:
     """What the progress display says about the newest checkpoint; empty where there is nothing to warn of."""
     if verdict.kind in ("broken_sampling", "diverged"):

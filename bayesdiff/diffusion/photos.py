@@ -38,6 +38,8 @@ UPRIGHT = {
 """EXIF orientation to what turns the stored picture upright."""
 KOHYA = re.compile(r"\d{1,3}_\S.*")
 """Kohya's sub-folders of training images: ``REPEATS_IDENTIFIER CLASS``; a year has more digits."""
+OF_THE_CLASS = frozenset(("reg", "regularization", "regularisation", "class", "class_images"))
+"""Folders of pictures that show other things of the class."""
 NAMED = 20
 """Files of one reason that are named in a line; the record has all."""
 
@@ -202,10 +204,12 @@ def _entries(folder: Path) -> list[Path]:
         raise UserError(f"{folder}: cannot be read ({error.strerror}); correct data.path") from error
 
 
-def _files(folder: Path, root: Path) -> Iterator[tuple[Path, str]]:
-    """(file, its name below ``root``) of a folder and kohya's folders in it."""
+def _files(folder: Path, root: Path, nested: bool) -> Iterator[tuple[Path, str]]:
+    """(file, its name below ``root``) of a folder and kohya's folders in it; where ``nested``, of all folders but those of the class."""
     for path in _entries(folder):
-        if path.is_dir() and KOHYA.fullmatch(path.name):
+        if nested and path.is_dir() and not path.is_symlink() and path.name.lower() not in OF_THE_CLASS:
+            yield from _files(path, root, nested)
+        elif path.is_dir() and KOHYA.fullmatch(path.name):
             yield from ((inside, inside.relative_to(root).as_posix()) for inside in _entries(path))
         else:
             yield path, path.relative_to(root).as_posix()
@@ -244,8 +248,11 @@ def _take(path: Path, name: str, side: int, found: Photos) -> None:
         found.notes += [note] if note else []
 
 
-def read_folder(folder: Path, side: int) -> Photos:
+def read_folder(folder: Path, side: int, nested: bool = False) -> Photos:
     """All photographs of a folder, and of kohya's folders in it, as squares of ``side`` pixels.
+
+    Args:
+        nested: also those of all other folders below it, but for the class's.
 
     Raises:
         UserError: no such folder, no picture in it, or one that is damaged, too large, or no regular file.
@@ -253,7 +260,7 @@ def read_folder(folder: Path, side: int) -> Photos:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; correct data.path")
     heif_is_read()
-    found, files = Photos(), list(_files(folder, folder))
+    found, files = Photos(), list(_files(folder, folder, nested))
     for path, name in files:
         _take(path, name, side, found)
     if not found.photos:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,18 +24,19 @@ _SETTINGS = re.compile(r"\n?(?:Negative prompt:|Steps: \d)")
 
 
 def read_prompts(file: Path) -> list[str] | dict[str, str]:
-    """The prompts of ``--prompts``: one a line (kohya's options are cut off), or a JSON object of names and prompts.
+    """The prompts of ``--prompts``: one a line (kohya's options are cut off), a JSON object of names and prompts, or kohya's TOML or JSON.
 
     Raises ``UserError``.
     """
+    kind = file.suffix.lower()
     try:
         text = read_file(file).decode("utf-8-sig")
-        named = json.loads(text) if file.suffix.lower() == ".json" else None
-    except (OSError, ValueError, RecursionError) as error:
+        named = json.loads(text) if kind == ".json" else tomllib.loads(text)["prompt"]["subset"] if kind == ".toml" else None
+        if isinstance(named, dict):
+            return {str(name): str(prompt) for name, prompt in named.items()}
+        lines = text.splitlines() if named is None else [one["prompt"] if isinstance(one, dict) else one for one in named]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"--prompts {file}: cannot be read ({first_line(error)}); give one prompt a line, or a JSON object") from error
-    if isinstance(named, dict):
-        return {str(name): str(prompt) for name, prompt in named.items()}
-    lines = named if isinstance(named, list) else text.splitlines()
     stripped = [str(line).strip() for line in lines]
     return [_OPTIONS.split(line)[0].strip() for line in stripped if line and not line.startswith("#")]
 

@@ -73,6 +73,8 @@ def judge_folder(folder: Path, asked: Asked, cache: Path | None) -> Judgement:
     Raises:
         UserError: bad input of any kind, in one line with the remedy.
     """
+    if folder.is_file():
+        raise UserError(f"{folder}: a file; scores are for 'bayesdiff verdict', and judge wants a folder of samples or checkpoints")
     asked, notes = with_words_of(asked)
     run = run_of(folder)
     cfg = configured(asked, run)

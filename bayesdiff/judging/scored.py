@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,14 @@ from bayesdiff.core.digests import cache_folder, fingerprint
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import sha256, write_json
 from bayesdiff.diffusion.subject import Subject
-from bayesdiff.judging.pairing import Paired
+from bayesdiff.judging.pairing import Key, Paired
 from bayesdiff.judging.settings import open_picture
 from bayesdiff.scoring.encoders import encoder_folder
 from bayesdiff.scoring.metrics import COLUMNS
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from bayesdiff.diffusion.sampling import Sample
     from bayesdiff.scoring.encoders import Encoders
     from bayesdiff.scoring.scores import References
@@ -81,6 +83,59 @@ def _basis(metrics: MetricsConf, subject: Subject) -> list[Any]:
     return [settings, weights, [(photo.name, photo.digest, photo.image.size) for photo in subject.photos + subject.others]]
 
 
+@dataclass(frozen=True)
+class Scorer:
+    """Loaded encoders, and what they say of the photographs and prompts."""
+
+    encoders: Encoders
+    references: References
+    ceilings: dict[str, float]
+    """As ``Scored``."""
+
+    @property
+    def photo_hf(self) -> float:
+        return self.references.hf_energy
+
+    def rows(self, samples: list[Sample], step: int) -> list[list[Any]]:
+        """Rows of ``scores.csv`` without the step; None for a metric of a user's own that gave no number."""
+        from bayesdiff.scoring.scores import score_samples
+
+        table = score_samples(samples, step, self.encoders, self.references)
+        rows = table[list(COLUMNS[1:])].itertuples(index=False, name=None)
+        return [[*row[:-1], None if row[-1] != row[-1] else row[-1]] for row in rows]
+
+
+_LOADED: dict[str, Encoders] = {}
+"""The encoders that were used last: a folder that is watched is judged again and again."""
+
+
+def load_scorer(metrics: MetricsConf, device: str, subject: Subject, prompts: Sequence[Prompt]) -> Scorer:
+    """Load the encoders and embed photographs and prompts, which stand at their numbers. Raises ``UserError``."""
+    from bayesdiff.diffusion.pipeline import choose_device
+    from bayesdiff.scoring.encoders import load_encoders
+    from bayesdiff.scoring.scores import embed_references
+
+    name = json.dumps([asdict(metrics), device])
+    if name not in _LOADED:
+        _LOADED.clear()
+        _LOADED[name] = load_encoders(metrics, choose_device(device))
+    encoders = _LOADED[name]
+    references = embed_references(encoders, subject, list(prompts))
+    return Scorer(encoders, references, _ceilings(encoders, references, subject))
+
+
+def _ceilings(encoders: Encoders, references: References, subject: Subject) -> dict[str, float]:
+    """What a run's record holds of its photographs, rounded as there."""
+    from bayesdiff.scoring.scores import real_to_real
+
+    others = [photo.image for photo in subject.others]
+    found = {
+        "dino": real_to_real(references.dino, encoders.dino(others) if others else references.dino[:0]),
+        "clip_i": real_to_real(references.clip, encoders.clip_image(others) if others else references.clip[:0]),
+    }
+    return {name: round(value, 4) for name, value in found.items() if value is not None}
+
+
 def score_paired(
     paired: Paired, prompts: Sequence[Prompt], subject: Subject, metrics: MetricsConf, device: str, cache: Path | None
 ) -> Scored:
@@ -92,50 +147,27 @@ def score_paired(
     known = {step: rows for step, key in keys.items() if (rows := _recall(cache, key)) is not None}
     about, missing = _recall(cache, own), [step for step in keys if step not in known]
     if missing or about is None:
-        encoders, references = _loaded(metrics, device, subject, prompts)
-        about = _about(encoders, references, subject)
+        scorer = load_scorer(metrics, device, subject, prompts)
+        about = {"ceilings": scorer.ceilings, "hf_energy": scorer.photo_hf}
         _keep(cache, own, about)
         for step in missing:
-            known[step] = _rows(paired, step, encoders, references)
+            known[step] = scorer.rows(_samples(paired, step), step)
             _keep(cache, keys[step], known[step])
-    rows = [(step, *row) for step in keys for row in known[step]]
-    return Scored(pd.DataFrame(rows, columns=list(COLUMNS)), about["ceilings"], about["hf_energy"], len(missing) * len(paired.keys))
+    scores = as_table({step: known[step] for step in keys})
+    return Scored(scores, about["ceilings"], about["hf_energy"], len(missing) * len(paired.keys))
 
 
-def _loaded(metrics: MetricsConf, device: str, subject: Subject, prompts: Sequence[Prompt]) -> tuple[Encoders, References]:
-    from bayesdiff.diffusion.pipeline import choose_device
-    from bayesdiff.scoring.encoders import load_encoders
-    from bayesdiff.scoring.scores import embed_references
-
-    encoders = load_encoders(metrics, choose_device(device))
-    return encoders, embed_references(encoders, subject, list(prompts))
+def as_table(rows: Mapping[int, list[list[Any]]]) -> pd.DataFrame:
+    """A table as ``scores.csv`` from the rows of each step."""
+    return pd.DataFrame([(step, *row) for step, found in rows.items() for row in found], columns=list(COLUMNS))
 
 
-def _about(encoders: Encoders, references: References, subject: Subject) -> dict[str, Any]:
-    """What a run's record holds of its photographs, rounded as there."""
-    from bayesdiff.scoring.scores import real_to_real
+def as_sample(key: Key, image: Image.Image) -> Sample:
+    """A picture by (prompt, image); one that is black all over counts as failed, as trainers show what is not finite."""
+    from bayesdiff.diffusion.sampling import Sample
 
-    others = [photo.image for photo in subject.others]
-    found = {
-        "dino": real_to_real(references.dino, encoders.dino(others) if others else references.dino[:0]),
-        "clip_i": real_to_real(references.clip, encoders.clip_image(others) if others else references.clip[:0]),
-    }
-    ceilings = {name: round(value, 4) for name, value in found.items() if value is not None}
-    return {"ceilings": ceilings, "hf_energy": references.hf_energy}
+    return Sample(*key, image, image.getbbox() is None)
 
 
 def _samples(paired: Paired, step: int) -> list[Sample]:
-    """The pictures of a checkpoint; one that is black all over counts as failed, as trainers show what is not finite."""
-    from bayesdiff.diffusion.sampling import Sample
-
-    images = [open_picture(path) for path in paired.paths[step]]
-    return [Sample(*key, image, image.getbbox() is None) for key, image in zip(paired.keys, images, strict=True)]
-
-
-def _rows(paired: Paired, step: int, encoders: Encoders, references: References) -> list[list[Any]]:
-    """Rows of ``scores.csv`` without the step; None for a metric of a user's own that gave no number."""
-    from bayesdiff.scoring.scores import score_samples
-
-    table = score_samples(_samples(paired, step), step, encoders, references)
-    rows = table[list(COLUMNS[1:])].itertuples(index=False, name=None)
-    return [[*row[:-1], None if row[-1] != row[-1] else row[-1]] for row in rows]
+    return [as_sample(key, open_picture(path)) for key, path in zip(paired.keys, paired.paths[step], strict=True)]

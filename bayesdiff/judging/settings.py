@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,14 +107,18 @@ def _with_model(cfg: Config, asked: Asked) -> Config:
     return replace(cfg, model=ModelConf(Path(asked.model).name, asked.model, cfg.model.revision, cfg.model.variant, resolution=side))
 
 
-def _photos_asked(folder: Path, asked: Asked, side: int) -> tuple[Subject, list[str]]:
+def photos_asked(folder: Path, asked: Asked, side: int) -> tuple[Subject, list[str]]:
+    """The photographs of ``--photos`` as squares of ``side`` pixels, and notes. Raises ``UserError``."""
     if not folder.is_dir():
         raise UserError(f"--photos {folder}: no such folder; give the folder of the photographs that were trained on")
     try:
-        found = read_folder(folder, side)
+        found = read_folder(folder, side, nested=True)
     except UserError as error:
         raise UserError(str(error).replace("correct data.path", "correct --photos").replace("data.path", "--photos")) from error
     notes = [note for note in found.notes if "frames" in note]
+    places = Counter(photo.name.rpartition("/")[0] for photo in found.photos)
+    if set(places) != {""}:
+        notes.append(f"photographs of {', '.join(f'{name or folder.name}/ ({count})' for name, count in sorted(places.items()))}")
     if found.skipped:
         left_out = skipped_line(found.skipped).removeprefix("not trained on: ").replace("data.path=", "--photos ")
         notes.append(f"photographs left out: {left_out}")
@@ -123,7 +128,7 @@ def _photos_asked(folder: Path, asked: Asked, side: int) -> tuple[Subject, list[
 def subject_of(asked: Asked, run: Run | None, sample: Path) -> tuple[Subject, list[str]]:
     """The photographs as squares with the side of the samples, so that their grain compares, and notes. Raises ``UserError``."""
     if asked.photos is not None:
-        return _photos_asked(asked.photos, asked, _side(sample))
+        return photos_asked(asked.photos, asked, _side(sample))
     if run is None:
         raise UserError("--photos is missing: give the folder of the photographs that were trained on, --photos FOLDER")
     cfg = run.cfg
@@ -163,7 +168,7 @@ def prompts_to_sample(asked: Asked, run: Run | None, cfg: Config) -> tuple[list[
 def check_photos(asked: Asked, run: Run | None) -> None:
     """Raises ``UserError`` for photographs that cannot be used, before anything is sampled."""
     if asked.photos is not None:
-        _photos_asked(asked.photos, asked, 64)
+        photos_asked(asked.photos, asked, 64)
     elif run is None:
         raise UserError("--photos is missing: give the folder of the photographs that were trained on, --photos FOLDER")
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bayesdiff.config.identity import arm_name, as_dict, run_key, run_name
-from bayesdiff.config.schema import Backend, Config
+from bayesdiff.config.schema import Backend, Config, TrackerMode
 from bayesdiff.core.errors import first_line
 from bayesdiff.core.files import write_text
-from bayesdiff.core.layout import MAIN, TRAIN_LOG
+from bayesdiff.core.layout import CURVE, EVALUATIONS, MAIN, TRAIN_LOG, images_folder
 from bayesdiff.core.privacy import public
+from bayesdiff.recording.sinks import Mlflow, TensorBoard, Trackio, shown, space_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +45,8 @@ class Sink(Protocol):
     def train(self, step: int, row: dict[str, float]) -> None: ...
     def checkpoint(self, step: int, row: dict[str, float], images: Path, evaluation: str) -> None: ...
     def finish(self, scores: pd.DataFrame, summary: dict[str, Any]) -> None: ...
+    def where(self) -> str:
+        """How to look at what was written, or how to sync it; empty where there is nothing to say."""
 
 
 class Jsonl:
@@ -65,6 +68,9 @@ class Jsonl:
 
     def finish(self, scores: pd.DataFrame, summary: dict[str, Any]) -> None:
         """Nothing to close."""
+
+    def where(self) -> str:
+        return ""
 
 
 def _step_of(line: str) -> float:
@@ -99,9 +105,9 @@ class Wandb:
     def checkpoint(self, step: int, row: dict[str, float], images: Path, evaluation: str) -> None:
         import wandb
 
-        space = "eval" if evaluation == MAIN else f"eval/{evaluation}"
-        shown = [wandb.Image(str(p), caption=p.stem) for p in sorted(images.glob("*.png"))[:16]]
-        self.run.log({"eval/step": step, **{f"{space}/{k}": v for k, v in row.items()}, f"{space}/samples": shown})
+        space = space_of(evaluation)
+        samples = [wandb.Image(str(path), caption=path.stem) for path in shown(images)]
+        self.run.log({"eval/step": step, **{f"{space}/{k}": v for k, v in row.items()}, f"{space}/samples": samples})
 
     def finish(self, scores: pd.DataFrame, summary: dict[str, Any]) -> None:
         import wandb
@@ -109,6 +115,52 @@ class Wandb:
         self.run.log({"scores": wandb.Table(dataframe=scores)})
         self.run.summary.update(summary)
         self.run.finish()
+
+    def where(self) -> str:
+        """Of an offline run that was resumed the last folder alone is whole."""
+        return f"Weights & Biases: wandb sync {Path(self.run.dir).parent}" if self.run.offline else ""
+
+
+def replay(sink: Sink, folder: Path, resumed_at: int) -> None:
+    """Give a sink that begins anew what a run had written before it was resumed: training rows and checkpoint rows, by step."""
+    rows = [json.loads(line) for line in (folder / TRAIN_LOG).read_text(encoding="utf-8").splitlines()]
+    places = {MAIN: folder} | {place.name: place for place in sorted((folder / EVALUATIONS).glob("*"))}
+    curves = {name: _curve_rows(place, resumed_at) for name, place in places.items()}
+    for step in sorted({row["step"] for row in rows} | {step for curve in curves.values() for step in curve}):
+        for row in rows:
+            if row["step"] == step:
+                sink.train(step, {name: math.nan if value is None else value for name, value in row.items() if name != "step"})
+        for name, curve in curves.items():
+            if step in curve:
+                sink.checkpoint(step, curve[step], images_folder(places[name], step), name)
+
+
+def _curve_rows(place: Path, until: int) -> dict[int, dict[str, float]]:
+    """Step -> a checkpoint's row of ``curve.csv``, as it was reported."""
+    import pandas as pd
+
+    if not (place / CURVE).exists():
+        return {}
+    table = pd.read_csv(place / CURVE, float_precision="round_trip")
+    rows = table[table["step"] <= until].to_dict("records")
+    return {int(row["step"]): {str(name): float(value) for name, value in row.items() if name != "step"} for row in rows}
+
+
+def _wandb(cfg: Config, folder: Path, resumed_at: int) -> Sink:
+    """Online, the service has what came before; offline, a resumed run writes a new folder, which is to be whole."""
+    sink = Wandb(cfg, folder)
+    if resumed_at and cfg.tracker.mode is TrackerMode.offline:
+        replay(sink, folder, resumed_at)
+    return sink
+
+
+OPENED: dict[Backend, Callable[[Config, Path, int], Sink]] = {
+    Backend.wandb: _wandb,
+    Backend.tensorboard: TensorBoard,
+    Backend.mlflow: lambda cfg, folder, _: Mlflow(cfg, folder),
+    Backend.trackio: lambda cfg, folder, _: Trackio(cfg, folder),
+}
+"""What reports to more than the run folder."""
 
 
 class Tracker:
@@ -123,8 +175,8 @@ class Tracker:
         self._note = note
         if cfg.tracker.name is not Backend.none:
             self._guard("jsonl", lambda: self.sinks.append(Jsonl(folder, resumed_at)))
-        if cfg.tracker.name is Backend.wandb:
-            self._guard("wandb", lambda: self.sinks.append(Wandb(cfg, folder)))
+        if cfg.tracker.name in OPENED:
+            self._guard(cfg.tracker.name.value, lambda: self.sinks.append(OPENED[cfg.tracker.name](cfg, folder, resumed_at)))
 
     def _guard(self, name: str, action: Callable[[], None]) -> bool:
         try:
@@ -149,4 +201,11 @@ class Tracker:
         self._each(lambda sink: sink.checkpoint(step, row, images, evaluation))
 
     def finish(self, scores: pd.DataFrame, summary: dict[str, Any]) -> None:
+        """Close every sink, and say where to look at the run or how to sync it."""
         self._each(lambda sink: sink.finish(scores, summary))
+        self._each(lambda sink: _say(sink.where()))
+
+
+def _say(line: str) -> None:
+    if line:
+        print(line)

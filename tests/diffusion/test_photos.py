@@ -250,6 +250,15 @@ def test_pictures_in_sub_folders_are_counted(photos: Path) -> None:
     assert said(photos) == f"Photographs not trained on: more/ (2 pictures in a sub-folder: move them up, or give data.path={photos}/more)"
 
 
+def test_nested_folders_are_read_where_that_is_asked_for_but_the_classs(photos: Path) -> None:
+    for name in ("more/deep", "10_sks dog", "reg/1_dog"):
+        (folder := photos / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4), "red").save(folder / "a.png")
+    found = read_folder(photos, 4, nested=True)
+    assert {photo.name for photo in found.photos if "/" in photo.name} == {"more/deep/a.png", "10_sks dog/a.png"}
+    assert [name for name, _ in found.skipped] == ["reg/"]
+
+
 def test_a_folder_whose_pictures_are_all_below_names_where(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     noise(8, 8).save(tmp_path / "sub" / "b.png")

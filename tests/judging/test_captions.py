@@ -30,6 +30,17 @@ def test_a_json_object_gives_prompts_by_name(tmp_path: Path) -> None:
     assert texts_of(seen(tmp_path), file)[0] == {0: "zero", 1: "one"}
 
 
+def test_kohyas_other_prompt_files_are_read(tmp_path: Path) -> None:
+    (toml := tmp_path / "a.toml").write_text(
+        '[prompt]\nwidth = 512\n[[prompt.subset]]\nprompt = "a photo of sks dog"\n[[prompt.subset]]\nprompt = "a sks dog"\nseed = 1\n'
+    )
+    (listed := tmp_path / "a.json").write_text('[{"prompt": "a photo of sks dog", "width": 512}, {"prompt": "a sks dog"}]')
+    assert read_prompts(toml) == read_prompts(listed) == ["a photo of sks dog", "a sks dog"]
+    toml.write_text("[other]\n")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_prompts(toml)
+
+
 @pytest.mark.parametrize(("name", "text"), [("a.txt", "only one"), ("a.json", '{"name0": "zero"}')])
 def test_a_file_that_lacks_a_prompt_is_refused(tmp_path: Path, name: str, text: str) -> None:
     (file := tmp_path / name).write_text(text)

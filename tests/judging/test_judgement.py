@@ -166,6 +166,16 @@ def test_photographs_and_pictures_that_are_left_out_are_named(folder: Path, aske
     assert "1 other pictures not looked at: grid.png" in notes
 
 
+def test_photographs_of_nested_folders_count_and_are_said(folder: Path, asked: Asked, tmp_path: Path) -> None:
+    assert asked.photos is not None
+    (asked.photos / "10_qwe dog").mkdir()
+    picture(3).save(asked.photos / "10_qwe dog" / "a.webp")
+    (asked.photos / "10_qwe dog" / "a.txt").write_text("a photo of qwe dog")
+    found = judged(folder, asked, tmp_path / "cache")
+    assert found.details["photographs"] == ["0.png", "1.png", "10_qwe dog/a.webp"]
+    assert "photographs of photos/ (2), 10_qwe dog/ (1)" in found.reading.notes
+
+
 def test_black_samples_are_failed_ones(folder: Path, asked: Asked, tmp_path: Path) -> None:
     for path in (folder / "sample").glob("*.png"):
         Image.new("RGB", (48, 48)).save(path)
@@ -182,6 +192,8 @@ def bad(folder: Path, asked: Asked, said: str) -> None:
 def test_bad_input_is_refused_with_the_remedy(folder: Path, asked: Asked, tmp_path: Path) -> None:
     words = {"metrics": "toybox", "words": asked.words}
     (tmp_path / "empty").mkdir()
+    (scores := tmp_path / "scores.json").write_text("[]")
+    bad(scores, asked, "scores are for 'bayesdiff verdict'")
     bad(folder, Asked(), "--photos is missing")
     bad(folder, Asked(tmp_path / "none", **words), "no such folder; give the folder of the photographs")
     bad(folder, Asked(tmp_path / "empty", **words), "no images in it")

@@ -68,6 +68,9 @@ class Fake:
     def finish(self, *_: Any) -> None:
         self._call("finish")
 
+    def where(self) -> str:
+        return ""
+
 
 def walk(tracker: Tracker, folder: Path) -> None:
     tracker.train(10, {"loss": 0.5})
@@ -166,6 +169,56 @@ def test_weights_and_biases_works_offline_and_writes_no_key(tmp_path: Path, make
     assert len(written) > 2
     assert [p for p in written if KEY.encode() in p.read_bytes()] == []
     assert KEY not in done.stdout + done.stderr
+
+
+PART = """
+import os, sys
+from pathlib import Path
+import pandas as pd
+from omegaconf import OmegaConf
+from PIL import Image
+from bayesdiff.config.compose import resolve
+from bayesdiff.recording.tracker import Tracker
+
+folder, start = Path(sys.argv[1]), int(sys.argv[3])
+tracker = Tracker(resolve(OmegaConf.load(sys.argv[2])), folder, start)
+for step in (start + 10, start + 20):
+    (images := folder / "images" / f"step-{step:06d}").mkdir(parents=True)
+    Image.new("RGB", (8, 8), (step, 0, 0)).save(images / "prompt-00-image-00.png")
+    tracker.train(step, {"loss": 1 / step})
+    curve = folder / "curve.csv"
+    before = pd.read_csv(curve) if curve.exists() else pd.DataFrame()
+    pd.concat([before, pd.DataFrame({"step": [step], "dino": [step / 100]})]).to_csv(curve, index=False)
+    tracker.checkpoint(step, {"dino": step / 100}, images)
+if start:
+    tracker.finish(pd.DataFrame({"step": [step], "metric": ["dino"], "value": [0.25]}), {"status": "completed"})
+"""
+"""Two checkpoints of a run from a step on; a part that does not start anew ends it."""
+
+
+def test_an_offline_run_that_was_resumed_is_whole_in_its_last_folder_and_says_how_to_sync_it(
+    tmp_path: Path, make_config: Callable[..., Config]
+) -> None:
+    from bayesdiff.readings.wandb_runs import offline_files, offline_table
+
+    run, config = tmp_path / "run", tmp_path / "config.yaml"
+    run.mkdir()
+    config.write_text(OmegaConf.to_yaml(OmegaConf.create(as_dict(make_config("tracker=wandb")))))
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    env = {**os.environ, "WANDB_MODE": "offline", "PYTHONPATH": path}
+    said = []
+    for start in ("0", "20"):
+        words = [sys.executable, "-c", PART, str(run), str(config), start]
+        said.append(subprocess.run(words, env=env, capture_output=True, text=True, timeout=120, check=True).stdout)
+    files = offline_files(run)
+    assert len(files) == 2
+    table, _, _ = offline_table(files[-1])
+    numbers = {name: [float(value) for value in column if value] for name, column in table.items()}
+    assert numbers["train/step"] == numbers["eval/step"] == [10, 20, 30, 40]
+    assert numbers["train/loss"] == pytest.approx([1 / 10, 1 / 20, 1 / 30, 1 / 40])
+    assert numbers["eval/dino"] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert len(list(files[-1].parent.rglob("*.png"))) == 4, "of every checkpoint its samples"
+    assert f"Weights & Biases: wandb sync {files[-1].parent}" in said[1]
 
 
 def test_what_a_sweeps_agent_hands_back_is_left_out_under_an_agent_alone(monkeypatch: pytest.MonkeyPatch) -> None:
