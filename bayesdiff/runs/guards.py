@@ -51,6 +51,13 @@ def check_same_gpu(folder: Path, record: RunRecord, here: dict[str, Any], noise_
         raise UserError(f"{folder}: begun on {was}, and {now} would draw other noise; resume there, or remove the folder")
 
 
+def check_same_precision(folder: Path, record: RunRecord, here: dict[str, Any]) -> None:
+    """Raises ``UserError`` when later checkpoints would be sampled in another precision than earlier ones."""
+    was, now = record.environment.get("sampler_precision", "fp32"), here["sampler_precision"]
+    if record.environment and was != now:
+        raise UserError(f"{folder}: begun with samples in {was}, and they would be in {now} here; resume there, or remove the folder")
+
+
 def look_at_words(cfg: Config, subject: Subject, prompts: list[Prompt]) -> None:
     """Say what is left out, cut or unknown; raises ``UserError`` before any model is loaded."""
     from bayesdiff.diffusion.words import check_texts, model_readers
