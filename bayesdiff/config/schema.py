@@ -132,6 +132,8 @@ class ModelConf:
     """Whether the hub asks to accept a licence first."""
     resolution: int = 512
     """Side of training and sampled images in pixels."""
+    sigma_learning_rate_factor: float = 1.0
+    """What ``bnn=on`` takes for ``bnn.sigma_learning_rate_factor`` on this model."""
     size: str = ""
     """Download size in words, for the message when the weights are missing."""
 
