@@ -45,7 +45,7 @@ class Launches(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(operation).rpartition(".")[0]
-        if name in WAITS or _blocking_copy(name, args, kwargs or {}):
+        if (name in WAITS and args[0].device.type != "cpu") or _blocking_copy(name, args, kwargs or {}):
             self.waits[name] += 1
         if name not in FREE and not is_view(operation):
             self.counts[name] += 1

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from bayesdiff.core.seeds import sent
+
 ALIGNMENT = 16
 """Slices begin at multiples of this many numbers: 64 bytes, which vector units and fused kernels want."""
 CHUNK = 2**27
@@ -39,10 +41,9 @@ def _mixed(state: torch.Tensor) -> torch.Tensor:
     return state
 
 
-def _to_device(numbers: list[int], device: torch.device) -> torch.Tensor:
-    """Integers (N,) on a device, without waiting for it."""
-    host = torch.tensor(numbers, dtype=torch.int64)
-    return (host.pin_memory() if device.type == "cuda" else host).to(device, non_blocking=True)
+def _numbers(numbers: list[int], device: torch.device) -> torch.Tensor:
+    """Integers (N,) on a device."""
+    return sent(torch.tensor(numbers, dtype=torch.int64), device)
 
 
 def counter_normal(out: torch.Tensor, starts: Sequence[int], keys: Sequence[int]) -> None:
@@ -62,7 +63,7 @@ def counter_normal(out: torch.Tensor, starts: Sequence[int], keys: Sequence[int]
         counts = [(min(stops[i], last) - max(starts[i], first)) // 2 for i in within]
         bases = [signed(keys[i] - starts[i] // 2 * GAMMA) for i in within]
         state = torch.repeat_interleave(
-            _to_device(bases, out.device), _to_device(counts, out.device), output_size=(last - first) // 2
+            _numbers(bases, out.device), _numbers(counts, out.device), output_size=(last - first) // 2
         )  # fmt: skip
         state.add_(torch.arange(first // 2, last // 2, device=out.device), alpha=signed(GAMMA))
         out[first:last].copy_(_mixed(state).view(torch.int32))
@@ -142,7 +143,7 @@ class Draw:
         """Sigma of every weight (N,), from one a weight, row or tensor."""
         if self.one_each:
             return sigma
-        return torch.repeat_interleave(sigma, _to_device(self.repeats, sigma.device), output_size=len(self.eps))
+        return torch.repeat_interleave(sigma, _numbers(self.repeats, sigma.device), output_size=len(self.eps))
 
     def collect(self, gradients: Sequence[torch.Tensor | None]) -> None:
         """Add the gradient of the weights in use, shapes (…), times eps and sigma's slope, to rho's; the noise is spent on it."""

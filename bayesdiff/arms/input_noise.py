@@ -7,13 +7,13 @@ from dataclasses import replace
 import torch
 
 from bayesdiff.arms.protocol import Arm, Site
-from bayesdiff.core.seeds import generator
+from bayesdiff.core.seeds import generator, sent
 from bayesdiff.diffusion.batch import Batch
 
 
 class InputNoise(Arm):
     def batch(self, batch: Batch, micro: int) -> Batch:
-        draw = torch.randn(batch.latents.shape, generator=generator(self.seed, "input_noise", micro)).to(batch.latents)
+        draw = sent(torch.randn(batch.latents.shape, generator=generator(self.seed, "input_noise", micro)), batch.latents.device)
         return replace(batch, latents=batch.latents + self.conf.input_noise * draw)
 
 

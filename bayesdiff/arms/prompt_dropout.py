@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from bayesdiff.arms.protocol import Arm, Site
-from bayesdiff.core.seeds import generator
+from bayesdiff.core.seeds import generator, sent
 from bayesdiff.diffusion.batch import Batch, Conditioning
 
 
@@ -24,7 +24,7 @@ class PromptDropout(Arm):
     def batch(self, batch: Batch, micro: int) -> Batch:
         """Each row, of the instance and of the class, loses its prompt with probability ``bnn.prompt_dropout``."""
         draw = torch.rand(len(batch.latents), generator=generator(self.seed, "prompt_dropout", micro))
-        dropped = (draw < self.conf.prompt_dropout).to(batch.latents.device)
+        dropped = sent(draw < self.conf.prompt_dropout, batch.latents.device)
         return replace(batch, text=_without(batch.text, self.empty, dropped))
 
 

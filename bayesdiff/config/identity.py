@@ -31,6 +31,7 @@ def key_content(cfg: Config) -> dict[str, Any]:
         del content[place]
     del content["training"]["graph"]
     del content["schedule"]["keep"], content["schedule"]["log_every"], content["model"]["size"], content["model"]["gated"]
+    del content["model"]["sigma_learning_rate_factor"]  # bnn has the one that is used
     return content
 
 

@@ -62,6 +62,13 @@ class Precision(str, Enum):
     fp16 = "fp16"
 
 
+class SamplerPrecision(str, Enum):
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
 class DataSource(str, Enum):
     toybox = "toybox"
     folder = "folder"
@@ -128,6 +135,8 @@ class ModelConf:
     """Whether the hub asks to accept a licence first."""
     resolution: int = 512
     """Side of training and sampled images in pixels."""
+    sigma_learning_rate_factor: float = 1.0
+    """What ``bnn=on`` takes for ``bnn.sigma_learning_rate_factor`` on this model."""
     size: str = ""
     """Download size in words, for the message when the weights are missing."""
 
@@ -262,6 +271,9 @@ class SamplerConf:
     """Templates with {identifier} and {class_noun}, or one word: object, live, face, or auto (the list that fits the class)."""
     images_per_prompt: int = 4
     batch_size: int = 8
+    precision: SamplerPrecision = SamplerPrecision.auto
+    """Of the U-Net's arithmetic while sampling. ``auto``: bf16 on a GPU that has it, else fp32. The scheduler, the texts and the
+    decoder stay in float32. The record keeps what ``auto`` was."""
     seed: int = 1000
     """Seed of the initial noise, the same at every checkpoint and in every run."""
     sample_weights: int = 0

@@ -27,3 +27,8 @@ def generator(seed: int, stream: str, step: int = 0) -> torch.Generator:
     import torch
 
     return torch.Generator().manual_seed(derive(seed, stream, step))
+
+
+def sent(drawn: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A tensor of the CPU, any shape (…), on another device; the host does not wait for the copy."""
+    return (drawn.pin_memory() if device.type == "cuda" else drawn).to(device, non_blocking=True)

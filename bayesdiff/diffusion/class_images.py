@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 from PIL import Image
 
 from bayesdiff.config.identity import key_content
 from bayesdiff.config.prompts import Prompt, fill
-from bayesdiff.config.schema import Config, SamplerConf
+from bayesdiff.config.schema import Config, SamplerConf, SamplerPrecision
 from bayesdiff.core.digests import fingerprint
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import remove_partial_of
 from bayesdiff.diffusion.pipeline import model_location
+from bayesdiff.diffusion.precision import resolved
 from bayesdiff.diffusion.sampling import sample_prompts, save_samples
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def class_images(pipe: StableDiffusionPipeline, cfg: Config, class_noun: str) ->
         "model": settings["model"],
         "weights": fingerprint(Path(model_location(cfg.model))),
         "text": text,
-        "sampler": {**settings["sampler"], "prompts": [text], "images_per_prompt": conf.images_per_prompt, "sample_weights": 0},
+        "sampler": {**_sampler(settings["sampler"], conf, pipe), "prompts": [text], "images_per_prompt": conf.images_per_prompt},
         "scheduler": {key: str(value) for key, value in pipe.scheduler.config.items() if not key.startswith("_")},
     }
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -53,6 +54,13 @@ def class_images(pipe: StableDiffusionPipeline, cfg: Config, class_noun: str) ->
             save_samples(samples, folder)
             found = _kept(folder, conf.images_per_prompt)
     return found or []
+
+
+def _sampler(settings: dict[str, Any], conf: SamplerConf, pipe: StableDiffusionPipeline) -> dict[str, Any]:
+    """The sampler's part of a set's name; float32, in which sets were made before there was a choice, is not named."""
+    precision = resolved(conf.precision, pipe.device)
+    named = {} if precision is SamplerPrecision.fp32 else {"precision": precision.value}
+    return {**{key: value for key, value in settings.items() if key != "precision"}, "sample_weights": 0, **named}
 
 
 def _kept(folder: Path, count: int) -> list[Image.Image] | None:

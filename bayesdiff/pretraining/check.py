@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bayesdiff.config.prompts import Prompt
-from bayesdiff.config.schema import MetricsConf, ModelConf, SamplerConf, Scheduler
+from bayesdiff.config.schema import MetricsConf, ModelConf, SamplerConf, SamplerPrecision, Scheduler
 from bayesdiff.diffusion.pipeline import load_pipeline, use_sampler
 from bayesdiff.diffusion.sampling import sample_prompts
 from bayesdiff.pretraining.dataset import HELD_OUT_SEED, to_pixels
@@ -183,7 +183,10 @@ def check_samples(pipe: object, encoders: Encoders, rng: np.random.Generator) ->
     colours, contexts = list(COLOURS), [CONTEXTS[i] for i in rng.permutation(len(CONTEXTS))[:12]]
     wanted = [(noun, colours[i % len(colours)], contexts[i]) for i, noun in enumerate(nouns)]
     texts = [f"a photo of a {colour} {noun} {context}" for noun, colour, context in wanted]
-    conf = SamplerConf(scheduler=Scheduler.ddim, steps=25, guidance_scale=7.5, prompts=texts, images_per_prompt=SEEDS, batch_size=16)
+    conf = SamplerConf(
+        scheduler=Scheduler.ddim, steps=25, guidance_scale=7.5, prompts=texts, images_per_prompt=SEEDS, batch_size=16,
+        precision=SamplerPrecision.fp32,
+    )  # fmt: skip
     use_sampler(pipe, conf)
     samples = [np.asarray(s.image) for s in sample_prompts(pipe, [Prompt(t, t, t) for t in texts], conf, 64)]
     renders = [render(rng, Picture(_coloured(rng, n, c), x)) for n, c, x in wanted for _ in range(RENDERS)]

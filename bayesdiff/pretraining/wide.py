@@ -147,11 +147,14 @@ def write_pipeline(model: Denoiser, root: Path) -> None:
 def sample_sheet(root: Path, file: Path, device: torch.device, columns: int = 6) -> None:
     """One row of samples for every sort of prompt, as the paper samples: PNDM, 50 steps, guidance 7.5."""
     from bayesdiff.config.prompts import Prompt
-    from bayesdiff.config.schema import ModelConf, SamplerConf, Scheduler
+    from bayesdiff.config.schema import ModelConf, SamplerConf, SamplerPrecision, Scheduler
     from bayesdiff.diffusion.pipeline import load_pipeline, use_sampler
     from bayesdiff.diffusion.sampling import sample_prompts
 
-    conf = SamplerConf(scheduler=Scheduler.pndm, steps=50, prompts=list(SHEET), images_per_prompt=columns, batch_size=columns * len(SHEET))
+    conf = SamplerConf(
+        scheduler=Scheduler.pndm, steps=50, prompts=list(SHEET), images_per_prompt=columns, batch_size=columns * len(SHEET),
+        precision=SamplerPrecision.fp32,
+    )  # fmt: skip
     pipe = load_pipeline(ModelConf(name="wide", path=str(root), resolution=64), device)
     use_sampler(pipe, conf)
     images = [np.asarray(s.image) for s in sample_prompts(pipe, [Prompt(t, t, t) for t in SHEET], conf, 64)]

@@ -12,7 +12,7 @@ from bayesdiff.core.processes import join_processes
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.recording.record import RunRecord, environment
 from bayesdiff.runs.evaluations import Evaluation, evaluations_of, sampler_of, sampling_with
-from bayesdiff.runs.guards import check_same_device, check_same_gpu, look_at_model, look_at_words
+from bayesdiff.runs.guards import check_same_device, check_same_gpu, check_same_precision, look_at_model, look_at_words
 from bayesdiff.runs.probing import pretrained_losses
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def local_places(cfg: Config) -> dict[str, Path]:
 def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompts: list[Prompt]) -> Bench:
     """Load every model; nothing is written yet, so that bad input leaves no trace."""
     from bayesdiff.diffusion.pipeline import check_limits, check_precision, choose_device, load_pipeline
+    from bayesdiff.diffusion.precision import resolved
     from bayesdiff.scoring.encoders import load_encoders
     from bayesdiff.scoring.metrics import as_plain
     from bayesdiff.scoring.pixels import describe_photos
@@ -63,8 +64,9 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
 
     device = choose_device(cfg.device)
     join_processes(device)
-    here = environment(str(device))
+    here = {**environment(str(device)), "sampler_precision": resolved(cfg.sampler.precision, device).value}
     check_same_device(folder, record, here)
+    check_same_precision(folder, record, here)
     check_precision(cfg.training.mixed_precision, device)
     look_at_words(cfg, subject, prompts)
     look_at_model(cfg)

@@ -150,17 +150,18 @@ def _train(bench: Bench, start: int, stop: int, tracker: Tracker, show: Display)
 
 def _train_to_a_signal(bench: Bench, start: int, stop: int, tracker: Tracker, show: Display) -> int:
     """Returns the step that training came to."""
-    from bayesdiff.training.loop import train
+    from bayesdiff.training.loop import reads_every, train
 
     cfg, training = bench.cfg, bench.training
+    every = reads_every(training, cfg)
 
     def report(step: int, parts: dict[str, float]) -> None:
         show.step(step, parts["loss"])
         told = step % cfg.schedule.log_every == 0
         if told:
             tracker.train(step, parts)
-        # a recorded step tells of several at once: only the last of them is where the weights stand
-        if waiting() and (training.graphed is None or told or step == stop):
+        # on a GPU the loop tells of several steps at once: only the last of them is where the weights stand
+        if waiting() and (step % every == 0 or step == stop):
             raise _Paused(step)
 
     with held():

@@ -52,6 +52,13 @@ def check_same_gpu(folder: Path, record: RunRecord, here: dict[str, Any], noise_
         raise UserError(f"{folder}: begun on {was}, and {now} would draw other noise; resume there, or remove the folder")
 
 
+def check_same_precision(folder: Path, record: RunRecord, here: dict[str, Any]) -> None:
+    """Raises ``UserError`` when later checkpoints would be sampled in another precision than earlier ones."""
+    was, now = record.environment.get("sampler_precision", "fp32"), here["sampler_precision"]
+    if record.environment and was != now:
+        raise UserError(f"{folder}: begun with samples in {was}, and they would be in {now} here; resume there, or remove the folder")
+
+
 def look_at_model(cfg: Config) -> None:
     """Raises ``UserError`` for settings that no model of this shape can have, before any weights are loaded."""
     from bayesdiff.arms.registry import arm_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from bayesdiff.core.seeds import generator
+from bayesdiff.core.seeds import generator, sent
 from bayesdiff.diffusion.batch import Batch, Conditioning, Encoded
 
 
@@ -28,10 +28,12 @@ def batch_at(step: int, seed: int, batch_size: int, timesteps: int, instance: En
     latents, noises, times = [], [], []
     for name, source in sources:
         rows = picture_order(len(source.mean), batch_size, seed, f"order/{name}", step)
-        mean, std, device = source.mean[rows], source.std[rows], source.mean.device
-        latents.append(mean + std * torch.randn(mean.shape, generator=generator(seed, f"posterior/{name}", step)).to(device))
-        noises.append(torch.randn(mean.shape, generator=generator(seed, f"noise/{name}", step)).to(device))
-        times.append(torch.randint(timesteps, (batch_size,), generator=generator(seed, f"timesteps/{name}", step)).to(device))
+        device = source.mean.device
+        places = sent(torch.tensor(rows), device)
+        mean, std = source.mean[places], source.std[places]
+        latents.append(mean + std * sent(torch.randn(mean.shape, generator=generator(seed, f"posterior/{name}", step)), device))
+        noises.append(sent(torch.randn(mean.shape, generator=generator(seed, f"noise/{name}", step)), device))
+        times.append(sent(torch.randint(timesteps, (batch_size,), generator=generator(seed, f"timesteps/{name}", step)), device))
     text = Conditioning.stack([source.text for _, source in sources], batch_size)
     prior = batch_size if classes is not None else 0
     return Batch(torch.cat(latents), torch.cat(noises), torch.cat(times), text, prior)

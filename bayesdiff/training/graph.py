@@ -2,7 +2,7 @@
 
 Forward, backward, clipping and the update are recorded over static buffers; a step copies its batch into them and
 replays. While recording, and where a loss or gradient is not finite, ``hold`` makes AdamW skip the update on the device, so
-that neither warm-up nor a bad step moves a weight. What was not finite is found when the values are read.
+that neither warm-up nor a bad step, nor any step after it, moves a weight. What was not finite is found when the values are read.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class GraphedStep:
     run: Callable[[Batch, float], torch.Tensor]
     names: tuple[str, ...]
     """Of the values, in order: the parts of the loss, then the gradient norm of every optimiser group."""
+    held: torch.Tensor
+    """1 from the first step on that was not finite, else 0, a scalar (); the graph reads its memory, and no one else may get it."""
 
 
 def obstacle(state: Training, cfg: Config) -> str:
@@ -55,14 +57,14 @@ def obstacle(state: Training, cfg: Config) -> str:
     return next((reason for reason, applies in reasons.items() if applies), "")
 
 
-def capture(state: Training, cfg: Config, example: Batch, dtype: torch.dtype | None) -> GraphedStep:
-    """Record the step of a run over buffers shaped as ``example``; weights and moments are as before afterwards."""
+def capture(state: Training, cfg: Config, example: Batch, dtype: torch.dtype | None, number: int) -> GraphedStep:
+    """Record step ``number`` of a run over buffers shaped as ``example``; weights and moments are as before afterwards."""
     static = _copy_of(example)
     hold = torch.ones((), device=example.latents.device)
     names: list[str] = []
 
     def step() -> torch.Tensor:
-        state.optimizer.zero_grad(set_to_none=False)
+        state.optimizer.zero_grad(set_to_none=True)  # gradients get memory of the graph's own
         autocast = torch.autocast("cuda", dtype, cache_enabled=False) if dtype else nullcontext()
         with autocast:
             loss, parts = training_loss(
@@ -74,29 +76,33 @@ def capture(state: Training, cfg: Config, example: Batch, dtype: torch.dtype | N
         norms = [nn.utils.clip_grad_norm_(group, cfg.training.max_grad_norm) for group in groups]
         names[:] = [*parts, *(f"norm_{i}" for i in range(len(norms)))]
         values = torch.stack([value.float() for value in (*parts.values(), *norms)])
-        state.optimizer.found_inf = torch.maximum(hold, 1 - torch.isfinite(values).all().float())  # type: ignore[attr-defined]
+        hold.copy_(torch.maximum(hold, 1 - torch.isfinite(values).all().float()))
+        state.optimizer.found_inf = hold  # type: ignore[attr-defined]
         state.optimizer.step()
         return values
 
-    graph, values = _record(step)
+    graph, values = _record(step, lambda: state.arm.before_step(number))
+    hold.zero_()
 
     def run(batch: Batch, rate: float) -> torch.Tensor:
-        hold.zero_()  # also keeps the tensor: the graph reads its memory, and no one else may get it
         _fill(static, batch)
         for group in state.optimizer.param_groups:
             group["lr"].fill_(rate * group.get("factor", 1.0))
         graph.replay()
         return values.clone()
 
-    return GraphedStep(run, tuple(names))
+    return GraphedStep(run, tuple(names), hold)
 
 
-def _record(step: Callable[[], torch.Tensor]) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+def _record(step: Callable[[], torch.Tensor], draw: Callable[[], None]) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+    """The recorded step and its values. A backward pass spends the draw, so that each pass gets one from outside the recording."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP):
+            draw()
             step()
+        draw()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):

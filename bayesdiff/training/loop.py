@@ -15,7 +15,7 @@ from bayesdiff.arms.ema import WeightAverage
 from bayesdiff.arms.gaussian import BayesianLayer
 from bayesdiff.arms.protocol import Arm, Site
 from bayesdiff.arms.registry import arm_of
-from bayesdiff.config.schema import Config, Graph, Precision, Weights
+from bayesdiff.config.schema import Config, Graph, Optimizer, Precision, Weights
 from bayesdiff.core.processes import all_reduce, share
 from bayesdiff.diffusion.batch import Batch, Encoded, encode_text
 from bayesdiff.diffusion.schedules import training_scheduler
@@ -164,53 +164,75 @@ def train(state: Training, cfg: Config, start: int, stop: int, report: Report) -
     """
     for part in state.parts.values():
         part.train()
-    run = _train_eager if obstacle(state, cfg) else _train_graphed
-    run(state, cfg, range(start, stop), report)
+    rate_of, graphs, every, checked = _rates(state, cfg), not obstacle(state, cfg), reads_every(state, cfg), decided_on_host(state, cfg)
+    read: list[torch.Tensor] = []
+    for step in range(start, stop):
+        state.arm.before_step(step)
+        names, values = (_graphed_step if graphs else _eager_step)(state, cfg, step, rate_of(step), checked)
+        _after_step(state, step)
+        read.append(values)
+        if (step + 1) % every == 0 or step == stop - 1:
+            _tell(names, read, step + 1, rate_of, report, checked)
+            read.clear()
     state.arm.after_training()
     for part in state.parts.values():
         part.eval()
+
+
+def decided_on_host(state: Training, cfg: Config) -> bool:
+    """Whether the host looks at each step before the weights move: on a CPU, for 8-bit AdamW, and for the loss scale of fp16."""
+    training, on_cpu = cfg.training, state.trained[0].device.type == "cpu"
+    return on_cpu or training.optimizer is not Optimizer.adamw or training.mixed_precision is Precision.fp16
+
+
+def reads_every(state: Training, cfg: Config) -> int:
+    """After how many steps the host reads their values; until then it does not wait for the device."""
+    return 1 if decided_on_host(state, cfg) else cfg.schedule.log_every
 
 
 def _rates(state: Training, cfg: Config) -> Callable[[int], float]:
     return rate_at(cfg.training, cfg.method.learning_rate, cfg.schedule.steps, state.arm.lr_schedule)
 
 
-def _train_eager(state: Training, cfg: Config, steps: range, report: Report) -> None:
-    rate_of = _rates(state, cfg)
-    for step in steps:
-        state.arm.before_step(step)
-        parts = {name: float(value) for name, value in _accumulate(state, cfg, step).items()}
-        state.scaler.unscale_(state.optimizer)
-        norms = _clip(state, cfg.training.max_grad_norm)
-        _check_finite(state, step, parts["loss"], sum(norms))
-        set_rate(state.optimizer, rate := rate_of(step))
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-        state.optimizer.zero_grad(set_to_none=True)
-        _after_step(state, step)
-        report(step + 1, {**parts, "grad_norm": norms[0], "learning_rate": rate})
+def _eager_step(state: Training, cfg: Config, step: int, rate: float, on_host: bool) -> tuple[tuple[str, ...], torch.Tensor]:
+    """Perform a step; the names of its values, and the values (V,). ``on_host`` checks them before the weights move."""
+    parts = _accumulate(state, cfg, step)
+    state.scaler.unscale_(state.optimizer)
+    norms = _clip(state, cfg.training.max_grad_norm)
+    names = (*parts, *(f"norm_{i}" for i in range(len(norms))))
+    values = torch.stack([value.float() for value in (*parts.values(), *norms)])
+    if on_host:
+        _check_finite(state, step, dict(zip(names, values.tolist(), strict=True)))
+    else:
+        _hold_if_bad(state, values)
+    set_rate(state.optimizer, rate)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    state.optimizer.zero_grad(set_to_none=True)
+    return names, values
 
 
-def _train_graphed(state: Training, cfg: Config, steps: range, report: Report) -> None:
-    """Replay the recorded step; values stay on the device and are read every ``log_every`` steps."""
-    rate_of = _rates(state, cfg)
-    read: list[torch.Tensor] = []
-    for step in steps:
-        state.arm.before_step(step)
-        batch = _batch(state, cfg, step)
-        if state.graphed is None:
-            state.graphed = capture(state, cfg, batch, DTYPES.get(cfg.training.mixed_precision))
-        read.append(state.graphed.run(batch, rate_of(step)))
-        _after_step(state, step)
-        if (step + 1) % cfg.schedule.log_every == 0 or step == steps[-1]:
-            _tell(state.graphed.names, read, step + 1, rate_of, report)
-            read.clear()
+def _hold_if_bad(state: Training, values: torch.Tensor) -> None:
+    """From the first step whose values are not finite on, AdamW moves nothing; decided on the device."""
+    bad = 1 - torch.isfinite(values).all().float()
+    held = getattr(state.optimizer, "found_inf", None)
+    state.optimizer.found_inf = bad if held is None else torch.maximum(held, bad)  # type: ignore[attr-defined]
 
 
-def _tell(names: tuple[str, ...], read: list[torch.Tensor], done: int, rate_of: Callable[[int], float], report: Report) -> None:
-    """Report steps whose values were left on the device, up to ``done``; raises ``Diverged`` at the first that is not finite."""
+def _graphed_step(state: Training, cfg: Config, step: int, rate: float, _: bool) -> tuple[tuple[str, ...], torch.Tensor]:
+    """Replay the recorded step; results as ``_eager_step``."""
+    batch = _batch(state, cfg, step)
+    if state.graphed is None:
+        state.graphed = capture(state, cfg, batch, DTYPES.get(cfg.training.mixed_precision), step)
+    return state.graphed.names, state.graphed.run(batch, rate)
+
+
+def _tell(
+    names: tuple[str, ...], read: list[torch.Tensor], done: int, rate_of: Callable[[int], float], report: Report, checked: bool
+) -> None:  # fmt: skip
+    """Report the steps up to ``done``; raises ``Diverged`` at the first that is not finite, unless the host ``checked`` each."""
     for step, row in enumerate(torch.stack(read).tolist(), start=done - len(read)):
-        if not all(math.isfinite(value) for value in row):
+        if not checked and not all(math.isfinite(value) for value in row):
             raise Diverged(step + 1)
         parts = {name: value for name, value in zip(names, row, strict=True) if not name.startswith("norm_")}
         report(step + 1, {**parts, "grad_norm": row[names.index("norm_0")], "learning_rate": rate_of(step)})
@@ -222,13 +244,14 @@ def _after_step(state: Training, step: int) -> None:
         average.update(step)
 
 
-def _clip(state: Training, limit: float) -> list[float]:
-    """Clip the gradients of every optimiser group for itself, so that a pair's two arms clip their weights alike; the norms."""
-    return [float(nn.utils.clip_grad_norm_(group["params"], limit)) for group in state.optimizer.param_groups]
+def _clip(state: Training, limit: float) -> list[torch.Tensor]:
+    """Clip the gradients of every optimiser group for itself, so that a pair's two arms clip their weights alike; the norms, () each."""
+    return [nn.utils.clip_grad_norm_(group["params"], limit) for group in state.optimizer.param_groups]
 
 
-def _check_finite(state: Training, step: int, loss: float, norm: float) -> None:
+def _check_finite(state: Training, step: int, values: dict[str, float]) -> None:
     """Raises ``Diverged``; a gradient that only fp16's loss scale made infinite is the scaler's to skip."""
     overflow = state.scaler.is_enabled() and state.scaler.get_scale() > 1.0
-    if not math.isfinite(loss) or not (math.isfinite(norm) or overflow):
+    norm = sum(value for name, value in values.items() if name.startswith("norm_"))
+    if not math.isfinite(values["loss"]) or not (math.isfinite(norm) or overflow):
         raise Diverged(step + 1)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tiny import Make
 
+from bayesdiff.config.identity import key_content
+from bayesdiff.config.schema import SamplerPrecision
 from bayesdiff.core.errors import UserError
 from bayesdiff.diffusion.class_images import class_images
 
@@ -22,6 +26,7 @@ class CountingPipeline:
     def __init__(self) -> None:
         self.prompts: list[str] = []
         self.scheduler = SimpleNamespace(config={"clip_sample": False, "beta_end": 0.012, "_class_name": "DDIMScheduler"})
+        self.unet, self.device = None, torch.device("cpu")
 
     def __call__(self, prompt: list[str], generator: list[Any], **_: Any) -> SimpleNamespace:
         self.prompts += prompt
@@ -126,3 +131,13 @@ def test_class_images_that_are_not_finite_are_refused_and_not_kept(
         made(broken, make_config, tmp_path)
     monkeypatch.undo()
     assert len(made(pipe, make_config, tmp_path)) == len(pipe.prompts) == 3
+
+
+def test_a_set_in_another_precision_is_another_and_float32_keeps_its_name(make_config: Make) -> None:
+    from bayesdiff.diffusion.class_images import _sampler
+
+    cfg, pipe = make_config("+experiment=smoke"), CountingPipeline()
+    settings = key_content(cfg)["sampler"]
+    usual = _sampler(settings, cfg.sampler, pipe)
+    assert "precision" not in usual
+    assert _sampler(settings, replace(cfg.sampler, precision=SamplerPrecision.bf16), pipe) == {**usual, "precision": "bf16"}

@@ -17,10 +17,12 @@ from tiny import load
 from bayesdiff.arms.gaussian import draw_weights, make_bayesian, use_mean
 from bayesdiff.arms.layers import select_layers
 from bayesdiff.config.prompts import Prompt
-from bayesdiff.config.schema import BnnConf, SamplerConf, Scheduler
+from bayesdiff.config.schema import BnnConf, SamplerConf, SamplerPrecision, Scheduler
+from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import image_name
 from bayesdiff.core.seeds import generator
 from bayesdiff.diffusion.pipeline import use_sampler
+from bayesdiff.diffusion.precision import resolved
 from bayesdiff.diffusion.sampling import Sample, sample_prompts, save_samples
 from bayesdiff.methods.dreambooth import export
 
@@ -45,7 +47,16 @@ def equal(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
 
 def canned(pixels: np.ndarray) -> Any:
     """A pipeline that always returns the same pixels."""
-    return lambda prompt, **_: SimpleNamespace(images=np.stack([pixels] * len(prompt)))
+
+    def call(prompt: list[str], **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(images=np.stack([pixels] * len(prompt)))
+
+    return on_cpu(call)
+
+
+def on_cpu(call: Any) -> Any:
+    call.unet, call.device = None, torch.device("cpu")
+    return call
 
 
 def recording(calls: list[dict[str, Any]]) -> Any:
@@ -55,7 +66,7 @@ def recording(calls: list[dict[str, Any]]) -> Any:
         calls.append(arguments)
         return SimpleNamespace(images=np.zeros((len(arguments["prompt"]), 8, 8, 3)))
 
-    return call
+    return on_cpu(call)
 
 
 def test_every_call_gives_the_same_images(pipe: StableDiffusionPipeline) -> None:
@@ -122,7 +133,7 @@ def test_a_broken_model_gives_failed_black_images(pipe: StableDiffusionPipeline)
 
 def test_only_the_failed_image_of_a_batch_is_black() -> None:
     images = np.stack([np.full((8, 8, 3), np.nan), np.full((8, 8, 3), 1.0)])
-    samples = sample_prompts(lambda **_: SimpleNamespace(images=images), [FIRST], CONF, 8)
+    samples = sample_prompts(on_cpu(lambda **_: SimpleNamespace(images=images)), [FIRST], CONF, 8)
     assert [(s.failed, np.asarray(s.image).max()) for s in samples] == [(True, 0), (False, 255)]
 
 
@@ -185,3 +196,35 @@ def test_saved_samples_are_the_samples_by_name(tmp_path: Path) -> None:
 def test_image_names_sort_as_the_samples() -> None:
     names = [image_name(p, i) for p in range(25) for i in range(20)]
     assert names == sorted(names)
+
+
+@pytest.mark.parametrize("precision", [SamplerPrecision.auto, SamplerPrecision.fp32])
+def test_on_a_cpu_samples_are_in_float32(pipe: StableDiffusionPipeline, precision: SamplerPrecision) -> None:
+    assert resolved(precision, torch.device("cpu")) is SamplerPrecision.fp32
+    assert equal(sampled(pipe, FIRST), sampled(pipe, FIRST, precision=precision))
+
+
+def test_in_bf16_the_unet_alone_is_rough(pipe: StableDiffusionPipeline) -> None:
+    seen: dict[str, set[torch.dtype]] = {"unet": set(), "vae": set(), "text": set()}
+    pipe.unet.conv_out.register_forward_hook(lambda _, __, out: seen["unet"].add(out.dtype))
+    pipe.vae.decoder.conv_out.register_forward_hook(lambda _, __, out: seen["vae"].add(out.dtype))
+    pipe.text_encoder.register_forward_hook(lambda _, __, out: seen["text"].add(out[0].dtype))
+    exact, rough = sampled(pipe, FIRST), sampled(pipe, FIRST, precision=SamplerPrecision.bf16)
+    assert seen == {"unet": {torch.float32, torch.bfloat16}, "vae": {torch.float32}, "text": {torch.float32}}
+    differences = [np.abs(a.astype(int) - b.astype(int)) for a, b in zip(exact, rough, strict=True)]
+    assert max(float(one.mean()) for one in differences) < 5
+    assert any(one.any() for one in differences)
+    assert "forward" not in vars(pipe.unet)
+    assert equal(exact, sampled(pipe, FIRST))
+
+
+def test_a_precision_that_the_device_lacks_is_refused() -> None:
+    with pytest.raises(UserError, match=r"sampler.precision=fp16: needs a CUDA device"):
+        resolved(SamplerPrecision.fp16, torch.device("cpu"))
+
+
+def test_a_picture_that_cannot_be_written_leaves_no_folder(tmp_path: Path) -> None:
+    broken = SimpleNamespace(save=lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        save_samples([Sample(0, 0, Image.new("RGB", (8, 8)), False), Sample(0, 1, broken, False)], tmp_path / "images")  # type: ignore[arg-type]
+    assert not (tmp_path / "images").exists()

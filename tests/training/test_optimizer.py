@@ -9,6 +9,8 @@ import pytest
 import torch
 from tiny import ARMS, BNN_ON, Make, differing, silent, tiny_training, train, trained, weights
 
+from bayesdiff.arms.draws import SMALLEST
+from bayesdiff.arms.gaussian import inverse_softplus
 from bayesdiff.core.errors import UserError
 from bayesdiff.training.optimizer import rate_at
 
@@ -97,3 +99,33 @@ def test_with_its_factor_a_sigma_goes_as_far_as_one_that_is_stored_itself(make_c
     assert moved["direct"] == pytest.approx(5e-5, rel=0.2)
     assert moved["factor"] == pytest.approx(moved["direct"], rel=0.2)
     assert moved["usual"] < moved["direct"] / 50
+
+
+@pytest.mark.parametrize("method", ["dreambooth", "lora", "oft"])
+def test_on_stable_diffusion_sigma_moves_as_the_released_update_moves_it(make_config: Make, method: str) -> None:
+    """The released code steps sigma itself, by AdamW at the means' rate, and clamps it; 400 steps of gradients that wander."""
+    words = [f"method={method}", "metrics=paper", "data=dreambooth", "data.path=x", "data.subject=dog"]
+    usual = make_config("model=sd15", *words, "bnn=on").bnn
+    assert usual.sigma_learning_rate_factor == 100
+    rate, start, steps = 5e-6, usual.sigma_init, 400
+    g = torch.Generator().manual_seed(0)
+    drift = torch.randn(1000, generator=g)
+    rho = torch.full((1000,), inverse_softplus(start)).requires_grad_()
+    sigma = torch.full((1000,), start).requires_grad_()
+    ours = torch.optim.AdamW([rho], lr=rate * usual.sigma_learning_rate_factor, weight_decay=0.0)
+    released = torch.optim.AdamW([sigma], lr=rate, weight_decay=0.01)
+    for _ in range(steps):
+        gradient = drift + 2 * torch.randn(1000, generator=g)
+        sigma.grad, rho.grad = gradient, gradient * torch.sigmoid(rho.detach())
+        ours.step()
+        released.step()
+        sigma.data.clamp_(min=SMALLEST)
+    moved, theirs = (torch.nn.functional.softplus(rho.detach()) - start) / start, (sigma.detach() - start) / start
+    assert float(theirs.std()) > 0.05
+    assert float((moved - theirs).abs().max()) < 0.25 * float(theirs.abs().max())
+    assert float(moved.std()) == pytest.approx(float(theirs.std()), rel=0.1)
+
+
+def test_the_toybox_keeps_the_factor_of_its_records(make_config: Make) -> None:
+    assert make_config("+experiment=corruption_curve", "bnn=on").bnn.sigma_learning_rate_factor == 1
+    assert make_config("+experiment=corruption_curve", "bnn=on", "bnn.sigma_learning_rate_factor=7").bnn.sigma_learning_rate_factor == 7
