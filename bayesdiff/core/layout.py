@@ -1,7 +1,8 @@
 """Every name of a file or folder in a run folder, a folder of runs, and a result set.
 
-RUN/config.yaml record.json train.jsonl probes.csv scores.csv curve.csv curve.png grid.png report.html images/step-000100/ checkpoints/step-000100/
-    resume/step-000100/ draws.csv draws/step-000100/ evaluations/NAME/{scores.csv,curve.csv,curve.png,grid.png,images/}
+RUN/config.yaml record.json train.jsonl probes.csv scores.csv curve.csv curve.png grid.png report.html images/step-000100/
+    checkpoints/step-000100/ resume/step-000100/ draws.csv draws/step-000100/
+    evaluations/NAME/{scores.csv,curve.csv,curve.png,grid.png,images/}
 RUNS/RUN … .claims/ failures/ logs/ cache/
 results/SET/records/RUN/{record.json,curve.csv,images.csv,grid.png,evaluations/NAME/{curve.csv,images.csv}}
     tables/ figures/ claims.md site/ .cache/
