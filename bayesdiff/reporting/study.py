@@ -186,7 +186,7 @@ def _groups(study: Study, rows: Sequence[Row]) -> list[dict[str, Any]]:
         others = ", ".join(f"{name} {label}" for name, label in row.labels.items() if name != axis)
         if (line := _mean_line(row, axis)) is not None:
             grouped.setdefault(others, []).append(line)
-    found = []
+    found: list[dict[str, Any]] = []
     for title, (first, *others_of) in grouped.items():
         for start in range(0, max(len(others_of), 1), MOST_ARMS - 1):
             lines = [first, *others_of[start : start + MOST_ARMS - 1]]

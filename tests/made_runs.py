@@ -35,7 +35,13 @@ def made_run(
         for t in range(steps)
         for p in range(prompts)
         for i in range(images)
-        for metric, value in (("dino", means[t]), ("clip_i", means[t]), ("clip_t", 0.6 - 0.01 * t), ("hf_energy", 0.2), ("hf_relative", 1.0))
+        for metric, value in (
+            ("dino", means[t]),
+            ("clip_i", means[t]),
+            ("clip_t", 0.6 - 0.01 * t),
+            ("hf_energy", 0.2),
+            ("hf_relative", 1.0),
+        )
     ]
     scores = pd.DataFrame(rows, columns=list(COLUMNS))
     scores.to_csv(folder / "scores.csv", index=False)
