@@ -35,7 +35,7 @@ def library() -> str:
 
 def curve_chart(arms: int, name: str = "curve") -> dict[str, Any]:
     """Mean curves with bands, kept checkpoints as stars, shaded ranges, the photographs' own level, and a line at the step shown."""
-    from bokeh.models import ColumnDataSource, HoverTool
+    from bokeh.models import ColumnDataSource
 
     chart = _base(name, 380)
     _ranges(chart)
@@ -51,26 +51,26 @@ def curve_chart(arms: int, name: str = "curve") -> dict[str, Any]:
         for drawn in (line, points, star):
             drawn.glyph.tags = tags
         star.glyph.tags = ["arm", i, "kept"]
-        lines.append(points)
-    chart.add_tools(HoverTool(renderers=lines, tooltips=[("", "@arm"), ("step", "@x"), ("", "@said"), ("", "@stage")], mode="vline"))
+        lines.append(line)
+    chart.add_tools(_hover(lines, [("", "@arm"), ("step", "@x"), ("", "@said"), ("", "@stage")]))
     return _item(chart)
 
 
 def gap_chart(arms: int) -> dict[str, Any]:
     """Paired differences from the first arm with their intervals; a line at 0 and one at the step shown."""
-    from bokeh.models import HoverTool, Span
+    from bokeh.models import Span
 
     chart = _base("gaps", 280)
     chart.add_layout(Span(location=0, dimension="width", line_width=1, name="zero", tags=["ink"]))
-    points = []
+    lines = []
     for i in range(1, arms):
         source = _source(i, "said", "arm")
-        chart.line("x", "y", source=source, line_width=1.5, line_dash=DASHES[i % len(DASHES)], name=f"line-{i}").glyph.tags = ["arm", i]
+        line = chart.line("x", "y", source=source, line_width=1.5, line_dash=DASHES[i % len(DASHES)], name=f"line-{i}")
         point = chart.scatter("x", "y", source=source, size=7, marker=MARKERS[i % len(MARKERS)], name=f"points-{i}")
-        point.glyph.tags = ["arm", i]
+        line.glyph.tags = point.glyph.tags = ["arm", i]
         chart.segment("x", "low", "x", "high", source=source, line_width=1.4, name=f"interval-{i}").glyph.tags = ["arm", i]
-        points.append(point)
-    chart.add_tools(HoverTool(renderers=points, tooltips=[("", "@arm"), ("step", "@x"), ("difference", "@said")], mode="vline"))
+        lines.append(line)
+    chart.add_tools(_hover(lines, [("", "@arm"), ("step", "@x"), ("difference", "@said")]))
     return _item(chart)
 
 
@@ -91,6 +91,13 @@ def forest_chart(rows: int) -> dict[str, Any]:
     chart.add_layout(names)
     chart.add_tools(HoverTool(renderers=[point], tooltips=[("", "@row"), ("difference", "@said")]))
     return _item(chart)
+
+
+def _hover(lines: list[Any], tips: list[tuple[str, str]]) -> Any:
+    """What is told of the checkpoint next to the pointer, wherever in the chart that is."""
+    from bokeh.models import HoverTool
+
+    return HoverTool(renderers=lines, tooltips=tips, mode="vline", line_policy="nearest", point_policy="snap_to_data")
 
 
 def _base(name: str, height: int, tools: str = "pan,box_zoom,wheel_zoom,reset,save") -> Figure:

@@ -14,12 +14,11 @@ from PIL import Image
 
 from bayesdiff.core import escape
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import write_text
 from bayesdiff.core.layout import GRID, MAIN
 from bayesdiff.recording.archive import Archive
 from bayesdiff.reporting import charts
 from bayesdiff.reporting.arm import Arm
-from bayesdiff.reporting.pages import KINDS, MOST_ARMS, arm_data, commands, metrics_of, numbers, render, table_of
+from bayesdiff.reporting.pages import KINDS, MOST_ARMS, arm_data, commands, metrics_of, numbers, render, table_of, write_page
 from bayesdiff.reporting.pictures import BUDGET
 from bayesdiff.scoring.metrics import in_order
 from bayesdiff.studies.figures import curves_of
@@ -40,8 +39,7 @@ BANDS = 3
 
 def write_study_page(study: Study, archive: Archive, target: Path, back: str = "") -> Path:
     """Write the page of a study; ``back`` is the address of an index. Raises ``UserError`` where it has no record."""
-    write_text(target, study_page(study, archive, back))
-    return target
+    return write_page(target, study_page(study, archive, back))
 
 
 def study_page(study: Study, archive: Archive, back: str = "", budget: int = BUDGET) -> str:
