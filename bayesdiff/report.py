@@ -69,7 +69,7 @@ def _study(arguments: argparse.Namespace, name: str) -> Path:
 
     known = study_names()
     if name not in known:
-        raise UserError(f"{name}: no such folder, and no study of this name{did_you_mean(name, known)}; studies are {', '.join(known)}")
+        raise UserError(f"{name}: no such folder, and no study of this name; studies are {', '.join(known)}{did_you_mean(name, known)}")
     study = load_study(name, arguments.model)
     return write_study_page(study, open_archive(arguments.results, cores()), arguments.output or Path(f"{name}.html"))
 

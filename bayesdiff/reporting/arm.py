@@ -151,9 +151,12 @@ def _evaluated_prompts(folder: Path, name: str) -> dict[int, str]:
 
 
 def named(arms: Sequence[Arm]) -> list[Arm]:
-    """The arms with labels that say what differs among them, each its own."""
+    """The arms with labels that tell them apart, as short as they can be; each is its own."""
     words = [_words(arm) for arm in arms]
-    told = [[part for i, part in enumerate(own) if i == 0 or len({other[i] for other in words}) > 1] for own in words]
+    told = [own[:1] for own in words]
+    for i in range(1, len(words[0]) if words else 0):
+        if len({tuple(parts) for parts in told}) < len(arms) and len({own[i] for own in words}) > 1:
+            told = [[*parts, own[i]] for parts, own in zip(told, words, strict=True)]
     labels = [", ".join(part for part in parts if part) for parts in told]
     return [
         replace(arm, label=label if labels.count(label) == 1 else f"{label} ({arm.name[-6:]}, {i + 1})")

@@ -35,13 +35,12 @@ def library() -> str:
 
 def curve_chart(arms: int, name: str = "curve") -> dict[str, Any]:
     """Mean curves with bands, kept checkpoints as stars, shaded ranges, the photographs' own level, and a line at the step shown."""
-    from bokeh.models import ColumnDataSource, HoverTool
+    from bokeh.models import ColumnDataSource
 
     chart = _base(name, 380)
     _ranges(chart)
-    lines = []
     for i in range(arms):
-        source = _source(i, "said", "stage", "arm")
+        source = _source(i)
         kept = ColumnDataSource({"x": [0], "y": [0]}, name=f"kept-source-{i}")
         tags: list[Any] = ["arm", i]
         chart.varea("x", "low", "high", source=source, fill_alpha=0.16, name=f"band-{i}").glyph.tags = tags
@@ -51,53 +50,47 @@ def curve_chart(arms: int, name: str = "curve") -> dict[str, Any]:
         for drawn in (line, points, star):
             drawn.glyph.tags = tags
         star.glyph.tags = ["arm", i, "kept"]
-        lines.append(points)
-    chart.add_tools(HoverTool(renderers=lines, tooltips=[("", "@arm"), ("step", "@x"), ("", "@said"), ("", "@stage")], mode="vline"))
     return _item(chart)
 
 
 def gap_chart(arms: int) -> dict[str, Any]:
     """Paired differences from the first arm with their intervals; a line at 0 and one at the step shown."""
-    from bokeh.models import HoverTool, Span
+    from bokeh.models import Span
 
     chart = _base("gaps", 280)
     chart.add_layout(Span(location=0, dimension="width", line_width=1, name="zero", tags=["ink"]))
-    points = []
     for i in range(1, arms):
-        source = _source(i, "said", "arm")
-        chart.line("x", "y", source=source, line_width=1.5, line_dash=DASHES[i % len(DASHES)], name=f"line-{i}").glyph.tags = ["arm", i]
+        source = _source(i)
+        line = chart.line("x", "y", source=source, line_width=1.5, line_dash=DASHES[i % len(DASHES)], name=f"line-{i}")
         point = chart.scatter("x", "y", source=source, size=7, marker=MARKERS[i % len(MARKERS)], name=f"points-{i}")
-        point.glyph.tags = ["arm", i]
+        line.glyph.tags = point.glyph.tags = ["arm", i]
         chart.segment("x", "low", "x", "high", source=source, line_width=1.4, name=f"interval-{i}").glyph.tags = ["arm", i]
-        points.append(point)
-    chart.add_tools(HoverTool(renderers=points, tooltips=[("", "@arm"), ("step", "@x"), ("difference", "@said")], mode="vline"))
     return _item(chart)
 
 
 def forest_chart(rows: int) -> dict[str, Any]:
     """Differences of a study, one a line, with their intervals; filled where the interval leaves 0 out."""
-    from bokeh.models import HoverTool, LabelSet, Range1d, Span
+    from bokeh.models import LabelSet, Range1d, Span
 
-    chart = _base("forest", 90 + 44 * rows, tools="xpan,xwheel_zoom,reset,save")
+    chart = _base("forest", 90 + 44 * rows, tools="xpan,xbox_zoom,xwheel_zoom,reset,save", drag="xbox_zoom")
     chart.y_range = Range1d(-rows + 0.45, 0.75)
     chart.yaxis.visible = False
     chart.ygrid.visible = False
     chart.add_layout(Span(location=0, dimension="height", line_width=1.2, name="zero", tags=["ink"]))
-    source = _source(0, "row", "said", "alpha")
+    source = _source(0, "row", "alpha")
     chart.segment("low", "y", "high", "y", source=source, line_width=2.5, name="line-0").glyph.tags = ["arm", 0]
     point = chart.scatter("x", "y", source=source, size=11, marker="diamond", line_width=2, fill_alpha="alpha", name="points-0")
     point.glyph.tags = ["arm", 0]
     names = LabelSet(x=6, y="y", text="row", source=source, x_units="screen", y_offset=7, text_font_size="12px", tags=["text"])
     chart.add_layout(names)
-    chart.add_tools(HoverTool(renderers=[point], tooltips=[("", "@row"), ("difference", "@said")]))
     return _item(chart)
 
 
-def _base(name: str, height: int, tools: str = "pan,box_zoom,wheel_zoom,reset,save") -> Figure:
+def _base(name: str, height: int, tools: str = "box_zoom,pan,wheel_zoom,reset,save", drag: str = "box_zoom") -> Figure:
     from bokeh.models import Span
     from bokeh.plotting import figure
 
-    chart = figure(height=height, sizing_mode="stretch_width", tools=tools, name=name, toolbar_location="above")
+    chart = figure(height=height, sizing_mode="stretch_width", tools=tools, name=name, toolbar_location="above", active_drag=drag)
     chart.toolbar.logo = None
     chart.background_fill_color = None
     chart.border_fill_color = None

@@ -18,7 +18,7 @@ import numpy as np
 from bayesdiff import __version__
 from bayesdiff.config.identity import arm_name
 from bayesdiff.core import escape
-from bayesdiff.core.errors import UserError
+from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import write_text
 from bayesdiff.core.layout import MAIN
 from bayesdiff.corruption import CorruptionVerdict
@@ -72,11 +72,12 @@ def environment() -> Environment:
 
 
 def render(template: str, title: str, data: dict[str, Any], **content: Any) -> str:
-    """A whole page; ``data`` is what its script reads."""
+    """A whole page; ``data`` is what its script reads. A page without charts does without their library."""
     asset = {name: (TEMPLATES / f"report.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
     palette = {"light": charts.LIGHT, "dark": charts.DARK, "markers": charts.MARKERS, "dashes": charts.DASHES}
     return environment().get_template(template).render(
-        title=escape.plain(title), data={**data, "palette": palette}, assets=asset, library=charts.library(), version=__version__, **content
+        title=escape.plain(title), data={**data, "palette": palette}, assets=asset, version=__version__,
+        library="" if data["kind"] == "index" else charts.library(), **content,
     )  # fmt: skip
 
 
@@ -86,7 +87,15 @@ def write_runs(arms: Sequence[Arm], target: Path, title: str = "", budget: int =
     Raises:
         UserError: more than ``MOST_ARMS`` curves, none, or a place that cannot be written to.
     """
-    write_text(target, runs_page(arms, title, budget))
+    return write_page(target, runs_page(arms, title, budget))
+
+
+def write_page(target: Path, text: str) -> Path:
+    """Write a page whole or not at all; raises ``UserError`` where that cannot be done."""
+    try:
+        write_text(target, text)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({first_line(error)}); give another place with --output FILE.html") from error
     return target
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import write_text
 from bayesdiff.recording.archive import Archive
-from bayesdiff.reporting.pages import render
+from bayesdiff.reporting.pages import render, write_page
 from bayesdiff.reporting.study import answer_of, study_page
 from bayesdiff.studies.pages import commands_of, damaged_lines, file_name, heading, studies_in
 from bayesdiff.studies.plan import Study
@@ -29,19 +28,17 @@ def write_site(archive: Archive, target: Path) -> list[Path]:
         rows = rows_of(study, archive)
         if any(row.found for row in rows):
             name = f"{file_name(study)}.html"
-            write_text(target / name, study_page(study, archive, INDEX))
-            written.append(target / name)
+            written.append(write_page(target / name, study_page(study, archive, INDEX)))
             entries.append(_entry(study, rows, name, archive.results))
         else:
             entries.append(_entry(study, rows, "", archive.results))
     if not written:
         raise UserError(f"{archive.results}: no study has a record; make some with bayesdiff study NAME --results {archive.results}")
     index = render(
-        "index.html", f"Results: {archive.results.name}", {"kind": "index"}, library="", entries=entries, runs=len(archive.runs),
+        "index.html", f"Results: {archive.results.name}", {"kind": "index"}, entries=entries, runs=len(archive.runs),
         damaged=damaged_lines(archive),
     )  # fmt: skip
-    write_text(target / INDEX, index)
-    return [target / INDEX, *written]
+    return [write_page(target / INDEX, index), *written]
 
 
 def _entry(study: Study, rows: list[Row], page: str, results: Path) -> dict[str, Any]:

@@ -14,12 +14,11 @@ from PIL import Image
 
 from bayesdiff.core import escape
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import write_text
 from bayesdiff.core.layout import GRID, MAIN
 from bayesdiff.recording.archive import Archive
 from bayesdiff.reporting import charts
 from bayesdiff.reporting.arm import Arm
-from bayesdiff.reporting.pages import KINDS, MOST_ARMS, arm_data, commands, metrics_of, numbers, render, table_of
+from bayesdiff.reporting.pages import KINDS, MOST_ARMS, arm_data, commands, metrics_of, numbers, render, table_of, write_page
 from bayesdiff.reporting.pictures import BUDGET
 from bayesdiff.scoring.metrics import in_order
 from bayesdiff.studies.figures import curves_of
@@ -34,12 +33,13 @@ SYMBOLS = {"good": "●", "plain": "○", "warn": "▲", "bad": "◆"}
 GRID_QUALITIES = ((None, 1.0), (85, 1.0), (75, 0.75), (70, 0.5), (60, 0.33))
 """WebP quality and scale of the grids of samples, the best first; None keeps the file's own bytes."""
 FIDELITY = "dino"
+BANDS = 3
+"""Most curves that have bands: those of more hide each other."""
 
 
 def write_study_page(study: Study, archive: Archive, target: Path, back: str = "") -> Path:
     """Write the page of a study; ``back`` is the address of an index. Raises ``UserError`` where it has no record."""
-    write_text(target, study_page(study, archive, back))
-    return target
+    return write_page(target, study_page(study, archive, back))
 
 
 def study_page(study: Study, archive: Archive, back: str = "", budget: int = BUDGET) -> str:
@@ -52,29 +52,29 @@ def study_page(study: Study, archive: Archive, back: str = "", budget: int = BUD
     unique = list({(one.folder.name, one.evaluation): one for one in found}.values())
     arms = [_arm(one) for one in unique]
     differences, metrics = _differences(rows, table)
-    answer = answer_of(study, rows, table)
+    subjects, groups = _subjects(found), _groups(study, rows)
     data = {
-        "kind": "study", "metric": next(iter(differences), ""), "metrics": _with_units(metrics, arms), "arms": [arm_data(arm) for arm in arms],
-        "differences": differences, "curve": charts.curve_chart(1, "run"),
-        "forest": charts.forest_chart(max(map(len, differences.values()))) if differences else None, "groups": _groups(study, rows),
+        "kind": "study", "metric": next(iter(differences), ""), "metrics": _with_units(metrics, arms), "differences": differences,
+        "arms": [arm_data(arm) for arm in arms], "curve": charts.curve_chart(1, "run"), "groups": groups,
+        "forest": charts.forest_chart(max(map(len, differences.values()))) if differences else None,
     }  # fmt: skip
     return render(
-        "study.html", heading(study), data, answer=answer, back=back, groups=[group["title"] for group in data["groups"]],
-        subjects=_subjects(found), grid_rows=[_line(row, arms, _subjects(found)) for row in rows], metrics=metrics,
+        "study.html", heading(study), data, answer=answer_of(study, rows, table), back=back, groups=groups, subjects=subjects,
+        grid_rows=[_line(row, arms, subjects) for row in rows], metrics=metrics, kinds=_legend(arms),
         reference=" ".join(study.compare) if study.compare else "", printed=_printed(study, rows, table), runs=_runs(arms, budget),
-        absent=_absent(study, rows, archive.results), kinds=_legend(arms), group_rows=[[row["label"] for row in g["rows"]] for g in data["groups"]],
+        absent=_absent(study, rows, archive.results),
     )  # fmt: skip
 
 
 def _arm(found: Found) -> Arm:
     """A run of a study as an arm; its samples are in its grid alone."""
     images, record = found.images, found.record
+    name = found.folder.name if found.evaluation == MAIN else f"{found.folder.name}/{found.evaluation}"
     columns = {name: images.columns[name] for name in in_order(set(images.columns))}
     grid = found.folder / GRID
     return Arm(
-        found.folder.name if found.evaluation == MAIN else f"{found.folder.name}/{found.evaluation}", str(record.config["detector"]["metric"]),
-        tuple(images.steps.tolist()), columns, images.places, found.verdict, record, found.cell.name, found.evaluation,
-        ceilings=record.real_to_real, grid=grid if grid.exists() else None,
+        name, str(record.config["detector"]["metric"]), tuple(images.steps.tolist()), columns, images.places, found.verdict, record,
+        found.cell.name, found.evaluation, ceilings=record.real_to_real, grid=grid if grid.exists() else None,
     )  # fmt: skip
 
 
@@ -140,8 +140,8 @@ def _compared(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> str:
     higher = sum(line["low"] is not None and line["low"] > 0 for line in told)
     lower = sum(line["high"] is not None and line["high"] < 0 for line in told)
     return (
-        f"Against {against}, DINO at the last checkpoint is higher in {higher} of {len(told)} rows, lower in {lower}, and not told apart in "
-        f"{len(told) - higher - lower}."
+        f"Against {against}, DINO at the last checkpoint is higher in {higher} of {len(told)} rows, lower in {lower}, and not told apart "
+        f"in {len(told) - higher - lower}."
     )
 
 
@@ -177,26 +177,40 @@ def _legend(arms: Sequence[Arm]) -> list[tuple[str, str, str]]:
 
 
 def _groups(study: Study, rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """A chart for every row of the other axes: for each arm the mean of its runs, from the lowest to the highest of them."""
+    """A chart for every row of the other axes; where it has more arms than marks, several, each with the first arm in it."""
     axis = study.compare[0] if study.compare else study.x or next(iter(rows[0].labels), "")
     grouped: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         others = ", ".join(f"{name} {label}" for name, label in row.labels.items() if name != axis)
-        curves = curves_of(row, FIDELITY)
-        if curves is None or curves.empty:
-            continue
-        count = curves.shape[1]
-        mean, low, high = (numbers(getattr(curves, way)(axis=1)) for way in ("mean", "min", "max"))
-        label = f"{axis} {row.labels.get(axis, '')}".strip() or "all"
-        grouped.setdefault(others, []).append({
-            "label": escape.plain(f"{label} ({count} run{'s' if count > 1 else ''})"), "steps": [int(step) for step in curves.index],
-            "curves": {FIDELITY: {"mean": mean, "low": low, "high": high}}, "stages": [], "keep": None, "avoid": [], "stage": None, "ceilings": {},
-        })  # fmt: skip
-    return [
-        {"title": escape.plain(title), "rows": lines[:MOST_ARMS], "left_out": len(lines[MOST_ARMS:]),
-         "chart": charts.curve_chart(min(len(lines), MOST_ARMS), f"group {i}")}
-        for i, (title, lines) in enumerate(grouped.items())
-    ]  # fmt: skip
+        if (line := _mean_line(row, axis)) is not None:
+            grouped.setdefault(others, []).append(line)
+    found: list[dict[str, Any]] = []
+    for title, (first, *others_of) in grouped.items():
+        for start in range(0, max(len(others_of), 1), MOST_ARMS - 1):
+            lines = [first, *others_of[start : start + MOST_ARMS - 1]]
+            shown = lines if len(lines) <= BANDS else [_without_band(line) for line in lines]
+            chart = charts.curve_chart(len(lines), f"group {len(found)}")
+            found.append({"title": escape.plain(title), "rows": shown, "bands": len(lines) <= BANDS, "chart": chart})
+    return found
+
+
+def _mean_line(row: Row, axis: str) -> dict[str, Any] | None:
+    """The mean curve of a row's runs, from the lowest to the highest of them; None while runs are missing."""
+    curves = curves_of(row, FIDELITY)
+    if curves is None or curves.empty:
+        return None
+    count = curves.shape[1]
+    label = f"{axis} {row.labels.get(axis, '')}".strip() or "all"
+    return {
+        "label": escape.plain(f"{label} ({count} run{'s' if count > 1 else ''})"), "steps": [int(step) for step in curves.index],
+        "curves": {FIDELITY: {way: numbers(of(axis=1)) for way, of in (("mean", curves.mean), ("low", curves.min), ("high", curves.max))}},
+        "stages": [], "keep": None, "avoid": [], "stage": None, "ceilings": {},
+    }  # fmt: skip
+
+
+def _without_band(line: dict[str, Any]) -> dict[str, Any]:
+    mean = line["curves"][FIDELITY]["mean"]
+    return line | {"curves": {FIDELITY: {"mean": mean, "low": mean, "high": mean}}}
 
 
 def _printed(study: Study, rows: list[Row], table: pd.DataFrame) -> dict[str, Any]:
@@ -215,8 +229,9 @@ def _runs(arms: Sequence[Arm], budget: int) -> list[dict[str, Any]]:
     grids = grid_uris([arm.grid if arm.evaluation == MAIN else None for arm in arms], budget)
     return [
         {
-            "label": escape.plain(arm.label), "name": escape.plain(arm.name), "sentence": escape.plain(arm.verdict.sentence) if arm.verdict else "",
-            "badge": _kind(arm), "table": table_of(arm, metrics_of([arm])), "commands": commands(arm), "grid": grid,
+            "label": escape.plain(arm.label), "name": escape.plain(arm.name), "grid": grid, "commands": commands(arm),
+            "sentence": escape.plain(arm.verdict.sentence) if arm.verdict else "", "badge": _kind(arm),
+            "table": table_of(arm, metrics_of([arm])),
         }
         for arm, grid in zip(arms, grids, strict=True)
     ]  # fmt: skip

@@ -55,7 +55,7 @@
 
   function paint(chart) {
     const colors = page.palette[dark() ? "dark" : "light"];
-    const [ink, soft, rule, card] = ["ink", "soft", "rule", "card"].map(tone);
+    const [ink, soft, rule] = ["ink", "soft", "rule"].map(tone);
     for (const model of chart.models) {
       const [kind, arm, part] = model.tags || [];
       if (kind === "arm") {
@@ -75,20 +75,25 @@
       else if (model.type.endsWith("Axis")) {
         Object.assign(model, { axis_label_text_color: soft, major_label_text_color: soft, axis_line_color: rule, major_tick_line_color: rule });
       } else if (model.type === "Grid") model.grid_line_color = rule;
-      else if (model.type === "HoverTool") model.renderers !== "auto" && (model.show_arrow = false);
     }
-    chart.host.style.setProperty("--background-color", card);
-    chart.host.style.setProperty("--color", ink);
-    chart.host.style.setProperty("--divider-color", rule);
   }
 
-  async function embed(item, host, fill) {
+  async function embed(item, host, fill, tell = () => null) {
     await Bokeh.embed.embed_item(structuredClone(item), host);
     const doc = Bokeh.documents[Bokeh.documents.length - 1];
     const chart = { host, doc, models: [...doc._all_models.values()], named: (name) => doc.get_model_by_name(name), fill };
     chart.figure = doc.roots()[0];
-    if (matchMedia("(pointer: coarse)").matches) for (const tool of chart.figure.toolbar.tools) if ("active" in tool && tool.type !== "HoverTool") tool.active = false;
+    if (matchMedia("(pointer: coarse)").matches) for (const tool of chart.figure.toolbar.tools) if ("active" in tool) tool.active = false;
     chart.figure.on_event("tap", (event) => { if (typeof event.x === "number") tapped(event.x); });
+    const tip = make("div", { className: "tip", hidden: true });
+    host.append(tip);
+    chart.figure.on_event("mousemove", (event) => {
+      const told = tell(event.x, event.y);
+      tip.hidden = !told;
+      if (told) tip.replaceChildren(...told);
+      tip.classList.toggle("left", event.sx > host.clientWidth / 2);
+    });
+    chart.figure.on_event("mouseleave", () => { tip.hidden = true; });
     state.charts[host.id] = chart;
     fill(chart);
     paint(chart);
@@ -103,17 +108,44 @@
     go(best);
   }
 
+  // What is told of the checkpoint next to the pointer.
+  const nearest = (all, x) => all.reduce((best, step) => (Math.abs(step - x) < Math.abs(best - x) ? step : best), all[0]);
+  function tipOf(head, lines) {
+    return [make("b", { textContent: head }), ...lines.map(([i, name, value, word]) => make("p", {}, i === null ? null : markOf(i), make("span", { textContent: name ? `${name} ` : "" }), make("strong", { textContent: value }), word ? ` ${word}` : ""))];
+  }
+  function tellCurve(shown, metric, x) {
+    const step = nearest([...new Set(shown.flatMap((arm) => arm.steps))], x);
+    const lines = shown.flatMap((arm, i) => {
+      const [t, curve] = [arm.steps.indexOf(step), arm.curves[metric]];
+      if (t < 0 || !curve || curve.mean[t] === null || (shown === arms && state.hidden.has(i))) return [];
+      const band = curve.low[t] === curve.high[t] ? "" : ` (${number(curve.low[t])} to ${number(curve.high[t])})`;
+      return [[i, shown.length > 1 ? arm.label : "", `${number(curve.mean[t])}${band}`, arm.keep === step ? "★ to keep" : arm.stages[t] || ""]];
+    });
+    return lines.length ? tipOf(`step ${step}`, lines) : null;
+  }
+  function tellGaps(x) {
+    const found = Object.entries(page.gaps[state.metric] || {});
+    if (!found.length) return null;
+    const step = nearest([...new Set(found.flatMap(([, one]) => one.steps))], x);
+    return tipOf(`step ${step}`, found.filter(([, one]) => one.steps.includes(step)).map(([i, one]) => {
+      const t = one.steps.indexOf(step);
+      return [Number(i), arms[i].label, `${signed(one.mean[t])} (${signed(one.low[t])} to ${signed(one.high[t])})`, ""];
+    }));
+  }
+  function tellForest(y) {
+    const row = (page.differences[state.metric] || [])[Math.round(-y)];
+    return row ? tipOf(row.name, [[null, "", row.said, ""]]) : null;
+  }
+
   // The curve of the chosen score.
   function fillCurve(chart, shown = arms, metric = state.metric) {
     shown.forEach((arm, i) => {
       const curve = arm.curves[metric];
       const hidden = state.hidden.has(i) || !curve;
-      const data = { x: [], y: [], low: [], high: [], said: [], stage: [], arm: [] };
+      const data = { x: [], y: [], low: [], high: [] };
       arm.steps.forEach((step, t) => {
         if (hidden || curve.mean[t] === null) return;
         data.x.push(step); data.y.push(curve.mean[t]); data.low.push(curve.low[t]); data.high.push(curve.high[t]);
-        data.said.push(`${number(curve.mean[t])} (${number(curve.low[t])} to ${number(curve.high[t])})`);
-        data.stage.push(arm.keep === step ? "the checkpoint to keep" : arm.stages[t] || ""); data.arm.push(arm.label || "");
       });
       const k = data.x.indexOf(arm.keep);
       set(chart, `source-${i}`, { data });
@@ -155,10 +187,9 @@
     arms.forEach((arm, i) => {
       if (!i) return;
       const one = found[i];
-      const data = { x: [], y: [], low: [], high: [], said: [], arm: [] };
+      const data = { x: [], y: [], low: [], high: [] };
       (one ? one.steps : []).forEach((step, t) => {
-        data.x.push(step); data.y.push(one.mean[t]); data.low.push(one.low[t]); data.high.push(one.high[t]); data.arm.push(arm.label);
-        data.said.push(`${signed(one.mean[t])} (${signed(one.low[t])} to ${signed(one.high[t])})`);
+        data.x.push(step); data.y.push(one.mean[t]); data.low.push(one.low[t]); data.high.push(one.high[t]);
       });
       set(chart, `source-${i}`, { data });
     });
@@ -315,9 +346,9 @@
   // Studies: the differences, and the curve of a run once its details are opened.
   function fillForest(chart) {
     const rows = page.differences[state.metric] || [];
-    const data = { x: [], y: [], low: [], high: [], row: [], said: [], alpha: [] };
+    const data = { x: [], y: [], low: [], high: [], row: [], alpha: [] };
     rows.forEach((row, i) => {
-      data.x.push(row.mean); data.y.push(-i); data.low.push(row.low ?? row.mean); data.high.push(row.high ?? row.mean); data.row.push(row.name); data.said.push(row.said);
+      data.x.push(row.mean); data.y.push(-i); data.low.push(row.low ?? row.mean); data.high.push(row.high ?? row.mean); data.row.push(row.name);
       data.alpha.push(row.low !== null && (row.low > 0 || row.high < 0) ? 1 : 0);
     });
     set(chart, "source-0", { data });
@@ -333,7 +364,7 @@
       if (!details.open || !host || host.dataset.drawn) return;
       host.dataset.drawn = "yes";
       const arm = arms[Number(details.dataset.run)];
-      embed(page.curve, host, (chart) => fillCurve(chart, [arm], arm.metric));
+      embed(page.curve, host, (chart) => fillCurve(chart, [arm], arm.metric), (x) => tellCurve([arm], arm.metric, x));
     }));
     addEventListener("hashchange", openRun);
     openRun();
@@ -349,12 +380,12 @@
   }
   async function start() {
     if (at("slider") && steps.length) startSlider();
-    if (at("curve")) await embed(page.curve, at("curve"), (chart) => fillCurve(chart));
-    if (at("gaps")) { await embed(page.gap_chart, at("gaps"), fillGaps); at("gap-key").replaceChildren(...arms.slice(1).map((arm, i) => make("span", { className: "item" }, markOf(i + 1), arm.label))); }
+    if (at("curve")) await embed(page.curve, at("curve"), (chart) => fillCurve(chart), (x) => tellCurve(arms, state.metric, x));
+    if (at("gaps")) { await embed(page.gap_chart, at("gaps"), fillGaps, tellGaps); at("gap-key").replaceChildren(...arms.slice(1).map((arm, i) => make("span", { className: "item" }, markOf(i + 1), arm.label))); }
     for (const [i, group] of (page.groups || []).entries()) {
-      await embed(group.chart, at(`group-${i}`), (chart) => fillCurve(chart, group.rows, "dino"));
+      await embed(group.chart, at(`group-${i}`), (chart) => fillCurve(chart, group.rows, "dino"), (x) => tellCurve(group.rows, "dino", x));
     }
-    if (at("forest")) await embed(page.forest, at("forest"), fillForest);
+    if (at("forest")) await embed(page.forest, at("forest"), fillForest, (x, y) => tellForest(y));
     if (page.metrics && page.metrics.length && state.metric) choose(state.metric);
     if (at("slider") && steps.length) go(state.index);
     if (page.kind === "study") startStudy();
