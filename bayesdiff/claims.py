@@ -14,6 +14,7 @@ when the paired difference has the claimed sign and its p-value, corrected over 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import UserError, bad_input_in_one_line

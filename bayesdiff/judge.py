@@ -14,8 +14,10 @@ Exit codes:
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from pathlib import Path
 
 from rich.console import Console
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import UserError, bad_input_in_one_line, did_you_mean
 from bayesdiff.core.layout import RECORD, RECORDS, REPORT, SITE
 
@@ -19,23 +20,21 @@ if TYPE_CHECKING:
     from bayesdiff.reporting.arm import Arm
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "python -m bayesdiff.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def _parser() -> Parser:
+    parser = Parser("report", __doc__)
     add = parser.add_argument
     add("sources", nargs="+", metavar="SOURCE", help="run folders or records, a study's name, a folder of samples, or a result set")
-    add("-o", "--output", type=Path, metavar="FILE.html", help="the page (default: RUN/report.html, else STUDY.html or report.html here)")
+    add("-o", "--output", type=path, metavar="FILE.html", help="the page (default: RUN/report.html, else STUDY.html or report.html here)")
     add("--title", default="", help="what stands on top (default: what the runs have in common)")
-    add("--results", type=Path, default=Path("results/toybox"), help="where a study's records are (default: results/toybox)")
+    add("--results", type=path, default=Path("results/toybox"), help="where a study's records are (default: results/toybox)")
     add("--model", default="toybox", help="whose study (default: toybox)")
-    add("--photos", type=Path, help="of samples: the photographs that were trained on")
+    add("--photos", type=path, help="of samples: the photographs that were trained on")
     add("--class-noun", default="", metavar="NOUN", help="of samples: what fills {class_noun} in prompts")
     add("--identifier", default="", metavar="WORD", help="of samples: the rare word of the subject")
     add("--metrics", metavar="GROUP", help="of samples: encoders, toybox, paper or dinov2")
     add("--pattern", metavar="REGEX", help="of samples: what their names mean, as judge --help has it")
-    add("--prompts", type=Path, metavar="FILE", help="of samples: their prompts, as judge --help has it")
-    add("--cache", type=Path, metavar="CACHE", help="of samples: where scores are kept (default: the user's cache folder)")
+    add("--prompts", type=path, metavar="FILE", help="of samples: their prompts, as judge --help has it")
+    add("--cache", type=path, metavar="CACHE", help="of samples: where scores are kept (default: the user's cache folder)")
     return parser
 
 
@@ -97,8 +96,8 @@ def main(argv: list[str] | None = None) -> int:
         written = [_runs(arguments, folders)]
     else:
         written = [_study(arguments, arguments.sources[0])]
-    for path in written:
-        print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+    for page in written:
+        print(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 
