@@ -23,14 +23,11 @@ from pathlib import Path
 from rich.console import Console
 
 from bayesdiff.core.arguments import Parser, path
-from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line, complain, first_line
+from bayesdiff.core.errors import UserError, bad_input_in_one_line, complain, first_line
 from bayesdiff.core.files import check_ending, check_writable
-from bayesdiff.corruption import CorruptionVerdict
-from bayesdiff.readings import Naming, Options, Reading, judge, read
-from bayesdiff.readings.judging import CANNOT_BE_JUDGED
+from bayesdiff.readings import Naming, Options, judge, read
+from bayesdiff.readings.judging import Judged, exit_code_of
 from bayesdiff.readings.printing import as_json, print_verdict
-
-Judged = tuple[CorruptionVerdict, Reading]
 
 
 def _parser() -> Parser:
@@ -90,15 +87,6 @@ def _judge_all(arguments: argparse.Namespace) -> tuple[list[Judged], bool]:
     return judged, bad
 
 
-def exit_code(judged: Sequence[Judged], bad: bool) -> ExitCode:
-    """One number for several curves; the first of bad input, found, cannot be judged that holds of any."""
-    if bad:
-        return ExitCode.BAD_INPUT
-    if any(verdict.flagged for verdict, _ in judged):
-        return ExitCode.FOUND
-    return ExitCode.NOT_JUDGED if any(verdict.kind in CANNOT_BE_JUDGED for verdict, _ in judged) else ExitCode.DONE
-
-
 @bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
     """Judge every source; the exit code says what was found."""
@@ -116,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     console = Console(width=None if Console().is_terminal else 100)
     for verdict, reading in judged if not arguments.json else ():
         print_verdict(console, verdict, reading, full=len(judged) == 1)
-    return exit_code(judged, bad)
+    return exit_code_of(judged, bad)
 
 
 if __name__ == "__main__":

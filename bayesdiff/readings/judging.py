@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayesdiff.core.errors import UserError
+from bayesdiff.core.errors import ExitCode, UserError
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.diagnosis import ALIGNMENT, diagnose
 from bayesdiff.readings.directions import higher_is_better
@@ -21,6 +22,9 @@ CANNOT_BE_JUDGED = ("too_few_points", "diverged", "broken_sampling")
 """Kinds of verdicts that say nothing of the curve's shape."""
 
 NOTHING_FINITE = "Cannot be judged: no score is finite. Check the metric's code, or whether training diverged before the first checkpoint."
+
+
+Judged = tuple[CorruptionVerdict, Reading]
 
 
 @dataclass(frozen=True)
@@ -96,3 +100,12 @@ def _unit(reading: Reading, higher: bool, options: Options) -> tuple[float, bool
     depth = SMALLEST * (100 if percent else 1) if given is None else given
     said = [f"scores above 1 are taken as percent{'' if given is not None else ': the smallest depth is 3.0 (set it with --min-depth)'}"]
     return depth, percent, said if percent else []
+
+
+def exit_code_of(judged: Sequence[Judged], bad: bool) -> ExitCode:
+    """One number for several curves; the first of bad input, found, cannot be judged that holds of any."""
+    if bad:
+        return ExitCode.BAD_INPUT
+    if any(verdict.flagged for verdict, _ in judged):
+        return ExitCode.FOUND
+    return ExitCode.NOT_JUDGED if any(verdict.kind in CANNOT_BE_JUDGED for verdict, _ in judged) else ExitCode.DONE
