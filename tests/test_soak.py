@@ -70,7 +70,11 @@ def test_every_kind_of_write_is_seen(soak: Soak) -> None:
     """Before any table, picture, checkpoint or record is written, whoever writes it."""
     root, ledger = soak.root("seen"), sites.Ledger(soak.folder / "seen kinds")
     (words,) = soak.world.words()
-    soak.start(root, words, lambda site: None if ledger.claim(site.kind) else None)
+
+    def act(site: sites.Site) -> None:
+        ledger.claim(site.kind)
+
+    assert soak.start(root, words, act)[0] == 0
     written = {kind.split(" ", 1)[1].removesuffix(".partial") for kind in ledger.names()}
     for name in ("scores.csv", "train.jsonl", "record.json", "curve.png", "images/step-N", "checkpoints/step-N", "resume/step-N"):
         assert f"runs/RUN/{name}" in written, name
