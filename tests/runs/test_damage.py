@@ -17,7 +17,6 @@ from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import CHECKPOINTS, MANIFEST, RESUME, steps_in
 from bayesdiff.runs import experiment
 from bayesdiff.runs.experiment import run_experiment
-from tests.soak.world import build_models
 
 SHORT = [
     "schedule.steps=3", "schedule.checkpoints=[0,1,2,3]", "schedule.log_every=1", "schedule.keep=all", "sampler.batch_size=2",
@@ -28,18 +27,10 @@ SEEDS = range(1)
 """Each damage is done to as many places, drawn at random."""
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    build_models(folder)
-    return folder
-
-
 @pytest.fixture
-def smoke(models: Path, tmp_path: Path) -> list[str]:
-    """As everywhere, on models of a few thousand weights: a case takes a second."""
-    encoders = [f"metrics.{name}=local-dir:{models / name}" for name in ("clip", "dino")]
-    return ["+experiment=smoke", f"model.path={models / 'pipeline'}", *encoders, f"paths.runs={tmp_path / 'runs'}"]
+def smoke(tiny_smoke: list[str]) -> list[str]:
+    """A case takes a second."""
+    return tiny_smoke
 
 
 class Killed(BaseException):
