@@ -8,9 +8,12 @@ RUNS   ?= runs/demo
 WORKERS ?= logical
 TESTS  := HF_HUB_OFFLINE=1 WANDB_MODE=offline OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 RECORDS ?= 10000 20000
+KILLS   ?= 200
+DAMAGES ?= 60
+ERRNOS  ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint hooks prose notebooks wheel-check paper-tables curves agreement site bench-tables calibration pretrain pretrain-check clean
+.PHONY: help install demo test test-all lint hooks prose notebooks wheel-check paper-tables curves agreement site bench-tables calibration pretrain pretrain-check clean soak
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -35,6 +38,9 @@ test: $(READY) ## the tests, offline, on the CPU, one worker a core (WORKERS=1: 
 
 test-all: $(READY) ## also the slow tests
 	$(TESTS) -m 'not gpu'
+
+soak: $(READY) ## kill, starve and damage a small study, and compare what it ends as (KILLS=200 DAMAGES=60 ERRNOS=10)
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak --kills $(KILLS) --damages $(DAMAGES) --errnos $(ERRNOS)
 
 lint: $(READY) ## ruff, mypy --strict, codespell
 	$(BIN)/ruff check .

@@ -77,6 +77,23 @@ def smoke(random_pipeline: Path, random_encoders: dict[str, str], tmp_path: Path
     return ["+experiment=smoke", "report=false", f"model.path={random_pipeline}", *encoders, f"paths.runs={tmp_path / 'runs'}"]
 
 
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline of one block and encoders in a folder."""
+    from tests.soak.world import build_models
+
+    folder = tmp_path_factory.mktemp("tiny")
+    build_models(folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_smoke(tiny_models: Path, tmp_path: Path) -> list[str]:
+    """``smoke`` on models of a few thousand weights."""
+    encoders = [f"metrics.{name}=local-dir:{tiny_models / name}" for name in ("clip", "dino")]
+    return ["+experiment=smoke", f"model.path={tiny_models / 'pipeline'}", *encoders, f"paths.runs={tmp_path / 'runs'}"]
+
+
 @pytest.fixture
 def restored_studies(monkeypatch: pytest.MonkeyPatch) -> None:
     """What tests of studies replace (the folder of studies, the command of a run) is put back."""

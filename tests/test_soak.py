@@ -71,10 +71,10 @@ def test_every_kind_of_write_is_seen(soak: Soak) -> None:
     root, ledger = soak.root("seen"), sites.Ledger(soak.folder / "seen kinds")
     (words,) = soak.world.words()
 
-    def seen(site: sites.Site) -> None:
+    def act(site: sites.Site) -> None:
         ledger.claim(site.kind)
 
-    soak.start(root, words, seen)
+    assert soak.start(root, words, act)[0] == 0
     written = {kind.split(" ", 1)[1].removesuffix(".partial") for kind in ledger.names()}
     for name in ("scores.csv", "train.jsonl", "record.json", "curve.png", "images/step-N", "checkpoints/step-N", "resume/step-N"):
         assert f"runs/RUN/{name}" in written, name

@@ -27,6 +27,12 @@ SEEDS = range(1)
 """Each damage is done to as many places, drawn at random."""
 
 
+@pytest.fixture
+def smoke(tiny_smoke: list[str]) -> list[str]:
+    """A case takes a second."""
+    return tiny_smoke
+
+
 class Killed(BaseException):
     """The end of a process, at a checkpoint's last line."""
 

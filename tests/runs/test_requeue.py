@@ -57,12 +57,12 @@ def preempted(command: list[str], folder: Path, runs: Path, **more: str) -> str:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="the job's process is looked for in /proc")
 @pytest.mark.parametrize("by", ["the job", "a worker's subprocess"])
-def test_a_run_whose_job_is_requeued_ends_as_if_it_had_not_been(make_config: Make, smoke: list[str], tmp_path: Path, by: str) -> None:
-    words = [*smoke[1:-1], *STEPS, BNN_ON]
-    whole, _ = run_experiment(make_config(smoke[0], *words, f"paths.runs={tmp_path / 'whole'}"))
+def test_a_run_whose_job_is_requeued_ends_as_if_it_had_not_been(make_config: Make, tiny_smoke: list[str], tmp_path: Path, by: str) -> None:
+    words = [*tiny_smoke[1:-1], *STEPS, BNN_ON]
+    whole, _ = run_experiment(make_config(tiny_smoke[0], *words, f"paths.runs={tmp_path / 'whole'}"))
     runs, launcher = tmp_path / "runs", ["hydra/launcher=submitit_local", f"hydra.sweep.dir={tmp_path / 'jobs'}"]
     if by == "the job":
-        said = preempted([sys.executable, "-m", "bayesdiff.run", "-m", smoke[0], *words, smoke[-1], *launcher], tmp_path, runs)
+        said = preempted([sys.executable, "-m", "bayesdiff.run", "-m", tiny_smoke[0], *words, tiny_smoke[-1], *launcher], tmp_path, runs)
     else:
         (tmp_path / "studies").mkdir()
         (tmp_path / "studies" / "one.yaml").write_text(STUDY.format(words=json.dumps(words)))
@@ -76,9 +76,9 @@ def test_a_run_whose_job_is_requeued_ends_as_if_it_had_not_been(make_config: Mak
     assert not (run / RESUME).exists()
 
 
-def test_a_handler_that_comes_back_lets_the_run_go_on(make_config: Make, smoke: list[str], tmp_path: Path) -> None:
+def test_a_handler_that_comes_back_lets_the_run_go_on(make_config: Make, tiny_smoke: list[str], tmp_path: Path) -> None:
     words = ["schedule.steps=4", "schedule.checkpoints=[0,4]", "schedule.log_every=1", "schedule.keep=all"]
-    whole, _ = run_experiment(make_config(*smoke, *words, f"paths.runs={tmp_path / 'whole'}"))
+    whole, _ = run_experiment(make_config(*tiny_smoke, *words, f"paths.runs={tmp_path / 'whole'}"))
     saved: list[list[str]] = []
     before = signal.signal(signal.SIGUSR1, lambda *_: saved.append(sorted(p.name for p in tmp_path.glob(f"runs/*/{RESUME}/*"))))
     try:
@@ -91,7 +91,7 @@ def test_a_handler_that_comes_back_lets_the_run_go_on(make_config: Make, smoke: 
                     signal.raise_signal(signal.SIGUSR1)
 
             patch.setattr(experiment.Tracker, "train", told)
-            run, record = run_experiment(make_config(*smoke, *words))
+            run, record = run_experiment(make_config(*tiny_smoke, *words))
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert (record.status, saved) == ("completed", [["step-000000", "step-000002"]])

@@ -111,11 +111,13 @@ def _opened(path: str, flags: int) -> None:
 
 def _watch_what_has_no_event() -> None:
     """``fsync``, and tensors, which are written by code that is not Python's."""
-    import safetensors.torch as tensors
+    import safetensors.torch
+    from safetensors import SafetensorError
+    from safetensors import serialize_file as serialize
 
-    flush, serialize = os.fsync, tensors.serialize_file
+    flush = os.fsync
 
-    def fsync(number: int) -> None:
+    def fsync(number: Any) -> None:
         _at("fsync", str(Path(f"/proc/self/fd/{number}").readlink()))
         flush(number)
 
@@ -123,10 +125,11 @@ def _watch_what_has_no_event() -> None:
         try:
             _at("write", _whole(path))
         except OSError as error:  # as the library says it
-            raise tensors.SafetensorError(f"Error while serializing: I/O error: {error.strerror} (os error {error.errno})") from None
+            raise SafetensorError(f"Error while serializing: I/O error: {error.strerror} (os error {error.errno})") from None
         serialize(content, path, *rest, **named)
 
-    os.fsync, tensors.serialize_file = fsync, serialize_file
+    vars(os)["fsync"] = fsync
+    vars(safetensors.torch)["serialize_file"] = serialize_file
 
 
 class Ledger:

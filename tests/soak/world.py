@@ -50,6 +50,7 @@ def build_models(folder: Path) -> None:
     from transformers import CLIPTextModel
 
     from bayesdiff.pretraining import clip, dino
+    from bayesdiff.pretraining.tokenizer import build_tokenizer
     from tests import twins
 
     torch.manual_seed(0)
@@ -59,7 +60,7 @@ def build_models(folder: Path) -> None:
     )  # fmt: skip
     text = CLIPTextModel(twins._text_config(8, "gelu"))
     StableDiffusionPipeline(
-        vae=twins._vae(), text_encoder=text, tokenizer=twins.build_tokenizer(), scheduler=twins.DDIM(**twins.SCHEDULE), unet=unet,
+        vae=twins._vae(), text_encoder=text, tokenizer=build_tokenizer(), scheduler=twins.DDIM(**twins.SCHEDULE), unet=unet,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     ).save_pretrained(folder / "pipeline")  # fmt: skip
     clip.save(clip.build(), folder / "clip")
@@ -128,7 +129,7 @@ class World:
 
         torch.set_num_threads(1)
         for cell in plan.load_study(NAME).cells:
-            state.compose_cell(cell, (EXTRA,))
+            vars(state)["compose_cell"](cell, (EXTRA,))
             cfg = self.compose((*cell.overrides, EXTRA))
             pipeline.load_pipeline(cfg.model, torch.device("cpu"))
             encoders.load_encoders(cfg.metrics, torch.device("cpu"))
@@ -155,6 +156,7 @@ class World:
     def command(self, words: list[str]) -> int:
         """``python -m bayesdiff.run WORDS`` with its own handling of errors; Hydra's start is left out, its composition remembered."""
         from bayesdiff import run
+        from bayesdiff.core.errors import RunDiverged
         from bayesdiff.runs.experiment import run_experiment
 
         root = words[-1].removeprefix("paths.runs=")
@@ -164,7 +166,7 @@ class World:
             cfg.paths.runs, cfg.paths.cache = root, f"{root}/cache"
             _, record = run_experiment(cfg)
             if record.status == "diverged":
-                raise run.RunDiverged(record.message)
+                raise RunDiverged(record.message)
 
         run._job = job
         sys.argv = ["bayesdiff.run", *words]
