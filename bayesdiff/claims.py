@@ -32,6 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.model != "toybox" and not arguments.claims:
         raise UserError(f"--model {arguments.model}: claims.yaml names rows of the toybox's studies; give a list of your own with --claims")
+    if not arguments.results.is_dir():
+        raise UserError(f"{arguments.results}: no such folder; give a result set, such as results/toybox")
     claims = load_claims(arguments.claims or arguments.results.parent / "claims.yaml")
     archive = open_archive(arguments.results, cores())
     for line in damaged_lines(archive):

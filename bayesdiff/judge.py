@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         tuple(arguments.words),
     )  # fmt: skip
     if wrong := [word for word in arguments.words if "=" not in word]:
-        raise UserError(f"{wrong[0]}: one folder a time; settings are KEY=VALUE")
+        raise UserError(f"{wrong[0]}: give one folder a time, and settings as KEY=VALUE")
     judgement = judge_folder(arguments.folder, asked, arguments.cache or default_cache())
     _print(judgement, not arguments.json)
     if judgement.verdict.flagged:

@@ -18,6 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -59,6 +60,21 @@ class ShareCores(Callback):
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="worker")
 def work(cfg: DictConfig) -> None:
+    """One worker; bad input ends it in one line, where Hydra would put its own above it."""
+    try:
+        _work(cfg)
+    except (UserError, OmegaConfBaseException) as error:
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            raise  # the launcher tells of the job
+        _complain(error)
+        sys.exit(ExitCode.BAD_INPUT)
+
+
+def _complain(error: Exception) -> None:
+    complain(error if isinstance(error, UserError) else f"{explain(error)}; all keys: python -m bayesdiff.worker --cfg job")
+
+
+def _work(cfg: DictConfig) -> None:
     """Work on a study until nothing is left to claim; raises ``RunsFailed`` when runs failed, here or meanwhile elsewhere."""
     from bayesdiff.studies.engine import run_study  # pandas with it, which --help does without
 
@@ -85,7 +101,10 @@ def _check(cfg: DictConfig) -> None:
         raise UserError(f"threads={cfg.threads}: not a whole number from 1 on; give one, or null")
     if not isinstance(cfg.overrides, ListConfig):
         raise UserError(f"overrides={cfg.overrides}: not a list; give one such as overrides=['schedule.keep=best']")
-    check_extra(list(cfg.overrides))
+    try:
+        check_extra(list(cfg.overrides))
+    except UserError as error:
+        raise UserError(f"overrides: {error}") from error
 
 
 def main() -> int:
@@ -99,7 +118,7 @@ def main() -> int:
         complain(error)
         return ExitCode.FAILED
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        complain(error if isinstance(error, UserError) else explain(error))
+        _complain(error)
         return ExitCode.BAD_INPUT
     return ExitCode.DONE
 

@@ -34,7 +34,7 @@ def read_run(run: Path, step: int | None) -> tuple[RunRecord, Config, int]:
     """Record, configuration and the step to export (None: the best). Raises ``UserError``."""
     record, steps = load_record(run), steps_in(run / CHECKPOINTS)
     if record is None or not steps:
-        raise UserError(f"{run}: not a run folder with checkpoints (needs record.json and checkpoints/)")
+        raise UserError(f"{run}: not a run folder with checkpoints (record.json and checkpoints/); give a run's folder")
     if step is None and record.verdict and not record.verdict.get("better_than_base", True):
         raise UserError(f"{run}: no checkpoint is better than the base model yet; train longer, or name one with --step")
     if step is None:

@@ -33,7 +33,7 @@ def read_run(folder: Path) -> tuple[RunRecord, pd.DataFrame]:
     """Record and scores of a run folder; raises ``UserError`` for anything else."""
     record = load_record(folder)
     if record is None or not (folder / SCORES).exists():
-        raise UserError(f"{folder}: not a run folder with scores (needs record.json and scores.csv)")
+        raise UserError(f"{folder}: not a run folder with scores (record.json and scores.csv); give a run's folder")
     if key := lacking(record.config, NEEDED):
         raise UserError(f"{folder / RECORD}: config has no {key}; repeat the run with this version, or compare others")
     return record, read_scores(folder)

@@ -89,7 +89,7 @@ def load_claims(path: Path) -> list[Claim]:
     try:
         entries = OmegaConf.create(literal(yaml.safe_load(read_file(path).decode("utf-8"))))
         if not isinstance(entries, ListConfig) or not all(isinstance(entry, DictConfig) for entry in entries):
-            raise UserError(f"{path}: is no list of claims; results/claims.yaml has one")
+            raise UserError(f"{path}: is no list of claims; give one such as results/claims.yaml")
         loaded = [OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Claim), entry)) for entry in entries]
     except (OSError, ValueError, TypeError, RecursionError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path}: {first_line(error)}; give a list of claims such as results/claims.yaml with --claims") from error

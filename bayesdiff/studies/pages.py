@@ -125,7 +125,7 @@ def explain(study: Study, archive: Archive, row_name: str, column: str) -> str:
     if row is None or measure is None:
         there, columns = "; ".join(row.name for row in rows), ", ".join(measure.name for measure in of(LAST, CURVE, COST))
         raise UserError(
-            f"{study.name}: no row {row_name!r} or column {column!r}; rows: {there}; columns: {columns}; the paper's are its own"
+            f"{study.name}: no row {row_name!r} or column {column!r}; give one of the rows {there}; and of the columns {columns}"
         )
     lines = _runs_behind(study, row, measure, results)
     if (reference := reference_of(study, row, rows)) is not None:
