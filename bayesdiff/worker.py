@@ -19,7 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.checks import check_words
@@ -27,7 +27,7 @@ from bayesdiff.config.compose import CONF, check_options
 from bayesdiff.config.suggestions import explain
 from bayesdiff.core.errors import ExitCode, UserError, complain
 from bayesdiff.core.machine import cores
-from bayesdiff.studies.checks import check_extra, check_results, check_runs
+from bayesdiff.studies.checks import check_results, check_runs, check_worker
 from bayesdiff.studies.plan import load_study, runs_of
 from bayesdiff.studies.state import DAMAGED
 
@@ -78,7 +78,7 @@ def _work(cfg: DictConfig) -> None:
     """Work on a study until nothing is left to claim; raises ``RunsFailed`` when runs failed, here or meanwhile elsewhere."""
     from bayesdiff.studies.engine import run_study  # pandas with it, which --help does without
 
-    _check(cfg)
+    check_worker(cfg)
     start = Path(HydraConfig.get().runtime.cwd)  # a cluster's worker may start elsewhere
     if cfg.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(cfg.threads)
@@ -90,21 +90,6 @@ def _work(cfg: DictConfig) -> None:
     print(f"worker {cfg.worker}: " + ", ".join(f"{number} {state}" for state, number in found.items()), flush=True)
     if failed := found.get("failed", 0) + found.get(DAMAGED, 0):
         raise RunsFailed(f"{failed} runs failed; python -m bayesdiff.status {cfg.study} says which")
-
-
-def _check(cfg: DictConfig) -> None:
-    """Raises ``UserError`` for a value of another kind than its key takes."""
-    for key in ("study", "base_model", "runs", "results"):
-        if not isinstance(cfg[key], str) and not (cfg[key] is None and key in ("runs", "results")):
-            raise UserError(f"{key}={cfg[key]}: not a text; give one, in quotes where it looks like a number: {key}='…'")
-    if cfg.threads is not None and (not isinstance(cfg.threads, int) or cfg.threads < 1):
-        raise UserError(f"threads={cfg.threads}: not a whole number from 1 on; give one, or null")
-    if not isinstance(cfg.overrides, ListConfig):
-        raise UserError(f"overrides={cfg.overrides}: not a list; give one such as overrides=['schedule.keep=best']")
-    try:
-        check_extra(list(cfg.overrides))
-    except UserError as error:
-        raise UserError(f"overrides: {error}") from error
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ from bayesdiff.core.errors import ExitCode, UserError, first_line
 from bayesdiff.core.files import LOCK_SECONDS, write_text
 from bayesdiff.core.layout import LOCK, LOGS, RECORDS
 from bayesdiff.core.machine import claim_gpu, cores
-from bayesdiff.core.privacy import public
+from bayesdiff.core.privacy import has_secret, public, redacted
 from bayesdiff.recording.archive import whole_record
 from bayesdiff.recording.collect import collect
 from bayesdiff.recording.columns import Damaged
@@ -93,6 +93,9 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as words:
         code = subprocess.run(command, stdout=words, stderr=subprocess.STDOUT, env=environment, check=False).returncode
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if has_secret(text):  # of a library, which prints what it likes
+        write_text(log, redacted(text))
     failure = failure_file(root, run.folder)
     if code in FINISHED:
         failure.unlink(missing_ok=True)
@@ -100,7 +103,7 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
     if code in (ExitCode.STOPPED, -2):
         return "stopped"
     failure.parent.mkdir(parents=True, exist_ok=True)
-    tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-20:]
+    tail = text.strip().splitlines()[-20:]
     said = {"run": run.cell.name, "command": shlex.join(command), "exit_code": code, "error": tail[-1] if tail else "", "log": tail}
     write_text(failure, json.dumps({**public(said), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}, indent=1) + "\n")
     return "failed"
