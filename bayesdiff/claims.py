@@ -11,6 +11,7 @@ decided*, and the page says how large a difference these runs would have found i
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 from bayesdiff.core.arguments import Parser, path
@@ -40,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         print(line)
     names = dict.fromkeys(claim.study for claim in claims)
     rows = {name: rows_of(load_study(name, arguments.model), archive) for name in names}
-    options = f" --model {arguments.model} --results {arguments.results}"
+    options = f" --model {arguments.model} --results {shlex.quote(str(arguments.results))}"
     write_page(page([judge(claim, rows[claim.study]) for claim in claims], options), arguments.results)
     print(f"{arguments.results}/claims.md")
     return 0

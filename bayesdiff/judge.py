@@ -45,7 +45,7 @@ def _parser() -> Parser:
 def _print(judgement: Judgement, as_words: bool) -> None:
     verdict, reading = judgement.verdict, judgement.reading
     if as_words:
-        print_verdict(Console(width=None if Console().is_terminal else 100), verdict, reading, full=True)
+        print_verdict(Console(emoji=False, width=None if Console().is_terminal else 100), verdict, reading, full=True)
     else:
         print(json.dumps({**as_json(verdict, reading), **judgement.details}, indent=1))
 

@@ -48,7 +48,7 @@ def test_a_run_writes_neither_keys_nor_home_nor_host(
     Image.new("RGB", (90, 70), "red").save(home / "photos" / "one.png")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setattr(socket, "gethostname", lambda: HOST)
-    short = ["schedule.steps=1", "schedule.checkpoints=[0,1]", "sampler.prompts=[a {class_noun} alone]"]
+    short = ["schedule.steps=1", "schedule.checkpoints=[0,1]", "sampler.prompts=['a {class_noun} alone']"]
     words = ["data=folder", "data.class_noun=dog", f"data.path={home / 'photos'}", f"paths.runs={home / 'runs'}"]
     monkeypatch.setattr(sys, "argv", ["bayesdiff", *smoke[:-1], *short, *words])
     run.main()

@@ -103,13 +103,13 @@ def metric_label(record: RunRecord, metric: str) -> str:
 
 def print_comparison(folders: list[Path], metric: str) -> None:
     """One line a run with its verdict, then a table of paired differences to the first."""
-    console, runs = Console(width=None if Console().is_terminal else 110), _checked(folders, metric)
+    console, runs = Console(emoji=False, width=None if Console().is_terminal else 110), _checked(folders, metric)
     called = escape.terminal(metric_label(runs[0][0], metric))
     for folder, (record, _) in zip(folders, runs, strict=True):
         sentence = record.verdict.get("sentence") if record.verdict else f"no verdict ({record.status})"
-        console.print(f"{_label(folder, record)}: {sentence}", highlight=False, soft_wrap=True)
+        console.print(f"{_label(folder, record)}: {sentence}", highlight=False, soft_wrap=True, markup=False)
     for folder, (record, scores) in list(zip(folders, runs, strict=True))[1:]:
-        table = Table(title=f"{called}: {_label(folder, record)} minus {_label(folders[0], runs[0][0])}")
+        table = Table(title=f"{called}: {escape.terminal(_label(folder, record))} minus {escape.terminal(_label(folders[0], runs[0][0]))}")
         for name in ("step", "first run", "this run", "difference", "95 % interval"):
             table.add_column(name, justify="right")
         first, this = (curve_table(s).set_index("step")[metric] for s in (runs[0][1], scores))

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bayesdiff.config.compose import literal
+from bayesdiff.core import escape
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import read_file, write_text
 from bayesdiff.core.layout import CLAIMS
@@ -195,10 +196,11 @@ def claims_table(findings: list[Finding], options: str = "") -> pd.DataFrame:
     for finding, p in zip(findings, corrected, strict=True):
         claim = finding.claim
         lines.append({
-            "claim": claim.claim, "the paper": claim.paper or "(a question of ours)", "measure": claim.measure, "expected": claim.expected,
+            "claim": escape.markdown_cell(claim.claim), "the paper": escape.markdown_cell(claim.paper or "(a question of ours)"),
+            "measure": claim.measure, "expected": claim.expected,
             "here": finding.effect or "-", "p (Holm)": "-" if np.isnan(p) else f"{p:.3f}", "verdict": conclusion(finding, p),
             "detectable": _detectable(finding, LEVEL / tested), "power at the paper's": _power(finding, LEVEL / tested),
-            "runs": finding.runs, "command": f"`python -m bayesdiff.study {claim.study}{options}`",
+            "runs": finding.runs, "command": escape.markdown_code(f"python -m bayesdiff.study {claim.study}{options}"),
         })  # fmt: skip
     return pd.DataFrame(lines)
 

@@ -133,7 +133,7 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
     """
     planned = plan(study, root, extra, results)
     noted = {run.folder: _noted(failure_file(root, run.folder)) for run in planned}
-    gpus, stopped, console = devices(), Event(), Console()
+    gpus, stopped, console = devices(), Event(), Console(emoji=False)
 
     for run in planned:
         if run.note:
