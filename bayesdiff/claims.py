@@ -13,6 +13,7 @@ when the paired difference has the claimed sign and its p-value, corrected over 
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -41,13 +42,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.model != "toybox" and not arguments.claims:
         raise UserError(f"--model {arguments.model}: claims.yaml names rows of the toybox's studies; give a list of your own with --claims")
+    if not arguments.results.is_dir():
+        raise UserError(f"{arguments.results}: no such folder; give a result set, such as results/toybox")
     claims = load_claims(arguments.claims or arguments.results.parent / "claims.yaml")
     archive = open_archive(arguments.results, cores())
     for line in damaged_lines(archive):
         print(line)
     names = dict.fromkeys(claim.study for claim in claims)
     rows = {name: rows_of(load_study(name, arguments.model), archive) for name in names}
-    options = f" --model {arguments.model} --results {arguments.results}"
+    options = f" --model {arguments.model} --results {shlex.quote(str(arguments.results))}"
     findings = [judge(claim, rows[claim.study]) for claim in claims]
     write_page(page(findings, options), arguments.results)
     print(f"{arguments.results}/claims.md")

@@ -11,7 +11,7 @@ import sys
 
 from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import bad_input_in_one_line
-from bayesdiff.core.files import check_ending, check_writable
+from bayesdiff.core.files import check_picture
 from bayesdiff.recording.pairs import plot_comparison, print_comparison
 
 
@@ -23,8 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--plot", type=path, metavar="FILE", help="write the overlaid curves to a PNG")
     args = parser.parse_args(arguments)
     if args.plot:
-        check_writable(args.plot, "--plot")
-        check_ending(args.plot, "--plot")
+        check_picture(args.plot, "--plot")
     print_comparison(args.runs, args.metric)
     if args.plot:
         plot_comparison(args.runs, args.metric, args.plot)

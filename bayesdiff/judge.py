@@ -52,7 +52,7 @@ def _parser() -> Parser:
 def _print(judgement: Judgement, as_words: bool) -> None:
     verdict, reading = judgement.verdict, judgement.reading
     if as_words:
-        print_verdict(Console(width=None if Console().is_terminal else 100), verdict, reading, full=True)
+        print_verdict(Console(emoji=False, width=None if Console().is_terminal else 100), verdict, reading, full=True)
     else:
         print(json.dumps({**as_json(verdict, reading), **judgement.details}, indent=1))
 
@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments.model, tuple(arguments.words),
     )  # fmt: skip
     if wrong := [word for word in arguments.words if "=" not in word]:
-        raise UserError(f"{wrong[0]}: one folder a time; settings are KEY=VALUE")
+        raise UserError(f"{wrong[0]}: give one folder a time, and settings as KEY=VALUE")
     judgement = _judgement(arguments, asked, arguments.cache or default_cache())
     if judgement.verdict.flagged:
         return ExitCode.FOUND

@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     root = arguments.runs or runs_of(arguments.model)
     check_runs(root)
     check_results(arguments.results)
-    console = Console(width=None if Console().is_terminal else 120)
+    console = Console(emoji=False, width=None if Console().is_terminal else 120)
     studies = {study.name: plan(study, root, results=arguments.results) for study in chosen_studies(arguments.names, arguments.model)}
     print_states(studies, root, console)
     return ExitCode.DONE

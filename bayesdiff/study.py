@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         study = narrowed(load_study(arguments.name, arguments.model), without_echo(arguments.only))
         if arguments.dry_run:
             planned = plan(study, root, extra, arguments.results)
-            print_plan(study, planned, arguments.workers, Console(width=None if Console().is_terminal else 140), arguments.all)
+            print_plan(study, planned, arguments.workers, Console(emoji=False, width=None if Console().is_terminal else 140), arguments.all)
             return 0
         with heeded():
             found = run_study(study, root, arguments.workers, extra, arguments.results)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +23,9 @@ from rich.console import Console
 
 from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import UserError, bad_input_in_one_line, complain, first_line
-from bayesdiff.core.files import check_ending, check_writable
+from bayesdiff.core.files import check_picture
 from bayesdiff.readings import Naming, Options, judge, read
-from bayesdiff.readings.judging import Judged, exit_code_of
+from bayesdiff.readings.judging import Judged, check_options, exit_code_of
 from bayesdiff.readings.printing import as_json, print_verdict
 
 
@@ -57,26 +56,13 @@ def _plot(target: Path, judged: Sequence[Judged]) -> None:
     plot_verdicts(target, [(r.name, r.metric, list(r.steps), r.columns[r.metric], v) for v, r in judged])
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    """Raises ``UserError`` for a number out of range, before the first source is read."""
-    if not 0 < arguments.alpha < 1:
-        raise UserError(f"--alpha {arguments.alpha}: give a number between 0 and 1, such as 0.05")
-    for option, value in (("--min-depth", arguments.min_depth), ("--checkpoint-noise", arguments.checkpoint_noise)):
-        if value is not None and not 0 <= value < math.inf:
-            raise UserError(f"{option} {value}: give a finite number that is not negative")
-    if not 0 <= arguments.seed < 2**63:
-        raise UserError(f"--seed {arguments.seed}: give a whole number from 0 to 2**63 - 1")
-    if arguments.plot is not None:
-        check_writable(arguments.plot, "--plot")
-        check_ending(arguments.plot, "--plot")
-
-
 def _judge_all(arguments: argparse.Namespace) -> tuple[list[Judged], bool]:
     """All curves that can be read, and whether a source is bad input: it costs itself alone, and a line on stderr."""
     naming = Naming(arguments.step, tuple(arguments.value), arguments.metric, arguments.run)
     options = Options(
         arguments.higher, arguments.alpha, arguments.min_depth, arguments.checkpoint_noise, arguments.sampled_prompts, arguments.seed
     )
+    check_options(options)
     judged, bad = [], False
     for source in arguments.sources:
         try:
@@ -91,7 +77,8 @@ def _judge_all(arguments: argparse.Namespace) -> tuple[list[Judged], bool]:
 def main(argv: list[str] | None = None) -> int:
     """Judge every source; the exit code says what was found."""
     arguments = _parser().parse_args(argv)
-    _check(arguments)
+    if arguments.plot is not None:
+        check_picture(arguments.plot, "--plot")
     judged, bad = _judge_all(arguments)
     try:
         if arguments.plot is not None and judged:
@@ -101,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
         bad = True
     if arguments.json:
         print(json.dumps([as_json(*one) for one in judged], indent=1))
-    console = Console(width=None if Console().is_terminal else 100)
+    console = Console(emoji=False, width=None if Console().is_terminal else 100)
     for verdict, reading in judged if not arguments.json else ():
         print_verdict(console, verdict, reading, full=len(judged) == 1)
     return exit_code_of(judged, bad)

@@ -18,7 +18,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, ListConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.checks import check_words
@@ -26,7 +27,7 @@ from bayesdiff.config.compose import CONF, check_options
 from bayesdiff.config.suggestions import explain
 from bayesdiff.core.errors import ExitCode, UserError, complain
 from bayesdiff.core.machine import cores
-from bayesdiff.studies.checks import check_extra, check_results, check_runs
+from bayesdiff.studies.checks import check_results, check_runs, check_worker
 from bayesdiff.studies.plan import load_study, runs_of
 from bayesdiff.studies.state import DAMAGED
 
@@ -59,10 +60,25 @@ class ShareCores(Callback):
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="worker")
 def work(cfg: DictConfig) -> None:
+    """One worker; bad input ends it in one line, where Hydra would put its own above it."""
+    try:
+        _work(cfg)
+    except (UserError, OmegaConfBaseException) as error:
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            raise  # the launcher tells of the job
+        _complain(error)
+        sys.exit(ExitCode.BAD_INPUT)
+
+
+def _complain(error: Exception) -> None:
+    complain(error if isinstance(error, UserError) else f"{explain(error)}; all keys: python -m bayesdiff.worker --cfg job")
+
+
+def _work(cfg: DictConfig) -> None:
     """Work on a study until nothing is left to claim; raises ``RunsFailed`` when runs failed, here or meanwhile elsewhere."""
     from bayesdiff.studies.engine import run_study  # pandas with it, which --help does without
 
-    _check(cfg)
+    check_worker(cfg)
     start = Path(HydraConfig.get().runtime.cwd)  # a cluster's worker may start elsewhere
     if cfg.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(cfg.threads)
@@ -76,18 +92,6 @@ def work(cfg: DictConfig) -> None:
         raise RunsFailed(f"{failed} runs failed; python -m bayesdiff.status {cfg.study} says which")
 
 
-def _check(cfg: DictConfig) -> None:
-    """Raises ``UserError`` for a value of another kind than its key takes."""
-    for key in ("study", "base_model", "runs", "results"):
-        if not isinstance(cfg[key], str) and not (cfg[key] is None and key in ("runs", "results")):
-            raise UserError(f"{key}={cfg[key]}: not a text; give one, in quotes where it looks like a number: {key}='…'")
-    if cfg.threads is not None and (not isinstance(cfg.threads, int) or cfg.threads < 1):
-        raise UserError(f"threads={cfg.threads}: not a whole number from 1 on; give one, or null")
-    if not isinstance(cfg.overrides, ListConfig):
-        raise UserError(f"overrides={cfg.overrides}: not a list; give one such as overrides=['schedule.keep=best']")
-    check_extra(list(cfg.overrides))
-
-
 def main() -> int:
     """Start the worker, or as many as ``-m`` and a launcher ask for; what a person can mend is said in one line."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
@@ -99,7 +103,7 @@ def main() -> int:
         complain(error)
         return ExitCode.FAILED
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        complain(error if isinstance(error, UserError) else explain(error))
+        _complain(error)
         return ExitCode.BAD_INPUT
     return ExitCode.DONE
 

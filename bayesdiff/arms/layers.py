@@ -55,7 +55,9 @@ def select_layers(model: nn.Module, layers: str, time_layers: bool = False) -> l
     accepts = _by_preset(chosen, time_layers) if chosen else _by_expression(layers)
     names = [name for name, module in model.named_modules() if isinstance(module, LEAVES) and accepts(name, module)]
     if not names:
-        raise UserError(f"bnn.layers={layers!r}: selects no layer of this model; presets: {', '.join(PRESETS)}")
+        raise UserError(
+            f"bnn.layers={layers!r}: selects no layer of this model; give an expression, or one of the presets {', '.join(PRESETS)}"
+        )
     return names
 
 
@@ -77,7 +79,9 @@ def _compiled(expression: str, layers: str, presets: Collection[str]) -> re.Patt
     try:
         return re.compile(expression)
     except re.error as error:
-        raise UserError(f"bnn.layers={layers!r}: neither a preset ({', '.join(presets)}) nor a regular expression ({error})") from error
+        raise UserError(
+            f"bnn.layers={layers!r}: neither a preset ({', '.join(presets)}) nor a regular expression ({error}); give one of them"
+        ) from error
 
 
 def select_names(names: list[str], layers: str, presets: dict[str, str]) -> list[str]:
@@ -89,5 +93,7 @@ def select_names(names: list[str], layers: str, presets: dict[str, str]) -> list
     pattern = _compiled(presets.get(layers, layers), layers, presets)
     chosen = [name for name in names if pattern.search(name)]
     if not chosen:
-        raise UserError(f"bnn.layers={layers!r}: selects no adapter of this method; presets: {', '.join(presets)}")
+        raise UserError(
+            f"bnn.layers={layers!r}: selects no adapter of this method; give an expression, or one of the presets {', '.join(presets)}"
+        )
     return chosen

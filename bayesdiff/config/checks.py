@@ -11,7 +11,7 @@ from dataclasses import asdict
 from functools import reduce
 from typing import Any
 
-from bayesdiff.config.prompts import fill
+from bayesdiff.config.prompts import evaluation_prompts, fill
 from bayesdiff.config.schema import ARMS, METHODS, RATE_CHANGE, Config, DataSource, LrSchedule, Weights
 from bayesdiff.core.errors import UserError, shortened
 from bayesdiff.core.files import no_path
@@ -114,6 +114,7 @@ def _check_ranges(cfg: Config) -> None:
         raise UserError(f"detector.alpha={cfg.detector.alpha}: must lie between 0 and 1")
     if not cfg.sampler.prompts:
         raise UserError("sampler.prompts is empty: give templates, or the word object, live, face or auto")
+    evaluation_prompts(cfg.sampler.prompts, "qwe", "dog", False)
 
 
 def _value(cfg: Config, key: str) -> Any:
@@ -153,7 +154,7 @@ def _check_data(cfg: Config) -> None:
     for key, template in {"data.instance_prompt": cfg.data.instance_prompt, "data.class_prompt": cfg.data.class_prompt}.items():
         if not template.strip():
             raise UserError(f"{key} is empty: give a template such as 'a photo of {{class_noun}}'")
-        fill(template, "qwe", "dog")
+        fill(template, "qwe", "dog", key)
     needed = {"data.path": cfg.data.path} if cfg.data.source is not DataSource.toybox else {}
     if cfg.data.source is DataSource.folder:
         needed["data.class_noun"] = cfg.data.class_noun
@@ -183,6 +184,7 @@ def _check_evaluations(cfg: Config) -> None:
                 raise UserError(f"{key}.{option}={number}: give 1 to {most[option]}, or null for the sampler's")
         if one.prompts is not None and not one.prompts:
             raise UserError(f"{key}.prompts is empty: give templates, or null for the sampler's")
+        evaluation_prompts(one.prompts or [], "qwe", "dog", False)
         if not 0 <= one.ema_decay < 1:
             raise UserError(f"{key}.ema_decay={one.ema_decay}: must be at least 0 and below 1")
         if one.weights is Weights.draw and cfg.bnn.kind != "gaussian":

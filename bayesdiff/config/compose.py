@@ -59,7 +59,7 @@ def resolve(raw: DictConfig) -> Config:
         typed = OmegaConf.merge(OmegaConf.structured(Config), plain)
         cfg = OmegaConf.to_object(typed)
     except OmegaConfBaseException as error:
-        raise UserError(f"configuration: {explain(error)}") from error
+        raise UserError(f"configuration: {explain(error)}; all keys: python -m bayesdiff.run --cfg job") from error
     assert isinstance(cfg, Config)
     check(cfg)
     return cfg

@@ -66,7 +66,7 @@ class Prompt:
     plain_text: str
 
 
-def fill(template: str, identifier: str, class_noun: str) -> str:
+def fill(template: str, identifier: str, class_noun: str, key: str = "prompt") -> str:
     """Put the words into a template; an empty identifier leaves no double space. Raises ``UserError``."""
     words = {"identifier": identifier, "class_noun": class_noun}
     try:
@@ -76,7 +76,7 @@ def fill(template: str, identifier: str, class_noun: str) -> str:
             raise ValueError("a format")
     except (KeyError, ValueError) as error:
         said = "only {identifier} and {class_noun} can stand in braces; write others twice, as {{ and }}"
-        raise UserError(f"prompt {shortened(template)!r}: {said}") from error
+        raise UserError(f"{key}={shortened(template)!r}: {said}") from error
     return " ".join(filled.split())
 
 
@@ -88,7 +88,7 @@ def evaluation_prompts(templates: list[str], identifier: str, class_noun: str, i
         if template not in named and " " not in template.strip():
             raise UserError(f"sampler.prompts=[{template}]: choose {', '.join(PROMPT_SETS)} or auto, or give templates of several words")
         chosen += named.get(template, (template,))
-    words = [(fill(t, identifier, class_noun), fill(t, "", class_noun)) for t in chosen]
+    words = [(fill(t, identifier, class_noun, "sampler.prompts"), fill(t, "", class_noun, "sampler.prompts")) for t in chosen]
     return [Prompt(text, text if identifier_in_clip_text else plain, plain) for text, plain in words]
 
 

@@ -122,7 +122,8 @@ def explain(error: Exception) -> str:
             return said
     lines = [line.strip() for line in f"{error}\n{_reason(error)}".splitlines() if line.strip()]
     override = getattr(error, "override", None)
-    return f"{f'{shortened(override)}: ' if override else ''}{'; '.join(map(shortened, lines[:MOST_LINES]))}"
+    said = "; ".join(map(shortened, (line for line in lines[:MOST_LINES] if "hydra.cc" not in line)))
+    return f"{shortened(override)}: {said}; put the value in quotes: key='…'" if override else said
 
 
 def _typed(error: Exception, one: BaseException | None) -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.errors import UserError, first_line, shortened
 
 _PLAIN = re.compile(r"[A-Za-z_/.][A-Za-z0-9_/.-]*")
 """Texts that Hydra reads as themselves, but for those of ``_SPECIAL``."""
@@ -47,7 +47,7 @@ def _word(value: Any, key: str) -> str:
 def _text(text: str, key: str) -> str:
     """A text, in quotes unless Hydra reads it as itself without them."""
     if "${" in text:
-        raise UserError(f"{key}={text}: ${{…}} is an interpolation; settings take plain text")
+        raise UserError(f"{key}={text}: ${{…}} is an interpolation, and not resolved here; write the value itself")
     if "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise UserError(f"{key}: a letter of {text!r} cannot stand in a command; leave it out")
     if text == "???":
@@ -70,4 +70,4 @@ def parsed(word: str) -> Any:
     try:
         return OverridesParser.create().parse_override(word)
     except HydraException as error:
-        raise UserError(f"{word}: {first_line(error)}; put the value in quotes: key='…'") from error
+        raise UserError(f"{shortened(word)}: {first_line(error)}; put the value in quotes: key='…'") from error

@@ -17,6 +17,8 @@ import unicodedata
 _BRACKET = re.compile(r"(\\*)\[(?=([a-z#/@][^\[]*?\])?)")
 """A bracket, the backslashes before it, and what would make it a tag for ``rich``, which reads backslashes otherwise there."""
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&$:@=^\"'])")
+_ORDINARY = re.compile(r"(?![-+=#\d.)]*\s)(?:[^\W_]|(?<=[^\W_])_+(?=[^\W_])|[ .,;:()/%'?!–—·×±+-])*")
+"""Words without marks that Markdown reads, but for those that mean nothing within a line."""
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
@@ -50,6 +52,12 @@ def markdown(text: object) -> str:
     return _MARKDOWN.sub(r"\\\1", plain(text).strip(" "))
 
 
+def markdown_cell(text: object) -> str:
+    """``markdown`` where a text holds what could be markup; ordinary words and numbers stay as a person would write them."""
+    found = plain(text).strip(" ")
+    return found if _ORDINARY.fullmatch(found) else markdown(found)
+
+
 def markdown_code(text: object) -> str:
     """An inline code span; a longer run of backticks encloses those of the text. In a table, ``|`` is written ``\\|``."""
     found = plain(text)
@@ -72,6 +80,12 @@ def _longest_ticks(text: str) -> int:
 def latex(text: object) -> str:
     """For running text and table cells of LaTeX (packages ``textcomp`` and ``fontenc`` with T1, as every current class loads them)."""
     return "".join(_LATEX.get(c, c) for c in plain(text))
+
+
+def latex_caption(text: object) -> str:
+    """``latex`` where a text holds one of LaTeX's marks; a single hyphen is none."""
+    found = plain(text)
+    return latex(found) if re.search(r"[\\{}$&#%_^~<>|\"'`\[\]@]|--", found) else found
 
 
 def html(text: object) -> str:

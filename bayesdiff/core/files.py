@@ -152,8 +152,9 @@ def check_writable(folder: Path, option: str) -> None:
 PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 
 
-def check_ending(target: Path, option: str) -> None:
-    """Raises ``UserError`` for a picture whose ending is no kind of picture, or that is a folder."""
+def check_picture(target: Path, option: str) -> None:
+    """Raises ``UserError`` for a picture that could not be written: its folder, its ending, or a folder of its name."""
+    check_writable(target, option)
     if target.is_dir() or target.suffix.lower() not in PICTURES:
         why = "is a folder" if target.is_dir() else "has no ending of a picture"
         raise UserError(f"{option} {target}: {why}; give a file's name that ends in one of {', '.join(PICTURES)}")

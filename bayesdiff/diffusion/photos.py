@@ -265,7 +265,7 @@ def read_folder(folder: Path, side: int, nested: bool = False) -> Photos:
         _take(path, name, side, found)
     if not found.photos:
         kinds = f" ({', '.join(sorted(endings()))})"
-        raise UserError(f"{folder}: no images in it{'; ' + skipped_line(found.skipped) if found.skipped else kinds}")
+        raise UserError(f"{folder}: no images in it{'; ' + skipped_line(found.skipped) if found.skipped else kinds}; give data.path=…")
     captions = {name.rpartition(".")[0] for _, name in files if name.endswith(".txt")}
     if count := sum(photo.name.rpartition(".")[0] in captions for photo in found.photos):
         found.notes.append(f"{count} caption{'s' if count > 1 else ''} (.txt) not read: data.instance_prompt is the text of every image")

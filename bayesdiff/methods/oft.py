@@ -54,7 +54,9 @@ def build(parts: dict[str, nn.Module], conf: MethodConf, seed: int) -> list[nn.P
         targets = conf.targets if name == "unet" else TEXT_TARGETS
         for key, module in part.named_modules():
             if isinstance(module, nn.Linear) and key.endswith(tuple(targets)) and module.in_features % conf.rank:
-                raise UserError(f"method.rank={conf.rank}: does not divide the {module.in_features} inputs of {key}")
+                raise UserError(
+                    f"method.rank={conf.rank}: does not divide the {module.in_features} inputs of {key}; give a number that does, such as 4"
+                )
         part.add_adapter(_config(conf, targets))  # type: ignore[operator]
     return [p for part in parts.values() for p in part.parameters() if p.requires_grad]
 

@@ -232,7 +232,7 @@ def main() -> int:
     table = Table("figure", "measured", "wanted", "")
     for bar in bars:
         table.add_row(bar.name, f"{bar.value:.3f}", bar.wanted, "pass" if bar.passed else "FAIL")
-    Console(width=None if Console().is_terminal else 100).print(table)
+    Console(emoji=False, width=None if Console().is_terminal else 100).print(table)
     return 0 if all(bar.passed for bar in bars) else 1
 
 

@@ -40,6 +40,17 @@ class Options:
     seed: int = 0
 
 
+def check_options(options: Options) -> None:
+    """Raises ``UserError`` for a number of the command that is out of range."""
+    if not 0 < options.alpha < 1:
+        raise UserError(f"--alpha {options.alpha}: give a number between 0 and 1, such as 0.05")
+    for name, value in (("--min-depth", options.min_depth), ("--checkpoint-noise", options.checkpoint_noise)):
+        if value is not None and not 0 <= value < np.inf:
+            raise UserError(f"{name} {value}: give a finite number that is not negative")
+    if not 0 <= options.seed < 2**63:
+        raise UserError(f"--seed {options.seed}: give a whole number from 0 to 2**63 - 1")
+
+
 def judge(reading: Reading, options: Options | None = None) -> tuple[CorruptionVerdict, Reading]:
     """The verdict on one reading, and the reading with scores that are better when higher and with notes on what was decided.
 

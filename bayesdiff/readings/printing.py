@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from bayesdiff.core import escape
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.readings.reading import Reading
 
@@ -27,7 +27,7 @@ def print_verdict(console: Console, verdict: CorruptionVerdict, reading: Reading
 
 
 def _checkpoints(verdict: CorruptionVerdict, reading: Reading) -> Table:
-    table = Table("step", escape(reading.metric), "± se", "stage", "best")
+    table = Table("step", escape.terminal(reading.metric), "± se", "stage", "best")
     for step, row, label in zip(reading.steps, reading.columns[reading.metric], verdict.labels, strict=True):
         finite = bool(np.isfinite(row).all())
         error = f"{row.std(ddof=1) / math.sqrt(row.size):.3f}" if row.size > 1 and finite else ""

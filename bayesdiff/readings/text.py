@@ -55,7 +55,7 @@ def csv_table(text: str, name: str) -> tuple[pd.DataFrame, str]:
     """
     lines = _without_comments(text)
     if not lines:
-        raise UserError(f"{name}: no CSV table (the file is empty); it needs a header line and a row a checkpoint")
+        raise UserError(f"{name}: no CSV table (the file is empty); give a header line and a row a checkpoint")
     separator = max(SEPARATORS, key=lines[0].count)
     if separator not in lines[0]:
         separator = r"\s+"

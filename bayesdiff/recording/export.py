@@ -11,6 +11,7 @@ and sigma, which using the export does not need:
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,11 @@ from typing import TYPE_CHECKING
 from bayesdiff.config.compose import of_record
 from bayesdiff.config.identity import arm_name
 from bayesdiff.config.schema import Config, SigmaParametrization
+from bayesdiff.core import escape
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import atomic_write
 from bayesdiff.core.layout import CHECKPOINTS, CURVE_PICTURE, MANIFEST, RECORD, RHO, step_folder, steps_in
+from bayesdiff.core.privacy import without_home
 from bayesdiff.recording.checkpoint import verify
 from bayesdiff.recording.record import RunRecord, load_record
 
@@ -34,7 +37,7 @@ def read_run(run: Path, step: int | None) -> tuple[RunRecord, Config, int]:
     """Record, configuration and the step to export (None: the best). Raises ``UserError``."""
     record, steps = load_record(run), steps_in(run / CHECKPOINTS)
     if record is None or not steps:
-        raise UserError(f"{run}: not a run folder with checkpoints (needs record.json and checkpoints/)")
+        raise UserError(f"{run}: not a run folder with checkpoints (record.json and checkpoints/); give a run's folder")
     if step is None and record.verdict and not record.verdict.get("better_than_base", True):
         raise UserError(f"{run}: no checkpoint is better than the base model yet; train longer, or name one with --step")
     if step is None:
@@ -111,12 +114,14 @@ def _merge(model: nn.Module) -> nn.Module:
 def _usage(cfg: Config, part: Path, folder: str) -> str:
     """The lines that load the export into a stock pipeline, all trained parts of it."""
     model = "bayesdiff/toybox/weights/pipeline" if cfg.model.path == "toybox" else cfg.model.path
-    base = f'"{model}"' + (f', revision="{cfg.model.revision}"' if cfg.model.revision else "")
+    base = json.dumps(without_home(model), ensure_ascii=False) + (
+        f", revision={json.dumps(cfg.model.revision)}" if cfg.model.revision else ""
+    )
     if cfg.method.name == "lora":
-        return f'pipe = DiffusionPipeline.from_pretrained({base})\npipe.load_lora_weights("{folder}")'
+        return f"pipe = DiffusionPipeline.from_pretrained({base})\npipe.load_lora_weights({json.dumps(folder, ensure_ascii=False)})"
     suffix = "_merged" if cfg.method.name == "oft" else ""
     trained = [name for name in CLASSES if (part / f"{name}{suffix}").is_dir()]
-    lines = [f'{name} = {CLASSES[name]}.from_pretrained("{folder}/{name}{suffix}")' for name in trained]
+    lines = [f"{name} = {CLASSES[name]}.from_pretrained({json.dumps(f'{folder}/{name}{suffix}', ensure_ascii=False)})" for name in trained]
     return "\n".join([*lines, f"pipe = DiffusionPipeline.from_pretrained({base}, {', '.join(f'{n}={n}' for n in trained)})"])
 
 
@@ -125,20 +130,19 @@ def _card(record: RunRecord, cfg: Config, step: int, part: Path, folder: str) ->
     verdict = record.verdict["sentence"] if record.verdict else f"No verdict ({record.status})."
     commit = record.environment.get("git_commit") or "unknown"
     curve = "\n![fidelity over steps](curve.png)\n" if (part / CURVE_PICTURE).exists() else ""
-    return f"""# {cfg.data.subject}: {cfg.method.name}, {arm_name(vars(cfg.bnn))}, step {step}
+    title = escape.markdown_cell(f"{cfg.data.subject}: {cfg.method.name}, {arm_name(vars(cfg.bnn))}, step {step}")
+    words = escape.markdown_cell(f"{cfg.data.identifier} {record.subject.get('class_noun', '')}")
+    command = record.command or "(begun from Python; the configuration is in the run folder's config.yaml)"
+    return f"""# {title}
 
-Fine-tuned from `{cfg.model.path}` on {len(record.subject.get("photos", []))} photograph(s) of
-"{cfg.data.identifier} {record.subject.get("class_noun", "")}" by bayesdiff (run `{record.run_key}`, commit `{commit}`).
+Fine-tuned from {escape.markdown_code(without_home(cfg.model.path))} on {len(record.subject.get("photos", []))} photograph(s) of
+"{words}" by bayesdiff (run `{record.run_key}`, commit {escape.markdown_code(commit)}).
 
-{verdict}
+{escape.markdown_cell(verdict)}
 {curve}
-```python
-{_usage(cfg, part, folder)}
-```
+{escape.markdown_block(_usage(cfg, part, folder), "python")}
 
 Made by
 
-```sh
-{record.command or "(begun from Python; the configuration is in the run folder's config.yaml)"}
-```
+{escape.markdown_block(command, "sh")}
 """

@@ -33,7 +33,7 @@ def read_run(folder: Path) -> tuple[RunRecord, pd.DataFrame]:
     """Record and scores of a run folder; raises ``UserError`` for anything else."""
     record = load_record(folder)
     if record is None or not (folder / SCORES).exists():
-        raise UserError(f"{folder}: not a run folder with scores (needs record.json and scores.csv)")
+        raise UserError(f"{folder}: not a run folder with scores (record.json and scores.csv); give a run's folder")
     if key := lacking(record.config, NEEDED):
         raise UserError(f"{folder / RECORD}: config has no {key}; repeat the run with this version, or compare others")
     return record, read_scores(folder)
@@ -104,13 +104,13 @@ def metric_label(record: RunRecord, metric: str) -> str:
 
 def print_comparison(folders: list[Path], metric: str) -> None:
     """One line a run with its verdict, then a table of paired differences to the first."""
-    console, runs = Console(width=None if Console().is_terminal else 110), _checked(folders, metric)
+    console, runs = Console(emoji=False, width=None if Console().is_terminal else 110), _checked(folders, metric)
     called = escape.terminal(metric_label(runs[0][0], metric))
     for folder, (record, _) in zip(folders, runs, strict=True):
         sentence = record.verdict.get("sentence") if record.verdict else f"no verdict ({record.status})"
-        console.print(f"{_label(folder, record)}: {sentence}", highlight=False, soft_wrap=True)
+        console.print(f"{_label(folder, record)}: {sentence}", highlight=False, soft_wrap=True, markup=False)
     for folder, (record, scores) in list(zip(folders, runs, strict=True))[1:]:
-        table = Table(title=f"{called}: {_label(folder, record)} minus {_label(folders[0], runs[0][0])}")
+        table = Table(title=f"{called}: {escape.terminal(_label(folder, record))} minus {escape.terminal(_label(folders[0], runs[0][0]))}")
         for name in ("step", "first run", "this run", "difference", "95 % interval"):
             table.add_column(name, justify="right")
         first, this = (curve_table(s).set_index("step")[metric] for s in (runs[0][1], scores))

@@ -45,7 +45,7 @@ class Display:
             f"step {step:>5}  dino {row['dino']:.3f}  clip_i {row['clip_i']:.3f}  clip_t {row['clip_t']:.3f}  "
             f"grain {row['hf_relative']:.2f}  {evaluation}"
         ).rstrip()
-        (self.bar.console if self.bar is not None else self.console).print(line, highlight=False)
+        (self.bar.console if self.bar is not None else self.console).print(line, highlight=False, markup=False)
 
     def warn(self, step: int, text: str) -> None:
         """Say what the running verdict warns of, if anything."""
@@ -56,7 +56,7 @@ class Display:
 @contextmanager
 def display(total_steps: int, start: int) -> Iterator[Display]:
     """A live display where standard output is a terminal, else plain lines."""
-    console = Console()
+    console = Console(emoji=False)
     if not console.is_terminal:
         yield Display(total_steps, start, console, None)
         return
@@ -72,7 +72,7 @@ def display(total_steps: int, start: int) -> Iterator[Display]:
 
 def print_curve(curve: pd.DataFrame, labels: tuple[str, ...], sentence: str, folder: str, others: Mapping[str, str]) -> None:
     """The closing table of checkpoints, the verdict, those of other evaluations by name, and where to look."""
-    console = Console(width=None if Console().is_terminal else 100)
+    console = Console(emoji=False, width=None if Console().is_terminal else 100)
     table = Table(title=None)
     for name in ("step", "dino", "± se", "clip_i", "clip_t", "grain", "failed", "stage"):
         table.add_column(name, justify="left" if name == "stage" else "right")
@@ -82,7 +82,7 @@ def print_curve(curve: pd.DataFrame, labels: tuple[str, ...], sentence: str, fol
             f"{row['hf_relative']:.2f}", f"{row['failed'] * row['images']:.0f}", label,
         )  # fmt: skip
     console.print(table)
-    console.print(sentence, highlight=False, soft_wrap=True)
+    console.print(sentence, highlight=False, soft_wrap=True, markup=False)
     for name, said in others.items():
         console.print(f"{name}: {said}", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"Look at {folder}/curve.png and {folder}/grid.png", highlight=False, soft_wrap=True)
+    console.print(f"Look at {folder}/curve.png and {folder}/grid.png", highlight=False, soft_wrap=True, markup=False)

@@ -262,7 +262,9 @@ def _check_names(conf: MetricsConf) -> None:
             raise UserError(f"{key}={shortened(name)}: no such model{did_you_mean(architecture, known)}; {_remedy(found)}")
         tags = open_clip.list_pretrained_tags_by_model(architecture) if kind != "dino" else []
         if kind != "dino" and tag not in tags and not _is_there(Path(tag or "none")):
-            raise UserError(f"{key}={shortened(name)}: no such weights; {architecture}/ has {', '.join(tags)}{did_you_mean(tag, tags)}")
+            raise UserError(
+                f"{key}={shortened(name)}: no such weights; give {architecture}/ with one of {', '.join(tags)}{did_you_mean(tag, tags)}"
+            )
 
 
 def _is_there(path: Path) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,21 @@ def check_extra(words: Sequence[Any]) -> None:
         if word.lstrip("+~").startswith("paths.runs="):
             raise UserError(f"{word}: a study's folder of runs is --runs (of a worker runs=…); give it so")
         check_word(word)
+
+
+def check_worker(cfg: Mapping[str, Any]) -> None:
+    """Raises ``UserError`` for a value of another kind than its key takes."""
+    for key in ("study", "base_model", "runs", "results"):
+        if not isinstance(cfg[key], str) and not (cfg[key] is None and key in ("runs", "results")):
+            raise UserError(f"{key}={cfg[key]}: not a text; give one, in quotes where it looks like a number: {key}='…'")
+    if cfg["threads"] is not None and (not isinstance(cfg["threads"], int) or cfg["threads"] < 1):
+        raise UserError(f"threads={cfg['threads']}: not a whole number from 1 on; give one, or null")
+    if not isinstance(cfg["overrides"], Sequence) or isinstance(cfg["overrides"], str):
+        raise UserError(f"overrides={cfg['overrides']}: not a list; give one such as overrides=['schedule.keep=best']")
+    try:
+        check_extra(list(cfg["overrides"]))
+    except UserError as error:
+        raise UserError(f"overrides: {error}") from error
 
 
 def check_runs(root: Path, write: bool = False) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from bayesdiff.config.compose import literal
+from bayesdiff.core import escape
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import read_file, write_text
 from bayesdiff.core.layout import CLAIMS
@@ -97,7 +98,7 @@ def load_claims(path: Path) -> list[Claim]:
     try:
         entries = OmegaConf.create(literal(yaml.safe_load(read_file(path).decode("utf-8"))))
         if not isinstance(entries, ListConfig) or not all(isinstance(entry, DictConfig) for entry in entries):
-            raise UserError(f"{path}: is no list of claims; results/claims.yaml has one")
+            raise UserError(f"{path}: is no list of claims; give one such as results/claims.yaml")
         loaded = [OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Claim), entry)) for entry in entries]
     except (OSError, ValueError, TypeError, RecursionError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path}: {first_line(error)}; give a list of claims such as results/claims.yaml with --claims") from error
@@ -222,11 +223,12 @@ def claims_table(findings: list[Finding], options: str = "") -> pd.DataFrame:
     for finding, p, p_paper in zip(findings, corrected, of_paper, strict=True):
         claim = finding.claim
         lines.append({
-            "claim": claim.claim, "the paper": claim.paper or "(a question of ours)", "measure": claim.measure, "expected": claim.expected,
+            "claim": escape.markdown_cell(claim.claim), "the paper": escape.markdown_cell(claim.paper or "(a question of ours)"),
+            "measure": claim.measure, "expected": claim.expected,
             "here": finding.effect or "-", "p (Holm)": _p(p), "verdict": conclusion(finding, p),
             "p of the paper's size (Holm)": _p(p_paper), "detectable": _detectable(finding, LEVEL / tested),
             "power at the paper's": _power(finding, LEVEL / tested),
-            "runs": finding.runs, "command": f"`python -m bayesdiff.study {claim.study}{options}`",
+            "runs": finding.runs, "command": escape.markdown_code(f"python -m bayesdiff.study {claim.study}{options}"),
         })  # fmt: skip
     return pd.DataFrame(lines)
 

@@ -29,7 +29,7 @@ from bayesdiff.core.errors import ExitCode, UserError, first_line
 from bayesdiff.core.files import LOCK_SECONDS, faults_named, remove_partial, remove_partial_of, write_text
 from bayesdiff.core.layout import FAILURES, LOCK, LOGS, RECORDS
 from bayesdiff.core.machine import claim_gpu, cores
-from bayesdiff.core.privacy import public
+from bayesdiff.core.privacy import has_secret, public, redacted
 from bayesdiff.recording.archive import whole_record
 from bayesdiff.recording.collect import collect
 from bayesdiff.recording.columns import Damaged
@@ -118,6 +118,9 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w", encoding="utf-8") as words:
         code = _call(command, words, environment)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if has_secret(text):  # of a library, which prints what it likes
+        write_text(log, redacted(text))
     failure = failure_file(root, run.folder)
     remove_partial_of(failure)
     if code in FINISHED:
@@ -126,7 +129,7 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
     if code in PAUSED:
         return "stopped"
     failure.parent.mkdir(parents=True, exist_ok=True)
-    tail = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-20:]
+    tail = text.strip().splitlines()[-20:]
     said = {"run": run.cell.name, "command": shlex.join(command), "exit_code": code, "error": tail[-1] if tail else "", "log": tail}
     write_text(failure, json.dumps({**public(said), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}, indent=1) + "\n")
     return "failed"
@@ -180,7 +183,7 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
     """
     planned = plan(study, root, extra, results)
     noted = {run.folder: _noted(failure_file(root, run.folder)) for run in planned}
-    gpus, stopped, console = devices(), Event(), Console()
+    gpus, stopped, console = devices(), Event(), Console(emoji=False)
     with faults_named(root):
         _forget_failures(planned, root)
 

@@ -8,10 +8,12 @@ twice, in any order of records, the files are the same byte for byte.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from bayesdiff.core import escape
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import atomic_write, write_text
 from bayesdiff.core.layout import FIGURES, TABLES
@@ -53,15 +55,23 @@ def write_study(study: Study, rows: list[Row], results: Path, share: float = 0.0
     with atomic_write(target / f"{name}.csv") as part:
         table.to_csv(part, index=False, float_format="%.5f", lineterminator="\n")
     caption = CAPTION + (OF_THE_PAPER if any(paper_label(study.model) in column for column in printed) else "")
-    text = f"# {heading(study)}\n\n{caption}\n\n{printed.to_markdown(index=False)}\n{_lacking(study, rows, results)}"
+    text = f"# {escape.markdown_cell(heading(study))}\n\n{caption}\n\n{in_markdown(printed, printed.columns)}\n{_lacking(study, rows, results)}"
     write_text(target / f"{name}.md", text)
-    label = f"tab:{study.name}-{study.model}"
-    write_text(target / f"{name}.tex", printed.to_latex(index=False, escape=True, caption=heading(study), label=label))
+    label = f"tab:{study.name}-{study.model}"  # both are names of files
+    write_text(
+        target / f"{name}.tex", printed.to_latex(index=False, escape=True, caption=escape.latex_caption(heading(study)), label=label)
+    )
     figures = results / FIGURES
     draw_curves(study, rows, figures / f"{name}.png", figures / f"{name}.svg")
     if study.x:
         draw_last(study, rows, figures / f"{name}-last.png", figures / f"{name}-last.svg")
     return f"{target / name}.md"
+
+
+def in_markdown(table: pd.DataFrame, texts: Iterable[str]) -> str:
+    """A table in Markdown, whose columns ``texts`` hold a user's words."""
+    told = table.assign(**{name: [escape.markdown_cell(cell) if isinstance(cell, str) else cell for cell in table[name]] for name in texts})
+    return str(told.rename(columns=escape.markdown_cell).to_markdown(index=False))
 
 
 def heading(study: Study) -> str:
@@ -83,12 +93,13 @@ def write_index(results: Path, written: list[tuple[Study, list[Row]]]) -> None:
             "runs": runs, "table": table, "the rest": " ".join(commands_of(study, results)) if missing else NONE,
         })  # fmt: skip
     caption = "Every study, whether it was run or not; `python -m bayesdiff.tables` writes tables of those that have half of their runs."
-    write_text(results / TABLES / "README.md", f"# Studies\n\n{caption}\n\n{pd.DataFrame(lines).to_markdown(index=False)}\n")
+    write_text(results / TABLES / "README.md", f"# Studies\n\n{caption}\n\n{in_markdown(pd.DataFrame(lines), ('the paper', 'what'))}\n")
 
 
 def commands_of(study: Study, results: Path) -> list[str]:
     """The commands that make what a study lacks, one a model, in code marks."""
-    return [f"`python -m bayesdiff.study {study.name} --model {model} --results {results}`" for model in study.model.split("+")]
+    words = ([study.name, "--model", model, "--results", str(results)] for model in study.model.split("+"))
+    return [escape.markdown_code(f"python -m bayesdiff.study {shlex.join(each)}") for each in words]
 
 
 def file_name(study: Study) -> str:
@@ -110,7 +121,7 @@ def write_runs(archive: Archive) -> None:
         table.to_csv(part, index=False, float_format="%.4g", lineterminator="\n")
     caption = "DINO of every run, (step) in brackets; the deepest fall from anything reached before, and how much of it came back."
     if len(table):
-        text = printed_runs(table).to_markdown(index=False)
+        text = in_markdown(printed_runs(table), ("subject", "arm", "method"))
         write_text(results / TABLES / "runs.md", f"# All runs\n\n{caption}\n\n{text}\n")
 
 
@@ -125,7 +136,7 @@ def explain(study: Study, archive: Archive, row_name: str, column: str) -> str:
     if row is None or measure is None:
         there, columns = "; ".join(row.name for row in rows), ", ".join(measure.name for measure in of(LAST, CURVE, COST))
         raise UserError(
-            f"{study.name}: no row {row_name!r} or column {column!r}; rows: {there}; columns: {columns}; the paper's are its own"
+            f"{study.name}: no row {row_name!r} or column {column!r}; give one of the rows {there}; and of the columns {columns}"
         )
     lines = _runs_behind(study, row, measure, results)
     if (reference := reference_of(study, row, rows)) is not None:

@@ -178,7 +178,7 @@ def narrowed(study: Study, chosen: Sequence[str]) -> Study:
     wanted = [(axis, label) for word in chosen for axis, _, label in [word.partition("=")]]
     axes = {axis: list(dict.fromkeys(cell.labels[axis] for cell in study.cells)) for axis in study.cells[0].labels}
     if unknown := [axis for axis, _ in wanted if axis not in axes]:
-        raise UserError(f"study {study.name}: no axis {', '.join(unknown)}; it has {', '.join(axes)}")
+        raise UserError(f"study {study.name}: no axis {', '.join(unknown)}; give AXIS=LABEL with one of {', '.join(axes)}")
     cells = tuple(cell for cell in study.cells if all(cell.labels[axis] == label for axis, label in wanted))
     if not cells:
         raise UserError(f"study {study.name}: no run with {', '.join(chosen)}; there are {axes}")

@@ -50,7 +50,7 @@ def print_states(studies: Mapping[str, Sequence[Planned]], root: Path, console: 
     """A line a study with its runs by state, then what failed or is damaged."""
     table = Table("study", "runs", *STATES)
     for name, planned in studies.items():
-        table.add_row(name, str(len(planned)), *[str(number) for number in summary(planned).values()])
+        table.add_row(Text(name), str(len(planned)), *[str(number) for number in summary(planned).values()])
     console.print(table)
     for planned in studies.values():
         print_trouble(planned, root, console)

@@ -17,7 +17,7 @@ import yaml
 from bayesdiff.config.checks import SECRET
 from bayesdiff.config.compose import CONF
 from bayesdiff.config.words import override, parsed
-from bayesdiff.core.errors import UserError, did_you_mean, first_line
+from bayesdiff.core.errors import UserError, did_you_mean, first_line, shortened
 from bayesdiff.core.files import read_file
 from bayesdiff.core.privacy import has_secret
 from bayesdiff.studies.derive import setting_error, settings_there_are
@@ -189,24 +189,29 @@ def _check_word(source: Source, where: Where, word: str) -> None:
 
 def check_word(word: str) -> None:
     """Raises ``UserError`` for a word that no study can have: Hydra's grammar, a key there is, a value of its kind."""
+    shown = shortened(word)
     if "${" in word:
-        raise UserError(f"{word}: ${{…}} is not resolved in studies; write the value itself")
+        raise UserError(f"{shown}: ${{…}} is not resolved in studies; write the value itself")
     read = parsed(word)
     key, value = str(read.key_or_group), read.value()
     if "=" not in word or read.is_sweep_override() or read.is_delete():
-        raise UserError(f"{word}: give one key=value")
+        raise UserError(f"{shown}: give one key=value")
     if (CONF / key).is_dir():
         known = _options(key)
         if value not in known:
-            raise UserError(f"{word}: no such choice; allowed: {', '.join(known)}{did_you_mean(str(value), known)}")
+            raise UserError(f"{shown}: no such choice; allowed: {', '.join(known)}{did_you_mean(str(value), known)}")
         return
     if read.is_add() and key.startswith(OPEN):
         return
     if read.is_add() or read.is_force_add():
-        raise UserError(f"{word}: a study sets keys that there are; leave the + out")
+        raise UserError(f"{shown}: a study sets keys that there are; leave the + out")
+    if key == "evaluations":
+        raise UserError(f"{shown}: new names are added with a +, such as +evaluations.plain.guidance_scale=1")
     if (wrong := setting_error(word)) is not None:
         known = settings_there_are()
-        raise UserError(f"{word}: {wrong}{did_you_mean(key, known) if key not in known else ''}")
+        raise UserError(
+            f"{shown}: {wrong}{'' if key in known else did_you_mean(key, known) or '; all keys: python -m bayesdiff.run --cfg job'}"
+        )
 
 
 def _check_grid(source: Source, where: Where, grid: dict[str, Any]) -> None:

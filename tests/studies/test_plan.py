@@ -77,7 +77,9 @@ def test_a_study_is_narrowed_to_the_labels_that_are_named() -> None:
 
 
 def test_an_axis_or_label_that_a_study_lacks_is_named() -> None:
-    with pytest.raises(UserError, match=r"study table_1: no axis subject, sed; it has bnn, method, shots\.count, data\.subject, seed$"):
+    with pytest.raises(
+        UserError, match=r"study table_1: no axis subject, sed; give AXIS=LABEL with one of bnn, method, shots\.count, data\.subject, seed$"
+    ):
         narrowed(load_study("table_1"), ["subject=toy_dog", "seed=0", "sed=1"])
     with pytest.raises(UserError, match=r"study table_1: no run with seed=7; there are .*'seed': \['0', '1'\]"):
         narrowed(load_study("table_1"), ["seed=7"])
