@@ -17,6 +17,7 @@ from bayesdiff.core.files import atomic_write, write_text
 from bayesdiff.core.layout import FIGURES, TABLES
 from bayesdiff.recording.archive import Archive
 from bayesdiff.studies.figures import draw_curves, draw_last
+from bayesdiff.studies.latex import latex_tables
 from bayesdiff.studies.measures import COST, CURVE, LAST, Measure, named, of
 from bayesdiff.studies.paper import PAPER_SUBJECTS, paper_label
 from bayesdiff.studies.plan import Cell, Study, chosen_studies, join_models, load_study, models_of, study_names
@@ -56,7 +57,7 @@ def write_study(study: Study, rows: list[Row], results: Path, share: float = 0.0
     text = f"# {heading(study)}\n\n{caption}\n\n{printed.to_markdown(index=False)}\n{_lacking(study, rows, results)}"
     write_text(target / f"{name}.md", text)
     label = f"tab:{study.name}-{study.model}"
-    write_text(target / f"{name}.tex", printed.to_latex(index=False, escape=True, caption=heading(study), label=label))
+    write_text(target / f"{name}.tex", latex_tables(printed, len(rows[0].labels) + 1, heading(study), label))
     figures = results / FIGURES
     draw_curves(study, rows, figures / f"{name}.png", figures / f"{name}.svg")
     if study.x:

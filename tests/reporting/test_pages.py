@@ -127,6 +127,7 @@ def test_too_many_curves_are_refused_in_one_line(runs: list[Path]) -> None:
         runs_page([])
 
 
+@pytest.mark.slow
 def test_six_arms_of_forty_checkpoints_fit(tmp_path: Path) -> None:
     """At most 15 MB, also where the samples are large and grainy: an exact file would have 190 MB."""
     run = arms_of(made_run(tmp_path / "x", steps=40, side=256, prompts=1, images=1))[0]
