@@ -220,7 +220,7 @@ def test_the_last_checkpoint_is_drawn_over_the_axis_a_study_names(study: plannin
     assert list(points) == ["plain", "Bayesian"]
     for arm in points:
         assert [label for label, _, _ in points[arm]] == ["dreambooth", "lora"]
-    for (_, off, _), (_, on, _) in zip(points["bnn off"], points["bnn on"], strict=True):
+    for (_, off, _), (_, on, _) in zip(points["plain"], points["Bayesian"], strict=True):
         assert on - off == pytest.approx(made_records.EFFECT, abs=0.02)
 
 
