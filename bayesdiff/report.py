@@ -17,7 +17,7 @@ from bayesdiff.core.errors import UserError, bad_input_in_one_line, did_you_mean
 from bayesdiff.core.layout import RECORD, RECORDS, REPORT, SITE
 
 if TYPE_CHECKING:
-    from bayesdiff.reporting.arm import Arm
+    from bayesdiff.reporting.traces import Trace
 
 
 def _parser() -> Parser:
@@ -40,10 +40,10 @@ def _parser() -> Parser:
 
 def _runs(arguments: argparse.Namespace, folders: list[Path]) -> Path:
     """One page of run folders, records and folders of samples."""
-    from bayesdiff.reporting.arm import arms_of
     from bayesdiff.reporting.pages import MOST_ARMS, write_runs
+    from bayesdiff.reporting.traces import arms_of
 
-    arms: list[Arm] = []
+    arms: list[Trace] = []
     for folder in folders:
         arms += arms_of(folder) if (folder / RECORD).is_file() else [_judged(arguments, folder)]
     alone = len(folders) == 1
@@ -51,7 +51,7 @@ def _runs(arguments: argparse.Namespace, folders: list[Path]) -> Path:
     return write_runs(arms[:MOST_ARMS] if alone else arms, arguments.output or inside, arguments.title)
 
 
-def _judged(arguments: argparse.Namespace, folder: Path) -> Arm:
+def _judged(arguments: argparse.Namespace, folder: Path) -> Trace:
     from bayesdiff.judging.scored import default_cache
     from bayesdiff.judging.settings import Asked
     from bayesdiff.reporting.judged import judged_arm

@@ -4,8 +4,8 @@ These run as they stand: ``status``, ``tables``, ``claims``, ``compare``, ``swee
 ``run --help`` and ``run --cfg``, what ``make paper-tables`` does, ``study --dry-run``, the examples in Python. A study
 that trains is planned instead (``--dry-run`` is added; of a large model's, the runs of one subject and seed), a ``run``
 that trains is composed, a worker's jobs are composed with their launcher. Only parsed are ``export`` (it needs weights:
-test_export), ``judge`` (it needs samples: test_judge) and ``verdict`` of a run at Weights & Biases. The other targets of
-``make`` and the sweep of ``wandb sweep`` are there; what is not ours is listed in ``FOREIGN``.
+test_export), ``judge`` (it needs samples: test_judge), ``report`` (test_report) and ``verdict`` of a run at Weights & Biases. The
+other targets of ``make`` and the sweep of ``wandb sweep`` are there; what is not ours is listed in ``FOREIGN``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from tiny import Make
 
-from bayesdiff import claims, compare, export, judge, status, study, sweep, tables, verdict
+from bayesdiff import claims, compare, export, judge, report, status, study, sweep, tables, verdict
 from bayesdiff.__main__ import COMMANDS
 from bayesdiff.__main__ import main as bayesdiff_main
 from bayesdiff.config.compose import CONF
@@ -285,6 +285,8 @@ def test_a_command_of_the_docs_is_one(page: str, command: str, desk: Path, monke
         check_verdict(words[3:], monkeypatch)
     elif module == "export":
         parses(export.main, words[3:], monkeypatch)
+    elif module == "report":
+        assert report._parser().parse_args(words[3:]).sources
     elif module == "judge":
         assert judge._parser().parse_intermixed_args(words[3:]).folder
     elif words[:2] == ["python", "-c"]:

@@ -131,7 +131,7 @@ def plot_comparison(folders: list[Path], metric: str, target: Path) -> None:
     runs = _checked(folders, metric)
     figure, axes = plt.subplots(figsize=(8, 4.5), layout="constrained")
     for index, (folder, (record, scores)) in enumerate(zip(folders, runs, strict=True)):
-        draw_band(axes, curve_table(scores), metric, _label(folder, record), f"C{index}")
+        draw_band(axes, curve_table(scores), metric, _label(folder, record), index)
     axes.set(xlabel="training step", ylabel=escape.plot(metric_label(runs[0][0], metric)))
     axes.legend(fontsize=8)
     save_figure(figure, target)

@@ -30,6 +30,10 @@ LEFT, HEADER = 130, 18
 """Of the grid, in pixels: the width of the prompts, the height of the line of steps."""
 STRIP = 2
 """Images of a checkpoint that ``curve.png`` shows, of its first prompts."""
+MARKS: tuple[tuple[str, Any], ...] = (
+    ("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."), ("v", (0, (5, 1, 1, 1))), ("P", (0, (3, 2))), ("X", (0, (1, 1))), ("*", (0, (6, 2))),
+)  # fmt: skip
+"""Marker and dashes of line 0, 1, …: what tells lines apart without colour."""
 AXIS_LABELS = {
     "dino": "DINO similarity to the training images", "clip_i": "CLIP-I similarity to the training images",
     "clip_t": "CLIP-T similarity to the prompt", "clip_t_with_token": "CLIP-T similarity to the prompt with the identifier",
@@ -93,10 +97,11 @@ def panels(count: int, columns: int, size: tuple[float, float], sharey: bool = F
     return figure, list(axes.flat[:count])
 
 
-def draw_band(axes: Axes, curve: pd.DataFrame, metric: str, label: str, colour: str) -> None:
-    """Mean curve with a 95 % band over images."""
+def draw_band(axes: Axes, curve: pd.DataFrame, metric: str, label: str, number: int = 0) -> None:
+    """Mean curve with a 95 % band over images; ``number`` gives it colour, marker and dashes of its own."""
+    colour, (marker, dashes) = f"C{number}", MARKS[number % len(MARKS)]
     centre, half = curve[metric], 1.96 * curve[f"{metric}_se"].fillna(0.0)
-    axes.plot(curve["step"], centre, marker="o", markersize=3.5, color=colour, label=escape.plot(label))
+    axes.plot(curve["step"], centre, linestyle=dashes, marker=marker, markersize=3.5, color=colour, label=escape.plot(label))
     axes.fill_between(curve["step"], centre - half, centre + half, color=colour, alpha=0.2, linewidth=0)
 
 
@@ -126,7 +131,7 @@ def plot_verdicts(target: Path, curves: list[tuple[str, str, list[int], NDArray[
     for place, (name, metric, steps, scores, verdict) in zip(places, curves, strict=True):
         error = scores.std(1, ddof=1) / np.sqrt(scores.shape[1]) if scores.shape[1] > 1 else np.zeros(len(steps))
         table = pd.DataFrame({"step": steps, "value": scores.mean(1), "value_se": error})
-        draw_band(place, table, "value", metric, "C0")
+        draw_band(place, table, "value", metric)
         _draw_verdict(place, verdict, steps, list(scores.mean(1)))
         place.set(xlabel="training step", ylabel=escape.plot(metric))
         place.set_title(_wrapped(f"{Path(name).name}: {verdict.sentence}", 90), fontsize=8)
@@ -152,7 +157,7 @@ def plot_curve(
     parts: Any = figure.subfigures(len(heights), 1, height_ratios=heights)
     top, *below, bottom = parts
     axes = top.subplots()
-    draw_band(axes, curve, metric, "mean and 95 % band over images", "C0")
+    draw_band(axes, curve, metric, "mean and 95 % band over images")
     _draw_verdict(axes, verdict, [int(s) for s in curve["step"]], list(curve[metric]))
     axes.set(xlabel="training step", ylabel=axis_label(metric), title=_wrapped(title, 100))
     axes.legend(fontsize=8)

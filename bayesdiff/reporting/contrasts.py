@@ -10,7 +10,7 @@ import numpy as np
 
 from bayesdiff.corruption.shape import Array
 from bayesdiff.recording.pairs import sampling
-from bayesdiff.reporting.arm import Arm
+from bayesdiff.reporting.traces import Trace
 from bayesdiff.stats import paired_difference
 
 IGNORED = ("paths", "tracker", "evaluations", "device", "experiment_name", "report")
@@ -36,7 +36,7 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def differing(arms: Sequence[Arm]) -> list[tuple[str, list[str]]]:
+def differing(arms: Sequence[Trace]) -> list[tuple[str, list[str]]]:
     """(key, value of each arm) of every setting that is not the same in all of them; a setting that a record lacks is a dash."""
     configs = [flat({k: v for k, v in arm.record.config.items() if k not in IGNORED}) if arm.record else {} for arm in arms]
     keys = list(dict.fromkeys(key for config in configs for key in config))
@@ -52,11 +52,11 @@ def _said(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _photos(arm: Arm) -> list[str]:
+def _photos(arm: Trace) -> list[str]:
     return [str(photo.get("name", "")) for photo in arm.record.subject.get("photos", [])] if arm.record is not None else []
 
 
-def why_not_paired(first: Arm, other: Arm) -> str:
+def why_not_paired(first: Trace, other: Trace) -> str:
     """Why the samples of two arms are not paired; empty where they are."""
     if first.record is None or other.record is None:
         return f"{other.label} has no record, so that its samples are not paired with those of {first.label}"
@@ -70,7 +70,7 @@ def why_not_paired(first: Arm, other: Arm) -> str:
     return "" if all(common) else f"{other.label} shares no checkpoint and sample with {first.label}"
 
 
-def gap(first: Arm, other: Arm, metric: str) -> Gap | None:
+def gap(first: Trace, other: Trace, metric: str) -> Gap | None:
     """The paired difference of a metric; None where one of the arms lacks it, or where no score is finite.
 
     Its 95 % interval is over prompts and images: it says nothing of other seeds and subjects.
@@ -89,7 +89,7 @@ def gap(first: Arm, other: Arm, metric: str) -> Gap | None:
     return Gap(kept, found.mean, found.low, found.high, len(places))
 
 
-def _at(arm: Arm, metric: str, steps: Sequence[int], places: Sequence[tuple[int, int]]) -> Array:
+def _at(arm: Trace, metric: str, steps: Sequence[int], places: Sequence[tuple[int, int]]) -> Array:
     """(steps, places) scores of an arm."""
     rows, columns = [arm.steps.index(step) for step in steps], [arm.places.index(place) for place in places]
     return arm.columns[metric][np.ix_(rows, columns)]

@@ -9,10 +9,10 @@ from bayesdiff.judging.judgement import judge_folder
 from bayesdiff.judging.layouts import find_samples
 from bayesdiff.judging.pairing import pair
 from bayesdiff.judging.settings import Asked, configured, prompts_of, run_of, subject_of
-from bayesdiff.reporting.arm import Arm
+from bayesdiff.reporting.traces import Trace
 
 
-def judged_arm(folder: Path, asked: Asked, cache: Path | None) -> Arm:
+def judged_arm(folder: Path, asked: Asked, cache: Path | None) -> Trace:
     """Judge a folder of samples as ``bayesdiff judge`` does, and keep what a page shows; nothing in the folder is changed.
 
     Raises:
@@ -24,7 +24,7 @@ def judged_arm(folder: Path, asked: Asked, cache: Path | None) -> Arm:
     subject, _ = subject_of(asked, run, paired.paths[next(iter(paired.paths))][0])
     prompts, _ = prompts_of(paired, asked, run, cfg)
     texts = {number: prompt.text for number, prompt in prompts.items()} or {n: seen[0].prompt for n, seen in paired.prompts.items()}
-    arm = Arm(folder.resolve().name, reading.metric, reading.steps, reading.columns, reading.images, judgement.verdict)
+    arm = Trace(folder.resolve().name, reading.metric, reading.steps, reading.columns, reading.images, judgement.verdict)
     return replace(
         arm, files={step: dict(zip(paired.keys, paths, strict=True)) for step, paths in paired.paths.items()}, prompts=texts,
         photos=tuple(photo.image for photo in subject.photos), notes=reading.notes,

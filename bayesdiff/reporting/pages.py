@@ -24,9 +24,9 @@ from bayesdiff.core.layout import MAIN
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.words import NAMES
 from bayesdiff.reporting import charts
-from bayesdiff.reporting.arm import Arm, named
 from bayesdiff.reporting.contrasts import differing, flat, gap, why_not_paired
 from bayesdiff.reporting.pictures import BUDGET, Plan, data_uri, plan, samples_of
+from bayesdiff.reporting.traces import Trace, named
 from bayesdiff.scoring.metrics import in_order, known
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def render(template: str, title: str, data: dict[str, Any], **content: Any) -> s
     )  # fmt: skip
 
 
-def write_runs(arms: Sequence[Arm], target: Path, title: str = "", budget: int = BUDGET) -> Path:
+def write_runs(arms: Sequence[Trace], target: Path, title: str = "", budget: int = BUDGET) -> Path:
     """Write the page of one run, or of several beside each other; returns ``target``.
 
     Raises:
@@ -99,7 +99,7 @@ def write_page(target: Path, text: str) -> Path:
     return target
 
 
-def runs_page(arms: Sequence[Arm], title: str = "", budget: int = BUDGET) -> str:
+def runs_page(arms: Sequence[Trace], title: str = "", budget: int = BUDGET) -> str:
     """The page of one run, or of several beside each other. Raises ``UserError``."""
     if not arms:
         raise UserError("no run to report; give a run folder, a study's name, or a folder of samples")
@@ -122,7 +122,7 @@ def runs_page(arms: Sequence[Arm], title: str = "", budget: int = BUDGET) -> str
     )  # fmt: skip
 
 
-def _title(arms: Sequence[Arm]) -> str:
+def _title(arms: Sequence[Trace]) -> str:
     """What the arms have in common."""
     record = arms[0].record
     subjects = {str(arm.record.config["data"]["subject"]) for arm in arms if arm.record is not None}
@@ -132,17 +132,17 @@ def _title(arms: Sequence[Arm]) -> str:
     return f"{subjects.pop()}, {' and '.join(sorted(methods))}"
 
 
-def _photos(arms: Sequence[Arm]) -> list[Any]:
+def _photos(arms: Sequence[Trace]) -> list[Any]:
     return list(next((arm.photos for arm in arms if arm.photos), ()))
 
 
-def prompt_at(arms: Sequence[Arm], at: tuple[int, int]) -> str:
+def prompt_at(arms: Sequence[Trace], at: tuple[int, int]) -> str:
     """A prompt with the number of its image, for a list to choose from."""
     text = next((arm.prompts[at[0]] for arm in arms if at[0] in arm.prompts), f"prompt {at[0]}")
     return f"{escape.plain(text)}, image {at[1]}"
 
 
-def metrics_of(arms: Sequence[Arm]) -> list[dict[str, Any]]:
+def metrics_of(arms: Sequence[Trace]) -> list[dict[str, Any]]:
     """Every metric that an arm has, in the suite's order: name, label, and what its numbers mean."""
     found = []
     for name in in_order({name for arm in arms for name in arm.columns}):
@@ -162,7 +162,7 @@ def numbers(values: Any) -> list[Any]:
     return found
 
 
-def curves(arm: Arm) -> dict[str, dict[str, list[Any]]]:
+def curves(arm: Trace) -> dict[str, dict[str, list[Any]]]:
     """Metric -> mean (T,) with its 95 % band over images, and the scores themselves (T, images)."""
     found = {}
     for name, scores in arm.columns.items():
@@ -173,7 +173,7 @@ def curves(arm: Arm) -> dict[str, dict[str, list[Any]]]:
     return found
 
 
-def arm_data(arm: Arm, chosen: Plan | None = None) -> dict[str, Any]:
+def arm_data(arm: Trace, chosen: Plan | None = None) -> dict[str, Any]:
     """What the script knows of an arm."""
     verdict = arm.verdict
     judged = verdict if verdict is not None and len(verdict.labels) == len(arm.steps) else None
@@ -214,7 +214,7 @@ def sentences(verdict: CorruptionVerdict) -> tuple[str, str]:
     return escape.plain(first + (stop.strip() or "")), escape.plain(rest)
 
 
-def card(arm: Arm) -> dict[str, Any]:
+def card(arm: Trace) -> dict[str, Any]:
     """The answer of one arm."""
     status = arm.record.status if arm.record is not None else ""
     badge, tone = KINDS.get(arm.verdict.kind, (arm.verdict.kind, "plain")) if arm.verdict is not None else ("Not judged", "plain")
@@ -226,13 +226,13 @@ def card(arm: Arm) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _no_verdict(arm: Arm, status: str) -> str:
+def _no_verdict(arm: Trace, status: str) -> str:
     if status == "diverged":
         return "Training diverged before its first checkpoint."
     return "No checkpoint is scored yet." if not arm.steps else "There is no verdict on this curve."
 
 
-def absent(arms: Sequence[Arm], chosen: Plan) -> list[str]:
+def absent(arms: Sequence[Trace], chosen: Plan) -> list[str]:
     """What a reader might look for and not find, and why."""
     lines = []
     if not chosen.places:
@@ -247,7 +247,7 @@ def absent(arms: Sequence[Arm], chosen: Plan) -> list[str]:
     return lines + ([f"{hidden} more training images are not shown."] if hidden else [])
 
 
-def _gaps(arms: Sequence[Arm], metrics: Sequence[str]) -> dict[str, Any]:
+def _gaps(arms: Sequence[Trace], metrics: Sequence[str]) -> dict[str, Any]:
     """Paired differences from the first arm, by metric; empty where no arm is paired with it."""
     paired = [i for i, arm in enumerate(arms) if i and not why_not_paired(arms[0], arm)]
     found: dict[str, Any] = {}
@@ -260,11 +260,11 @@ def _gaps(arms: Sequence[Arm], metrics: Sequence[str]) -> dict[str, Any]:
     return {"gaps": found, "gap_chart": charts.gap_chart(len(arms)) if found else None}
 
 
-def _unpaired(arms: Sequence[Arm]) -> list[str]:
+def _unpaired(arms: Sequence[Trace]) -> list[str]:
     return [why for arm in arms[1:] if (why := why_not_paired(arms[0], arm))]
 
 
-def table_of(arm: Arm, metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def table_of(arm: Trace, metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The scores of every checkpoint: heads, and rows of (step, stage, [mean ± standard error], whether it is kept)."""
     shown = [metric for metric in metrics if metric["name"] in arm.columns]
     labels = arm.verdict.labels if arm.verdict is not None and len(arm.verdict.labels) == len(arm.steps) else ("",) * len(arm.steps)
@@ -283,7 +283,7 @@ def _mean(scores: Any) -> str:
     return f"{scores.mean():.3f}{error}"
 
 
-def _detail(arm: Arm, metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _detail(arm: Trace, metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Scores, settings and commands of one arm."""
     config = flat({k: v for k, v in arm.record.config.items() if k != "paths"}) if arm.record is not None else {}
     return {
@@ -292,7 +292,7 @@ def _detail(arm: Arm, metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def commands(arm: Arm) -> list[tuple[str, str]]:
+def commands(arm: Trace) -> list[tuple[str, str]]:
     """(what for, command line) to repeat an arm."""
     if arm.record is None or arm.evaluation != MAIN:
         return []
@@ -302,7 +302,7 @@ def commands(arm: Arm) -> list[tuple[str, str]]:
     return [(what, escape.plain(command)) for what, command in found]
 
 
-def costs(arms: Sequence[Arm]) -> dict[str, Any]:
+def costs(arms: Sequence[Trace]) -> dict[str, Any]:
     """Seconds by phase and memory in ``rows``, where it ran in ``place``: (what, value of each arm)."""
     found = [(arm.label, arm.record) for arm in arms if arm.record is not None and arm.evaluation == MAIN]
     records = [record for _, record in found]
@@ -336,6 +336,6 @@ def _memory(megabytes: dict[str, float], gpu: bool) -> str:
     return f"{max(found) * 2**20 / 1e9:.2f} GB" if found else "–"
 
 
-def arm_words(arm: Arm) -> str:
+def arm_words(arm: Trace) -> str:
     """What the arm of a record is called."""
     return arm_name(arm.record.config["bnn"]) if arm.record is not None else arm.name

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from bayesdiff.reporting.arm import Arm, Place
+from bayesdiff.reporting.traces import Place, Trace
 
 BUDGET = 10_500_000
 """Bytes of a page that its samples may take, as base64."""
@@ -77,7 +77,7 @@ def _encoded(image: Image.Image, encoding: Encoding) -> bytes:
     return buffer.getvalue()
 
 
-def plan(arms: Sequence[Arm], budget: int = BUDGET) -> Plan:
+def plan(arms: Sequence[Trace], budget: int = BUDGET) -> Plan:
     """Choose samples and their encoding, so that all of them fit; no places where there is no sample."""
     files = [(at, path) for arm in arms for there in arm.files.values() for at, path in there.items()]
     order = sorted({at for at, _ in files}, key=lambda at: (at[1], at[0]))
@@ -102,7 +102,7 @@ def _open(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
-def samples_of(arm: Arm, chosen: Plan) -> dict[int, list[str | None]]:
+def samples_of(arm: Trace, chosen: Plan) -> dict[int, list[str | None]]:
     """Step -> data URIs of the chosen samples, None for one that is missing or cannot be read."""
     return {step: [_sample(there.get(at), chosen.encoding) for at in chosen.places] for step, there in arm.files.items()}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bayesdiff.core.layout import REPORT
-from bayesdiff.reporting.arm import arms_of
 from bayesdiff.reporting.pages import MOST_ARMS, write_runs
+from bayesdiff.reporting.traces import arms_of
 
 
 def write_run_page(folder: Path, target: Path | None = None) -> Path:

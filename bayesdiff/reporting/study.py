@@ -17,9 +17,9 @@ from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import GRID, MAIN
 from bayesdiff.recording.archive import Archive
 from bayesdiff.reporting import charts
-from bayesdiff.reporting.arm import Arm
 from bayesdiff.reporting.pages import KINDS, MOST_ARMS, arm_data, commands, metrics_of, numbers, render, table_of, write_page
 from bayesdiff.reporting.pictures import BUDGET
+from bayesdiff.reporting.traces import Trace
 from bayesdiff.scoring.metrics import in_order
 from bayesdiff.studies.figures import curves_of
 from bayesdiff.studies.measures import MEASURES
@@ -66,19 +66,19 @@ def study_page(study: Study, archive: Archive, back: str = "", budget: int = BUD
     )  # fmt: skip
 
 
-def _arm(found: Found) -> Arm:
+def _arm(found: Found) -> Trace:
     """A run of a study as an arm; its samples are in its grid alone."""
     images, record = found.images, found.record
     name = found.folder.name if found.evaluation == MAIN else f"{found.folder.name}/{found.evaluation}"
     columns = {name: images.columns[name] for name in in_order(set(images.columns))}
     grid = found.folder / GRID
-    return Arm(
+    return Trace(
         name, str(record.config["detector"]["metric"]), tuple(images.steps.tolist()), columns, images.places, found.verdict, record,
         found.cell.name, found.evaluation, ceilings=record.real_to_real, grid=grid if grid.exists() else None,
     )  # fmt: skip
 
 
-def _with_units(metrics: list[dict[str, Any]], arms: Sequence[Arm]) -> list[dict[str, Any]]:
+def _with_units(metrics: list[dict[str, Any]], arms: Sequence[Trace]) -> list[dict[str, Any]]:
     """What differences are of, then the metrics of the runs' own curves."""
     there = {metric["name"] for metric in metrics}
     return metrics + [metric for metric in metrics_of(arms) if metric["name"] not in there]
@@ -149,7 +149,7 @@ def _subjects(found: Sequence[Found]) -> list[str]:
     return list(dict.fromkeys(escape.plain(one.record.config["data"]["subject"]) for one in found))
 
 
-def _line(row: Row, arms: Sequence[Arm], subjects: Sequence[str]) -> dict[str, Any]:
+def _line(row: Row, arms: Sequence[Trace], subjects: Sequence[str]) -> dict[str, Any]:
     """A row of the table of arms by subjects: a link a run, with its last score and its verdict."""
     places = {arm.name: i for i, arm in enumerate(arms)}
     cells: dict[str, list[dict[str, Any]]] = {subject: [] for subject in subjects}
@@ -164,11 +164,11 @@ def _line(row: Row, arms: Sequence[Arm], subjects: Sequence[str]) -> dict[str, A
     return {"name": escape.plain(row.name), "count": row.count, "cells": [cells[subject] for subject in subjects]}
 
 
-def _kind(arm: Arm) -> tuple[str, str]:
+def _kind(arm: Trace) -> tuple[str, str]:
     return KINDS.get(arm.verdict.kind, (arm.verdict.kind, "plain")) if arm.verdict is not None else ("Not judged", "plain")
 
 
-def _legend(arms: Sequence[Arm]) -> list[tuple[str, str, str]]:
+def _legend(arms: Sequence[Trace]) -> list[tuple[str, str, str]]:
     """(symbol, tone, kinds of verdicts) that the table has."""
     kinds: dict[str, list[str]] = {}
     for kind, tone in dict.fromkeys(_kind(arm) for arm in arms):
@@ -224,7 +224,7 @@ def _printed(study: Study, rows: list[Row], table: pd.DataFrame) -> dict[str, An
     }
 
 
-def _runs(arms: Sequence[Arm], budget: int) -> list[dict[str, Any]]:
+def _runs(arms: Sequence[Trace], budget: int) -> list[dict[str, Any]]:
     """What is behind each link: sentence, scores, the grid of samples, the command."""
     grids = grid_uris([arm.grid if arm.evaluation == MAIN else None for arm in arms], budget)
     return [

@@ -19,6 +19,7 @@ from bayesdiff.core.files import atomic_write, write_text
 from bayesdiff.core.layout import FIGURES, TABLES
 from bayesdiff.recording.archive import Archive
 from bayesdiff.studies.figures import draw_curves, draw_last
+from bayesdiff.studies.latex import latex_tables
 from bayesdiff.studies.measures import COST, CURVE, LAST, Measure, named, of
 from bayesdiff.studies.paper import PAPER_SUBJECTS, paper_label
 from bayesdiff.studies.plan import Cell, Study, chosen_studies, join_models, load_study, models_of, study_names
@@ -55,12 +56,11 @@ def write_study(study: Study, rows: list[Row], results: Path, share: float = 0.0
     with atomic_write(target / f"{name}.csv") as part:
         table.to_csv(part, index=False, float_format="%.5f", lineterminator="\n")
     caption = CAPTION + (OF_THE_PAPER if any(paper_label(study.model) in column for column in printed) else "")
-    text = f"# {escape.markdown_cell(heading(study))}\n\n{caption}\n\n{in_markdown(printed, printed.columns)}\n{_lacking(study, rows, results)}"
+    title, body = escape.markdown_cell(heading(study)), in_markdown(printed, printed.columns)
+    text = f"# {title}\n\n{caption}\n\n{body}\n{_lacking(study, rows, results)}"
     write_text(target / f"{name}.md", text)
-    label = f"tab:{study.name}-{study.model}"  # both are names of files
-    write_text(
-        target / f"{name}.tex", printed.to_latex(index=False, escape=True, caption=escape.latex_caption(heading(study)), label=label)
-    )
+    label = f"tab:{study.name}-{study.model}"
+    write_text(target / f"{name}.tex", latex_tables(printed, len(rows[0].labels) + 1, heading(study), label))
     figures = results / FIGURES
     draw_curves(study, rows, figures / f"{name}.png", figures / f"{name}.svg")
     if study.x:

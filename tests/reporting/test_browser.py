@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from bayesdiff.reporting.arm import arms_of
 from bayesdiff.reporting.pages import write_runs
 from bayesdiff.reporting.study import write_study_page
+from bayesdiff.reporting.traces import arms_of
 from tests import made_records
 from tests.made_pages import HOSTILE
 from tests.made_runs import made_run

@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bayesdiff.reporting.arm import Arm, arms_of, named
 from bayesdiff.reporting.contrasts import differing, flat, gap, why_not_paired
+from bayesdiff.reporting.traces import Trace, arms_of, named
 from bayesdiff.stats import paired_difference
 from tests.made_runs import made_run
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> list[Arm]:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> list[Trace]:
     folder = tmp_path_factory.mktemp("runs")
     runs = made_run(folder / "a"), made_run(folder / "b", "bnn=on", "method.learning_rate=2e-4", shift=0.05, seed=1)
     return named([arm for run in runs for arm in arms_of(run)])
 
 
-def test_settings_that_differ_are_named_and_no_others(pair: list[Arm]) -> None:
+def test_settings_that_differ_are_named_and_no_others(pair: list[Trace]) -> None:
     found = dict(differing(pair))
     assert found["method.learning_rate"] == ["0.0005", "0.0002"]
     assert found["bnn.kind"] == ["off", "gaussian"]
@@ -32,7 +32,7 @@ def test_nested_settings_become_dotted_keys() -> None:
     assert flat({"a": {"b": 1, "c": {}}, "d": [1]}) == {"a.b": 1, "a.c": {}, "d": [1]}
 
 
-def test_a_gap_is_the_paired_difference_at_every_checkpoint(pair: list[Arm]) -> None:
+def test_a_gap_is_the_paired_difference_at_every_checkpoint(pair: list[Trace]) -> None:
     found = gap(pair[0], pair[1], "dino")
     assert found is not None
     assert found.steps == pair[0].steps
@@ -43,7 +43,7 @@ def test_a_gap_is_the_paired_difference_at_every_checkpoint(pair: list[Arm]) -> 
     assert found.high == pytest.approx(direct.high, abs=0.004)
 
 
-def test_a_checkpoint_that_is_not_finite_is_left_out(pair: list[Arm]) -> None:
+def test_a_checkpoint_that_is_not_finite_is_left_out(pair: list[Trace]) -> None:
     scores = pair[1].columns["dino"].copy()
     scores[3, 1] = np.nan
     found = gap(pair[0], replace(pair[1], columns={"dino": scores}), "dino")
@@ -53,7 +53,7 @@ def test_a_checkpoint_that_is_not_finite_is_left_out(pair: list[Arm]) -> None:
     assert gap(pair[0], pair[1], "none") is None
 
 
-def test_other_prompts_or_noise_are_not_paired(pair: list[Arm], tmp_path: Path) -> None:
+def test_other_prompts_or_noise_are_not_paired(pair: list[Trace], tmp_path: Path) -> None:
     assert why_not_paired(*pair) == ""
     (other,) = named(arms_of(made_run(tmp_path / "c", "sampler.seed=7")))
     assert "sampled otherwise than plain (sampler.seed)" in why_not_paired(pair[0], other)

@@ -13,10 +13,10 @@ import pytest
 from bayesdiff.core.errors import UserError
 from bayesdiff.corruption.outcome import KINDS as VERDICTS
 from bayesdiff.recording.record import load_record
-from bayesdiff.reporting.arm import Arm, arms_of, named
 from bayesdiff.reporting.charts import DARK, LIGHT, library
 from bayesdiff.reporting.pages import KINDS, MOST_ARMS, card, numbers, runs_page, write_runs
 from bayesdiff.reporting.runs import write_run_page
+from bayesdiff.reporting.traces import Trace, arms_of, named
 from tests.made_pages import HOSTILE, Page, check_whole
 from tests.made_runs import made_run
 
@@ -27,7 +27,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [made_run(folder / "plain"), made_run(folder / "bayesian", "bnn=on", shift=0.05, seed=1)]
 
 
-def both(runs: list[Path]) -> list[Arm]:
+def both(runs: list[Path]) -> list[Trace]:
     return [arm for run in runs for arm in arms_of(run)]
 
 
@@ -127,6 +127,7 @@ def test_too_many_curves_are_refused_in_one_line(runs: list[Path]) -> None:
         runs_page([])
 
 
+@pytest.mark.slow
 def test_six_arms_of_forty_checkpoints_fit(tmp_path: Path) -> None:
     """At most 15 MB, also where the samples are large and grainy: an exact file would have 190 MB."""
     run = arms_of(made_run(tmp_path / "x", steps=40, side=256, prompts=1, images=1))[0]

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bayesdiff.reporting.arm import Arm
 from bayesdiff.reporting.pictures import EXACT, STEPS_DOWN, data_uri, plan, samples_of
+from bayesdiff.reporting.traces import Trace
 
 
-def arm_of(folder: Path, side: int, steps: int = 4, prompts: int = 3, images: int = 2) -> Arm:
+def arm_of(folder: Path, side: int, steps: int = 4, prompts: int = 3, images: int = 2) -> Trace:
     files = {}
     for step in range(steps):
         files[step] = {(p, i): folder / f"{step}-{p}-{i}.png" for p in range(prompts) for i in range(images)}
         for k, path in enumerate(files[step].values()):
             pixels = np.random.default_rng([step, k]).integers(0, 255, (side, side, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(path)
-    return Arm("x", "dino", tuple(range(steps)), files=files)
+    return Trace("x", "dino", tuple(range(steps)), files=files)
 
 
 def pixels(uri: str) -> np.ndarray:
@@ -59,4 +59,4 @@ def test_a_sample_that_is_missing_or_broken_is_none(tmp_path: Path) -> None:
 
 
 def test_nothing_is_planned_without_samples() -> None:
-    assert plan([Arm("x", "dino")]).places == ()
+    assert plan([Trace("x", "dino")]).places == ()

@@ -217,10 +217,10 @@ def test_the_last_checkpoint_is_drawn_over_the_axis_a_study_names(study: plannin
         f"table_1{part}.{kind}" for part in ("", "-last") for kind in ("png", "svg")
     }
     points = last_points(rows_of(study, results), "method", "dino")
-    assert list(points) == ["bnn off", "bnn on"]
+    assert list(points) == ["plain", "Bayesian"]
     for arm in points:
         assert [label for label, _, _ in points[arm]] == ["dreambooth", "lora"]
-    for (_, off, _), (_, on, _) in zip(points["bnn off"], points["bnn on"], strict=True):
+    for (_, off, _), (_, on, _) in zip(points["plain"], points["Bayesian"], strict=True):
         assert on - off == pytest.approx(made_records.EFFECT, abs=0.02)
 
 
@@ -419,3 +419,21 @@ def test_the_committed_tables_are_what_the_committed_records_give(tmp_path: Path
     assert len(written) > 50
     for path in [here / "README.md", here / "toybox" / "claims.md", *written]:
         assert path.read_bytes() == (committed / path.relative_to(here)).read_bytes(), path.name
+
+
+def test_arms_of_a_figure_differ_without_colour_and_are_named_in_words(
+    study: planning.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from bayesdiff.studies import figures
+
+    kept: list[Figure] = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, *_: kept.append(figure))
+    figures.draw_curves(study, rows_of(study, made_records.fill(study, tmp_path)), tmp_path / "x.png")
+    for axes in kept[0].findobj(Axes):
+        named = [line for line in axes.lines if not line.get_label().startswith("_")]
+        assert [line.get_label() for line in named] == ["plain (mean of 4 runs)", "Bayesian (mean of 4 runs)"]
+        assert len({(line.get_marker(), line.get_linestyle()) for line in named}) == 2
+    assert [axes.get_title() for axes in kept[0].findobj(Axes)] == ["dreambooth", "lora"]

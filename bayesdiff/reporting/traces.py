@@ -24,7 +24,7 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Arm:
+class Trace:
     """What a page needs of one curve."""
 
     name: str
@@ -59,7 +59,7 @@ class Arm:
         return self.verdict is not None and self.verdict.kind not in UNJUDGED
 
 
-def arms_of(folder: Path) -> list[Arm]:
+def arms_of(folder: Path) -> list[Trace]:
     """A run folder or a collected record, and after it each further evaluation that has scores.
 
     Raises:
@@ -67,17 +67,17 @@ def arms_of(folder: Path) -> list[Arm]:
     """
     record = load_record(folder)
     photos, prompts, notes = _about(folder)
-    main = _read(folder, record, Arm(folder.name, "dino", record=record, photos=photos, prompts=prompts, notes=notes))
+    main = _read(folder, record, Trace(folder.name, "dino", record=record, photos=photos, prompts=prompts, notes=notes))
     found = [main]
     for name in evaluations_in(folder) if record is not None else []:
         place = folder / EVALUATIONS / name
         if is_run(place):
             words = _evaluated_prompts(folder, name) or prompts
-            found.append(_read(place, record, Arm(f"{folder.name}/{name}", "dino", evaluation=name, photos=photos, prompts=words)))
+            found.append(_read(place, record, Trace(f"{folder.name}/{name}", "dino", evaluation=name, photos=photos, prompts=words)))
     return [replace(one, record=record) for one in found]
 
 
-def _read(place: Path, record: RunRecord | None, arm: Arm) -> Arm:
+def _read(place: Path, record: RunRecord | None, arm: Trace) -> Trace:
     """An arm with its scores, verdict and samples; without them where there are none yet."""
     metric = str(record.config["detector"]["metric"]) if record is not None else arm.metric
     grid = place / GRID if (place / GRID).exists() else None
@@ -98,7 +98,7 @@ def _whole(steps: Sequence[int]) -> Any:
     return np.array(steps, dtype=np.int64)
 
 
-def _verdict(arm: Arm, record: RunRecord, images: Images) -> CorruptionVerdict | None:
+def _verdict(arm: Trace, record: RunRecord, images: Images) -> CorruptionVerdict | None:
     """The record's own where this detector made it, else a new one; None where the scores cannot be judged."""
     if arm.evaluation == MAIN and (kept := recorded_verdict(record)) is not None:
         return kept
@@ -150,7 +150,7 @@ def _evaluated_prompts(folder: Path, name: str) -> dict[int, str]:
     return {} if run is None or conf is None or conf.prompts is None else _prompts(run.cfg, run.record, list(conf.prompts))
 
 
-def named(arms: Sequence[Arm]) -> list[Arm]:
+def named(arms: Sequence[Trace]) -> list[Trace]:
     """The arms with labels that tell them apart, as short as they can be; each is its own."""
     words = [_words(arm) for arm in arms]
     told = [own[:1] for own in words]
@@ -164,7 +164,7 @@ def named(arms: Sequence[Arm]) -> list[Arm]:
     ]
 
 
-def _words(arm: Arm) -> list[str]:
+def _words(arm: Trace) -> list[str]:
     """What an arm is called by: its kind first, then what may tell it from others."""
     if arm.record is None:
         return [arm.name, "", "", "", "", "", ""]
