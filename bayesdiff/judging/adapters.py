@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
     from torch import nn
 
-SCALES = (".alpha", "dora_scale", "lora_magnitude_vector")
-"""Ends of the names of tensors in a LoRA file that are no matrices of it."""
+SCALES = (".alpha", ".dora_scale", ".lora_magnitude_vector")
+"""Parts of the names of tensors in a LoRA file that are no matrices of it."""
 
 
 @contextmanager
@@ -58,8 +58,9 @@ def _lora(pipe: StableDiffusionPipeline, checkpoint: Checkpoint) -> Iterator[Non
 
 def _check_whole(pipe: StableDiffusionPipeline, name: str, file: Path) -> None:
     """Raises ``UserError`` where some of a file's numbers found no place."""
-    tensors = {key: value for key, value in header_of(file).items() if key != "__metadata__" and not key.endswith(SCALES)}
-    stored = sum(math.prod(value["shape"]) for value in tensors.values())
+    header = header_of(file)
+    matrices = [key for key in header if key != "__metadata__" and not any(scale in key for scale in SCALES)]
+    stored = sum(math.prod(header[key]["shape"]) for key in matrices)
     parts = [part for part in (getattr(pipe, key, None) for key in PARTS) if part is not None]
     placed = sum(p.numel() for part in parts for key, p in part.named_parameters() if ".lora_A." in key or ".lora_B." in key)
     if placed != stored:
