@@ -51,9 +51,17 @@ def _lora(pipe: StableDiffusionPipeline, checkpoint: Checkpoint) -> Iterator[Non
         logging.set_verbosity(level)
     try:
         _check_whole(pipe, checkpoint.name, file)
+        for _, parameter in _placed(pipe):
+            parameter.data = parameter.data.float()  # trainers save halves, and the base model computes in single precision
         yield
     finally:
         pipe.unload_lora_weights()
+
+
+def _placed(pipe: StableDiffusionPipeline) -> list[tuple[str, nn.Parameter]]:
+    """The parameters of LoRA in all models of a pipeline."""
+    parts = [part for part in (getattr(pipe, key, None) for key in PARTS) if part is not None]
+    return [(name, parameter) for part in parts for name, parameter in part.named_parameters() if ".lora_" in name]
 
 
 def _check_whole(pipe: StableDiffusionPipeline, name: str, file: Path) -> None:
@@ -61,8 +69,7 @@ def _check_whole(pipe: StableDiffusionPipeline, name: str, file: Path) -> None:
     header = header_of(file)
     matrices = [key for key in header if key != "__metadata__" and not any(scale in key for scale in SCALES)]
     stored = sum(math.prod(header[key]["shape"]) for key in matrices)
-    parts = [part for part in (getattr(pipe, key, None) for key in PARTS) if part is not None]
-    placed = sum(p.numel() for part in parts for key, p in part.named_parameters() if ".lora_A." in key or ".lora_B." in key)
+    placed = sum(parameter.numel() for name, parameter in _placed(pipe) if ".lora_A." in name or ".lora_B." in name)
     if placed != stored:
         raise UserError(f"{name}: only {placed:,} of its {stored:,} numbers belong to layers of this model; correct --model")
 

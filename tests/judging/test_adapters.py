@@ -53,6 +53,15 @@ def test_a_checkpoint_of_another_model_is_refused(twin: Path, adapters: Path, tm
     assert len(before) > 0
 
 
+def test_halves_are_computed_with_in_single_precision(twin: Path, adapters: Path) -> None:
+    file = adapters / "step-2" / "pytorch_lora_weights.safetensors"
+    save_file({key: value.half() for key, value in load_file(file).items()}, file)
+    pipe = load_pipeline(ModelConf("twin", str(twin), resolution=64), torch.device("cpu"))
+    (one,) = [one for one in find_checkpoints(adapters).found if one.kind == "lora"]
+    with weights_in(pipe, one):
+        assert {parameter.dtype for parameter in pipe.unet.parameters()} == {torch.float32}
+
+
 def test_numbers_of_a_lora_that_find_no_place_are_not_left_out_in_silence(twin: Path, adapters: Path) -> None:
     file = adapters / "step-2" / "pytorch_lora_weights.safetensors"
     save_file({**load_file(file), "unet.no_such_layer.to_q.lora_A.weight": torch.ones(2, 8)}, file)
@@ -72,7 +81,11 @@ def kohyas_sdxl() -> dict[str, str]:
             name = {"to_q": "to_q", "to_out_0": "to_out.0"}[rest]
             found[f"lora_unet_{block}_{layer}"] = f"unet.{ours}.transformer_blocks.{number}.{attention}.{name}"
     for te, part in (("te1", "text_encoder"), ("te2", "text_encoder_2")):
-        for place, layer in (("self_attn_q_proj", "self_attn.q_proj"), ("self_attn_out_proj", "self_attn.out_proj"), ("mlp_fc1", "mlp.fc1")):
+        for place, layer in (
+            ("self_attn_q_proj", "self_attn.q_proj"),
+            ("self_attn_out_proj", "self_attn.out_proj"),
+            ("mlp_fc1", "mlp.fc1"),
+        ):
             found[f"lora_{te}_text_model_encoder_layers_1_{place}"] = f"{part}.text_model.encoder.layers.1.{layer}"
     return found
 
