@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
     from torch import nn
 
-SCALES = (".alpha", "dora_scale", "lora_magnitude_vector")
-"""Ends of the names of tensors in a LoRA file that are no matrices of it."""
+SCALES = (".alpha", ".dora_scale", ".lora_magnitude_vector")
+"""Parts of the names of tensors in a LoRA file that are no matrices of it."""
 
 
 @contextmanager
@@ -51,17 +51,25 @@ def _lora(pipe: StableDiffusionPipeline, checkpoint: Checkpoint) -> Iterator[Non
         logging.set_verbosity(level)
     try:
         _check_whole(pipe, checkpoint.name, file)
+        for _, parameter in _placed(pipe):
+            parameter.data = parameter.data.float()  # trainers save halves, and the base model computes in single precision
         yield
     finally:
         pipe.unload_lora_weights()
 
 
+def _placed(pipe: StableDiffusionPipeline) -> list[tuple[str, nn.Parameter]]:
+    """The parameters of LoRA in all models of a pipeline."""
+    parts = [part for part in (getattr(pipe, key, None) for key in PARTS) if part is not None]
+    return [(name, parameter) for part in parts for name, parameter in part.named_parameters() if ".lora_" in name]
+
+
 def _check_whole(pipe: StableDiffusionPipeline, name: str, file: Path) -> None:
     """Raises ``UserError`` where some of a file's numbers found no place."""
-    tensors = {key: value for key, value in header_of(file).items() if key != "__metadata__" and not key.endswith(SCALES)}
-    stored = sum(math.prod(value["shape"]) for value in tensors.values())
-    parts = [part for part in (getattr(pipe, key, None) for key in PARTS) if part is not None]
-    placed = sum(p.numel() for part in parts for key, p in part.named_parameters() if ".lora_A." in key or ".lora_B." in key)
+    header = header_of(file)
+    matrices = [key for key in header if key != "__metadata__" and not any(scale in key for scale in SCALES)]
+    stored = sum(math.prod(header[key]["shape"]) for key in matrices)
+    placed = sum(parameter.numel() for name, parameter in _placed(pipe) if ".lora_A." in name or ".lora_B." in name)
     if placed != stored:
         raise UserError(f"{name}: only {placed:,} of its {stored:,} numbers belong to layers of this model; correct --model")
 

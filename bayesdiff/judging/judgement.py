@@ -77,6 +77,8 @@ def judge_folder(folder: Path, asked: Asked, cache: Path | None) -> Judgement:
         raise UserError(f"{folder}: a file; scores are for 'bayesdiff verdict', and judge wants a folder of samples or checkpoints")
     asked, notes = with_words_of(asked)
     run = run_of(folder)
+    if run is not None and asked.model is not None:
+        raise UserError(f"--model {asked.model}: a run of this package knows its model; leave the option out, and give RUN/checkpoints")
     cfg = configured(asked, run)
     if asked.model is None and not (run is not None and folder.resolve().name == CHECKPOINTS):
         return _judged(folder, _samples(folder, asked, run, cfg), notes, asked, run, cfg, cache)

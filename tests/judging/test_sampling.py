@@ -129,6 +129,8 @@ def test_own_checkpoints_and_stock_layouts_give_the_suites_own_verdict(
     own = judge_folder(folder / "checkpoints", Asked(), tmp_path / "own")
     same_as_the_run(own, folder, record, tmp_path)
     assert own.details["sampled_now"] == 12
+    with pytest.raises(UserError, match="knows its model; leave the option out"):
+        judge_folder(folder, Asked(model="sd15"), None)
     for step in STEPS[1:]:
         shutil.copytree(folder / "checkpoints" / f"step-{step:06d}", tmp_path / "out" / f"checkpoint-{step}")
     same_as_the_run(judge(tmp_path / "out"), folder, record, tmp_path)

@@ -19,6 +19,7 @@ from bayesdiff.config.schema import Config
 from bayesdiff.core.layout import TRAIN_LOG
 from bayesdiff.recording import tracker as module
 from bayesdiff.recording.tracker import Jsonl, Tracker
+from tests.loopback import Server
 
 SCORES = pd.DataFrame({"step": [0], "prompt": [0], "image": [0], "metric": ["dino"], "reference": ["a.png"], "value": [0.5]})
 KEY = "0123456789abcdef" * 2 + "01234567"
@@ -218,7 +219,24 @@ def test_an_offline_run_that_was_resumed_is_whole_in_its_last_folder_and_says_ho
     assert numbers["train/loss"] == pytest.approx([1 / 10, 1 / 20, 1 / 30, 1 / 40])
     assert numbers["eval/dino"] == pytest.approx([0.1, 0.2, 0.3, 0.4])
     assert len(list(files[-1].parent.rglob("*.png"))) == 4, "of every checkpoint its samples"
-    assert f"Weights & Biases: wandb sync {files[-1].parent}" in said[1]
+    (line,) = [line for line in said[1].splitlines() if line.startswith("Weights & Biases: ")]
+    assert synced(line.removeprefix("Weights & Biases: ").split(), tmp_path, env) == ([10, 20, 30, 40], [0.1, 0.2, 0.3, 0.4])
+
+
+def synced(command: list[str], folder: Path, env: dict[str, str]) -> tuple[list[int], list[float]]:
+    """Steps and scores that a server on the loop-back interface has after the command that the run named."""
+    server = Server()
+    places = {f"WANDB_{name}_DIR": str(folder / name.lower()) for name in ("CONFIG", "CACHE", "DATA")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}"
+    there = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, "WANDB_ENTITY": "local", "WANDB_ERROR_REPORTING": "false", "PATH": path}
+    online = {name: value for name, value in env.items() if name != "WANDB_MODE"}
+    try:
+        subprocess.run(command, env={**online, **places, **there}, cwd=folder, capture_output=True, timeout=120, check=True)
+    finally:
+        server.close()
+    (run,) = server.runs.values()
+    rows = [row for row in run["history"] if "eval/dino" in row]
+    return [row["eval/step"] for row in rows], [row["eval/dino"] for row in rows]
 
 
 def test_what_a_sweeps_agent_hands_back_is_left_out_under_an_agent_alone(monkeypatch: pytest.MonkeyPatch) -> None:
