@@ -2,7 +2,7 @@
 
 ``bayesdiff run`` is the same. Hydra composes the configuration, ``resolve`` checks it, ``run_experiment`` does it.
 The exit code is one of ``ExitCode``: 0 done, 2 bad input, 3 diverged, 130 stopped by Ctrl-C, 143 by SIGTERM or SIGHUP.
-The same command resumes.
+The same command resumes. With ``--dry-run`` it prints the run's name and what its verdict will be able to show, and stops.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.checks import check_words
 from bayesdiff.config.compose import CONF, check_groups, check_options, resolve
+from bayesdiff.config.identity import run_name
+from bayesdiff.config.prompts import image_count
 from bayesdiff.config.suggestions import explain
 from bayesdiff.core.errors import ExitCode, RunDiverged, UserError, complain
 from bayesdiff.core.output import steady_output
@@ -29,6 +31,8 @@ from bayesdiff.core.processes import process_count
 from bayesdiff.core.signals import Terminated, heeded
 from bayesdiff.recording.tracker import without_echo
 
+DRY_RUN = "--dry-run"
+_plan_only = False
 HELP = " (all keys: --cfg job; all groups: --help)"
 
 
@@ -46,6 +50,12 @@ def _job(raw: DictConfig) -> None:
 
 def _run(raw: DictConfig) -> None:
     cfg = resolve(raw)
+    if _plan_only:
+        from bayesdiff.corruption.planning import power_sentence
+
+        said = power_sentence(cfg.schedule.checkpoints, image_count(cfg.sampler.prompts, cfg.sampler.images_per_prompt))
+        print(f"{run_name(cfg)}: {cfg.schedule.steps} steps. {said}")
+        return
     from bayesdiff.runs.experiment import run_experiment
 
     command = f"python -m bayesdiff.run {shlex.join(HydraConfig.get().overrides.task)}"
@@ -63,7 +73,9 @@ def main() -> None:
 def _main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
-        sys.argv[1:] = without_echo(sys.argv[1:])
+        global _plan_only
+        _plan_only = DRY_RUN in sys.argv[1:]
+        sys.argv[1:] = [word for word in without_echo(sys.argv[1:]) if word != DRY_RUN]
         check_words(sys.argv[1:])
         check_options(sys.argv[1:], "run")
         check_groups(sys.argv[1:])

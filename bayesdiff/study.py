@@ -13,13 +13,15 @@ import sys
 
 from rich.console import Console
 
+from bayesdiff.config.prompts import image_count
 from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line
 from bayesdiff.core.signals import Terminated, heeded
+from bayesdiff.corruption.planning import power_sentence
 from bayesdiff.recording.tracker import without_echo
 from bayesdiff.studies.checks import check_extra, check_results, check_runs
 from bayesdiff.studies.engine import run_study
-from bayesdiff.studies.plan import load_study, narrowed, runs_of, study_names
+from bayesdiff.studies.plan import compose_cell, load_study, narrowed, runs_of, study_names
 from bayesdiff.studies.show import print_plan
 from bayesdiff.studies.state import DAMAGED, plan
 
@@ -49,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.dry_run:
             planned = plan(study, root, extra, arguments.results)
             print_plan(study, planned, arguments.workers, Console(emoji=False, width=None if Console().is_terminal else 140), arguments.all)
+            cfg = compose_cell(study.cells[0], extra)
+            print(power_sentence(cfg.schedule.checkpoints, image_count(cfg.sampler.prompts, cfg.sampler.images_per_prompt)))
             return 0
         with heeded():
             found = run_study(study, root, arguments.workers, extra, arguments.results)

@@ -113,3 +113,9 @@ def cut_texts(reader: TextReader, texts: Iterable[str]) -> dict[str, int]:
     """Texts that the reader cuts, and by how many tokens."""
     over = {text: reader.count(text) - reader.limit for text in texts}
     return {text: count for text, count in over.items() if count > 0}
+
+
+def image_count(templates: list[str], images_per_prompt: int) -> int:
+    """Images of a checkpoint; ``auto`` counts as the list for objects, which is as long as the others."""
+    prompts = sum(len(PROMPT_SETS.get("object" if name == "auto" else name, (name,))) for name in templates)
+    return prompts * images_per_prompt

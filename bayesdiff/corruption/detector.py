@@ -169,29 +169,32 @@ class Decision:
 
 def decide(
     steps: ArrayLike, scores: ArrayLike, *, alpha: float = 0.05, min_depth: float = 0.03, seed: int = 0,
-    checkpoint_noise: float | None = None, correlation_time: float | None = None,
+    checkpoint_noise: float | None = None, correlation_time: float | None = None, resamples: int = RESAMPLES,
 ) -> Decision:  # fmt: skip
     """The decisions of ``detect_corruption``, for simulations of many curves: five times as fast where there is no stage.
 
-    Arguments and errors are as there. Scores, (T,) or (T, images), have to be finite, for 6 checkpoints or more.
+    Arguments and errors are as there. Scores, (T,) or (T, images), have to be finite, for 6 checkpoints or more. With fewer
+    ``resamples`` than ``detect_corruption`` takes, decisions near ``alpha`` may differ from its own.
     """
     at, values, runs = _clean(steps, scores, None)
     options, rng = _Options(alpha, min_depth), np.random.default_rng(derive(seed, "verdict"))
     told = None if runs else told_apart(at, values, alpha, min_depth, np.random.default_rng(derive(seed, "images")))
     reading = replace(_read(at, values, runs, checkpoint_noise, correlation_time), told=told)
     possible = stage_depth(reading.curve) >= min_depth and (told is None or bool(told.runs))
-    stage = possible and any(_holds(reading, noises, _needed(reading, options), rng) for noises in reading.ways)
+    stage = possible and any(_holds(reading, noises, _needed(reading, options), rng, resamples) for noises in reading.ways)
     return Decision(stage, bool(told and told.runs), reading.scale is not None and reading.scale.slow)
 
 
-def _holds(reading: _Reading, noises: tuple[Noise, ...], needed: float, rng: np.random.Generator) -> bool:
+def _holds(reading: _Reading, noises: tuple[Noise, ...], needed: float, rng: np.random.Generator, resamples: int) -> bool:
     """Whether a stage is told from the noise that explains it best; the longest correlation time, mostly that one, is asked first."""
     found = []
     for noise in reversed(noises):
-        found.append(stage_p_value(reading.curve, noise, rng, SCREENED))
+        found.append(stage_p_value(reading.curve, noise, rng, min(SCREENED, resamples)))
         if found[-1] > HOPELESS:
             return False
-    return stage_p_value(reading.curve, noises[len(noises) - 1 - int(np.argmax(found))], rng) <= needed
+    if resamples <= SCREENED:
+        return max(found) <= needed
+    return stage_p_value(reading.curve, noises[len(noises) - 1 - int(np.argmax(found))], rng, resamples) <= needed
 
 
 def is_stage(

@@ -6,10 +6,13 @@ as large as its threshold and the images agree on it (paired t-test, one-sided, 
 
 1. *broken*: ``FAILED_SHARE`` of the images inside, or more, failed (black or not finite).
 2. *copying*: fidelity inside is at the ceiling (similarity of different photographs) or above, and diversity or prompt following fell.
-3. *noise pattern*: high-frequency energy rises by ``NOISE``, and beyond the training photograph's own where that is known.
+3. *noise pattern*: high-frequency energy rises by ``NOISE``, and beyond the training photograph's own where that is known. Where
+   contrast is known by spatial frequency (``band_fine``, ``band_middle``), one of the two bands has to rise by ``NOISE`` too.
 4. *colour cast*: the distance of an image's mean colour from the photographs' rises by ``CAST``.
-5. *blur*: high-frequency energy falls by ``BLUR``.
-6. *content lost*: a second view of the content (CLIP-I, DINO, the prompt's own words) falls by ``CONTENT``.
+5. *blur*: high-frequency energy falls by ``BLUR``. Where bands are known, the fine one has to fall by more than the middle one, which
+   has the shapes: where both fall alike, an image is pale or empty and not blurred.
+6. *content lost*: contrast at the periods of shapes (``band_middle``) falls by ``SHAPES``, or a second view of the content (CLIP-I,
+   DINO, the prompt's own words) falls by ``CONTENT``.
 7. *other*: none of these, or no column to tell.
 
 High-frequency energy is taken as a share of the photograph's (``hf_relative``, or ``hf_energy`` with ``photo_hf`` given), else as
@@ -36,6 +39,9 @@ GRAIN = 1.0
 SPECKLE = 1.15
 """The same, where the fidelity saw nothing: from here on the images are to be avoided for their grain alone."""
 BLUR = 0.15
+SHAPES = 0.25
+"""Fall of the middle band's contrast, as a share of the shoulders'."""
+BANDS = {"band_fine": "periods of 2 to 4 pixels", "band_middle": "periods of 4 to 16 pixels"}
 CAST = 0.06
 """Rise of the distance of mean colours (Euclidean, red, green and blue in [0, 1])."""
 CONTENT = 0.05
@@ -92,6 +98,9 @@ def _views(columns: Mapping[str, Array], photo_hf: float | None, inside: NDArray
     elif "hf_energy" in columns:
         reference = photo_hf or float(columns["hf_energy"][shoulders].mean())
         views["hf"] = columns["hf_energy"] / max(reference, 1e-12)
+    for name in BANDS:
+        if name in columns:
+            views[name] = columns[name] / max(float(columns[name][shoulders].mean()), 1e-12)
     return views
 
 
@@ -124,12 +133,16 @@ def _decide(
     if ceiling is not None and fidelity in evidence and evidence[fidelity][0] >= ceiling and lost:
         return "copying", lost[0]
     rise = changes.get("hf", 0.0)
-    if rise >= NOISE and (not absolute or evidence["hf"][0] > GRAIN):
+    bands = {name: changes[name] for name in BANDS if name in changes}
+    loudest = max(bands, key=lambda name: bands[name], default="")
+    if rise >= NOISE and (not absolute or evidence["hf"][0] > GRAIN) and (not bands or bands[loudest] >= NOISE):
         return "noise_pattern", "hf"
     if changes.get("colour_distance", 0.0) >= CAST:
         return "colour_cast", "colour_distance"
-    if rise <= -BLUR:
+    if rise <= -BLUR and bands.get("band_fine", -1.0) < bands.get("band_middle", 0.0):
         return "blur", "hf"
+    if bands.get("band_middle", 0.0) <= -SHAPES:
+        return "content_lost", "band_middle"
     for name in CONTENT_COLUMNS:
         if name != fidelity and changes.get(name, 0.0) <= -CONTENT:
             return "content_lost", name
@@ -144,6 +157,17 @@ def _reason(name: str, evidence: Mapping[str, tuple[float, float]], absolute: bo
         return f"{inside:.0%} of the images failed"
     if name == "hf":
         of = "the photograph's" if absolute else "that beside it"
-        return f"high-frequency energy {inside:.2f} of {of} against {beside:.2f}"
+        return f"high-frequency energy {inside:.2f} of {of} against {beside:.2f}{_periods(evidence)}"
+    if name in BANDS:
+        return f"contrast at {BANDS[name]} {inside:.2f} of that beside it"
     called = {"colour_distance": "mean colour off by", "diversity": "diversity"} | CONTENT_COLUMNS
     return f"{called[name]} {inside:.2f} against {beside:.2f}"
+
+
+def _periods(evidence: Mapping[str, tuple[float, float]]) -> str:
+    """Where the contrast changed most, if it was measured by spatial frequency."""
+    shares = {name: inside / max(beside, 1e-12) for name, (inside, beside) in evidence.items() if name in BANDS}
+    if not shares:
+        return ""
+    name = max(shares, key=lambda band: abs(shares[band] - 1))
+    return f", mostly at {BANDS[name]} ({shares[name]:.2f} of that beside it)"

@@ -39,6 +39,7 @@ AXIS_LABELS = {
     "clip_t": "CLIP-T similarity to the prompt", "clip_t_with_token": "CLIP-T similarity to the prompt with the identifier",
     "clip_t_without_token": "CLIP-T similarity to the prompt without the identifier", "hf_energy": "high-frequency energy",
     "hf_relative": "high-frequency energy over the photographs'", "colour_distance": "distance of the mean colour",
+    "band_fine": "contrast at periods of 2 to 4 pixels", "band_middle": "contrast at periods of 4 to 16 pixels",
     "failed": "share of failed images", "diversity": "DINO distance between images of a prompt",
     "lpips": "LPIPS distance between images of a prompt", "clip_iqa": "CLIP-IQA quality",
 }  # fmt: skip

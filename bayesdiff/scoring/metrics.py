@@ -34,6 +34,8 @@ METRIC_TABLE = (
     Metric("hf_energy", "HF energy", "mean absolute Laplacian of pixels in [-1, 1], 0 to 16", False, "ours: how grainy an image is"),
     Metric("hf_relative", "grain", "HF energy over the training photographs' own, 0 or more", False, "ours: 1 is as grainy as they are"),
     Metric("colour_distance", "colour distance", "distance of mean RGB in [0, 1], 0 to 1.7", False, "ours: a cast over the whole image"),
+    Metric("band_fine", "fine contrast", "RMS of luminance at periods of 2 to 4 pixels, 0 to 1", None, "ours: a noise pattern or a blur"),
+    Metric("band_middle", "middle contrast", "RMS of luminance at periods of 4 to 16 pixels, 0 to 1", None, "ours: shapes and blotches"),
     Metric("failed", "failed", "share of images, 0 to 1", False, "ours: images that are not finite"),
     Metric("clip_t_with_token", "CLIP-T with the token", "cosine, -1 to 1", True, _CLIP_T),
     Metric("clip_t_without_token", "CLIP-T without the token", "cosine, -1 to 1", True, _CLIP_T),

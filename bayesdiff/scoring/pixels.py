@@ -1,4 +1,4 @@
-"""Measures of an image that need its pixels alone: high-frequency energy and mean colour."""
+"""Measures of an image that need its pixels alone: high-frequency energy, contrast by spatial frequency, and mean colour."""
 
 from __future__ import annotations
 
@@ -12,6 +12,23 @@ def high_frequency_energy(image: Image.Image) -> float:
     x = np.asarray(image.convert("RGB"), dtype=np.float64) / 127.5 - 1
     inner = 4 * x[1:-1, 1:-1] - x[:-2, 1:-1] - x[2:, 1:-1] - x[1:-1, :-2] - x[1:-1, 2:]
     return float(np.abs(inner).mean())
+
+
+BANDS = {"band_fine": (0.25, 0.5), "band_middle": (1 / 16, 0.25)}
+"""Spatial frequencies in cycles a pixel: periods of 2 to 4 pixels, and of 4 to 16."""
+
+
+def band_contrasts(image: Image.Image) -> dict[str, float]:
+    """Root mean square of the luminance in [-1, 1] within each of ``BANDS`` (radial frequency); flat images have 0.
+
+    A Hann window keeps the borders, which do not fit each other, out of the fine band.
+    """
+    x = np.asarray(image.convert("L"), dtype=np.float64) / 127.5 - 1
+    window = np.outer(np.hanning(x.shape[0]), np.hanning(x.shape[1]))
+    weight = max(float((window**2).sum()), 1e-12)
+    power = np.abs(np.fft.fft2((x - x.mean()) * window)) ** 2 / (x.size * weight)
+    radius = np.hypot(np.fft.fftfreq(x.shape[0])[:, None], np.fft.fftfreq(x.shape[1])[None])
+    return {name: float(np.sqrt(power[(low <= radius) & (radius < high)].sum())) for name, (low, high) in BANDS.items()}
 
 
 def mean_colour(image: Image.Image) -> NDArray[np.float64]:

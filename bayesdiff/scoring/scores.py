@@ -20,7 +20,7 @@ from bayesdiff.diffusion.sampling import Sample
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.scoring.encoders import Encoders, ImageEncoder
 from bayesdiff.scoring.metrics import COLUMNS
-from bayesdiff.scoring.pixels import describe_photos, high_frequency_energy, mean_colour
+from bayesdiff.scoring.pixels import BANDS, band_contrasts, describe_photos, high_frequency_energy, mean_colour
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,9 @@ def _single_values(
     yield "hf_energy", list(energies)
     yield "hf_relative", [energy / max(references.hf_energy, 1e-9) for energy in energies]
     yield "colour_distance", [float(np.linalg.norm(mean_colour(image) - references.colour)) for image in images]
+    bands = [band_contrasts(image) for image in images]
+    for name in BANDS:
+        yield name, [band[name] for band in bands]
     yield "failed", [float(sample.failed) for sample in samples]
     yield "diversity", _distance_from_others(1 - dino @ dino.T, samples)
     if encoders.lpips:

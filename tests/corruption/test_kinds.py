@@ -34,6 +34,48 @@ SIGNS: dict[str, tuple[dict[str, tuple[float, float]], dict[str, float]]] = {
 }
 
 
+BANDED: list[tuple[str, dict[str, tuple[float, float]]]] = [
+    ("noise_pattern", {"hf_relative": (1.0, 0.4), "band_fine": (0.1, 0.05), "band_middle": (0.2, 0.0)}),
+    ("noise_pattern", {"hf_relative": (1.0, 0.4), "band_fine": (0.1, 0.0), "band_middle": (0.2, 0.1)}),
+    ("other", {"hf_relative": (1.0, 0.4), "band_fine": (0.1, 0.0), "band_middle": (0.2, 0.0)}),
+    ("blur", {"hf_relative": (1.0, -0.4), "band_fine": (0.1, -0.05), "band_middle": (0.2, -0.01)}),
+    ("content_lost", {"hf_relative": (1.0, -0.4), "band_fine": (0.1, -0.04), "band_middle": (0.2, -0.1)}),
+]
+
+
+@pytest.mark.parametrize(("kind", "changes"), BANDED)
+def test_spatial_frequencies_tell_noise_blur_and_lost_shapes_apart(kind: str, changes: dict[str, tuple[float, float]]) -> None:
+    columns = {name: column(*values, seed=i, sd=0.003) for i, (name, values) in enumerate({**FALLEN, **changes}.items())}
+    found = kind_of(columns, START, STOP, BESIDE)
+    assert found.kind == kind
+    if kind == "noise_pattern":
+        fine = changes["band_fine"][1] > 0
+        assert f"mostly at periods of {'2 to 4' if fine else '4 to 16'} pixels" in found.reason
+
+
+def test_real_pictures_give_the_kind_that_was_done_to_them() -> None:
+    from PIL import Image, ImageFilter
+
+    from bayesdiff.scoring.pixels import band_contrasts, high_frequency_energy
+
+    rng = np.random.default_rng(0)
+    coarse = [
+        Image.fromarray(rng.integers(60, 200, (10, 10, 3), dtype=np.uint8)).resize((80, 80), Image.Resampling.BICUBIC) for _ in range(8)
+    ]
+    clean = [Image.fromarray(np.clip(np.asarray(one, float) + rng.normal(0, 8, (80, 80, 3)), 0, 255).astype(np.uint8)) for one in coarse]
+    grainy = [Image.fromarray(np.clip(np.asarray(one, float) + rng.normal(0, 25, (80, 80, 3)), 0, 255).astype(np.uint8)) for one in clean]
+    done = {
+        "noise_pattern": grainy,
+        "blur": [one.filter(ImageFilter.GaussianBlur(1)) for one in clean],
+        "content_lost": [Image.blend(one, Image.new("RGB", one.size, "gray"), 0.6) for one in clean],
+    }
+    for kind, worse in done.items():
+        rows = [worse if START <= i < STOP else clean for i in range(COUNT)]
+        columns = {"dino": column(0.8, -0.3, 0), "hf_energy": np.array([[high_frequency_energy(one) for one in row] for row in rows])}
+        columns |= {name: np.array([[band_contrasts(one)[name] for one in row] for row in rows]) for name in ("band_fine", "band_middle")}
+        assert kind_of(columns, START, STOP, BESIDE).kind == kind
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_has_its_sign(kind: str) -> None:
     changes, options = SIGNS[kind]

@@ -17,7 +17,7 @@ from bayesdiff.diffusion.sampling import Sample
 from bayesdiff.diffusion.subject import Photo, Subject
 from bayesdiff.scoring.encoders import Encoders, load_encoders
 from bayesdiff.scoring.metrics import COLUMNS, HIGHER_IS_BETTER, METRICS
-from bayesdiff.scoring.pixels import high_frequency_energy
+from bayesdiff.scoring.pixels import BANDS, high_frequency_energy
 from bayesdiff.scoring.scores import References, embed_references, real_to_real, score_samples
 
 PROMPTS = [Prompt(text, text.replace("qwe ", ""), text.replace("qwe ", "")) for text in ("a photo of qwe dog", "a qwe dog in the snow")]
@@ -30,6 +30,8 @@ ALWAYS = (
     "hf_energy",
     "hf_relative",
     "colour_distance",
+    "band_fine",
+    "band_middle",
     "failed",
     "diversity",
 )
@@ -64,7 +66,7 @@ def test_the_metrics_are_all_there_for_every_image_and_reference(encoders: Encod
     assert set(scores["step"]) == {40}
     counts = scores.groupby("metric").size().to_dict()
     assert counts == {"dino": 18, "clip_i": 18, **dict.fromkeys(ALWAYS[2:], 6)}
-    assert set(METRICS) == set(HIGHER_IS_BETTER) == set(counts) | {"lpips", "clip_iqa"}
+    assert set(METRICS) == set(HIGHER_IS_BETTER) | set(BANDS) == set(counts) | {"lpips", "clip_iqa"}
     assert not scores.duplicated(KEY).any()
 
 
