@@ -2,7 +2,7 @@
 
 ``bayesdiff run`` is the same. Hydra composes the configuration, ``resolve`` checks it, ``run_experiment`` does it.
 The exit code is one of ``ExitCode``: 0 done, 2 bad input, 3 diverged, 130 stopped by Ctrl-C, 143 by SIGTERM or SIGHUP.
-The same command resumes.
+The same command resumes. ``--dry-run`` prints the memory that training needs, and runs nothing.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from bayesdiff.core.processes import process_count
 from bayesdiff.core.signals import Terminated, heeded
 from bayesdiff.recording.tracker import without_echo
 
+DRY_RUN = "--dry-run"
+_asked: set[str] = set()
+"""Options of our own, which Hydra does not know."""
 HELP = " (all keys: --cfg job; all groups: --help)"
 
 
@@ -45,6 +48,11 @@ def _job(raw: DictConfig) -> None:
 
 def _run(raw: DictConfig) -> None:
     cfg = resolve(raw)
+    if DRY_RUN in _asked:
+        from bayesdiff.runs.sizing import report
+
+        print(report(cfg))
+        return
     from bayesdiff.runs.experiment import run_experiment
 
     command = f"python -m bayesdiff.run {shlex.join(HydraConfig.get().overrides.task)}"
@@ -62,7 +70,7 @@ def main() -> None:
 def _main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
-        sys.argv[1:] = without_echo(sys.argv[1:])
+        sys.argv[1:] = without_echo(_without_dry_run(sys.argv[1:]))
         _check_group_numbers(sys.argv[1:])
         with heeded() if process_count() == 1 else nullcontext():  # of several processes one cannot pause alone
             _job()
@@ -74,6 +82,12 @@ def _main() -> None:
     except Terminated as signal:
         print(f"\nStopped by {signal}. Give the same command again to resume.", file=sys.stderr)
         sys.exit(ExitCode.TERMINATED)
+
+
+def _without_dry_run(arguments: list[str]) -> list[str]:
+    _asked.clear()
+    _asked.update(word for word in arguments if word == DRY_RUN)
+    return [word for word in arguments if word != DRY_RUN]
 
 
 def _check_group_numbers(arguments: list[str]) -> None:
