@@ -10,7 +10,7 @@ TESTS  := HF_HUB_OFFLINE=1 WANDB_MODE=offline OMP_NUM_THREADS=1 $(BIN)/python -m
 RECORDS ?= 10000 20000
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint hooks prose notebooks wheel-check paper-tables bench-tables calibration pretrain pretrain-check clean
+.PHONY: help install demo test test-all lint hooks prose notebooks wheel-check paper-tables bench-tables bench bench-check gpu-check calibration pretrain pretrain-check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -59,6 +59,15 @@ paper-tables: $(READY) ## tables, figures and the page of claims, from the recor
 
 bench-tables: $(READY) ## how tables grow with records: time and memory of 10,000 and 20,000 made ones (RECORDS="10000 20000")
 	$(BIN)/python -m tests.bench_tables $(RECORDS)
+
+bench: $(READY) ## speed as ratios on one thread, written to results/bench/cpu.json (5 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench
+
+bench-check: $(READY) ## the same ratios against the committed ones: fails where one grew beyond its spread
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench --check
+
+gpu-check: $(READY) ## on a GPU: its tests, then time and memory at Stable Diffusion's size, to results/gpu/CARD.json (8 minutes)
+	PYTHONPATH=tests $(BIN)/python -m tests.gpu_check
 
 calibration: $(READY) ## error rates and power of the verdict, by simulation
 	$(BIN)/python -m bayesdiff.calibration experiments/detector_calibration.yaml
