@@ -13,7 +13,7 @@ DAMAGES ?= 60
 ERRNOS  ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint hooks prose notebooks wheel-check paper-tables curves agreement site bench-tables calibration pretrain pretrain-check clean soak
+.PHONY: help install demo test test-all lint hooks prose notebooks wheel-check paper-tables curves agreement site bench-tables calibration pretrain pretrain-check clean soak bench bench-check gpu-check
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1\t\2/' | expand -t 18
@@ -75,6 +75,14 @@ bench-tables: $(READY) ## how tables grow with records: time and memory of 10,00
 
 site: $(READY) ## pages of the committed records: results/toybox/site/index.html, and one file a study (not committed)
 	$(BIN)/python -m bayesdiff.report results/toybox
+bench: $(READY) ## speed as ratios on one thread, written to results/bench/cpu.json (5 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench
+
+bench-check: $(READY) ## the same ratios against the committed ones: fails where one grew beyond its spread
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench --check
+
+gpu-check: $(READY) ## on a GPU: its tests, then time and memory at Stable Diffusion's size, to results/gpu/CARD.json (8 minutes)
+	PYTHONPATH=tests $(BIN)/python -m tests.gpu_check
 
 calibration: $(READY) ## error rates and power of the verdict, by simulation
 	$(BIN)/python -m bayesdiff.calibration experiments/detector_calibration.yaml

@@ -2,7 +2,8 @@
 
 ``bayesdiff run`` is the same. Hydra composes the configuration, ``resolve`` checks it, ``run_experiment`` does it.
 The exit code is one of ``ExitCode``: 0 done, 2 bad input, 3 diverged, 130 stopped by Ctrl-C, 143 by SIGTERM or SIGHUP.
-The same command resumes. With ``--dry-run`` it prints the run's name and what its verdict will be able to show, and stops.
+The same command resumes. With ``--dry-run`` it prints the run's name, what its verdict will be able to show and the memory that
+training needs, and stops.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from bayesdiff.config.checks import check_words
 from bayesdiff.config.compose import CONF, check_groups, check_options, resolve
 from bayesdiff.config.identity import run_name
 from bayesdiff.config.prompts import image_count
+from bayesdiff.config.schema import Config
 from bayesdiff.config.suggestions import explain
 from bayesdiff.core.errors import ExitCode, RunDiverged, UserError, complain
 from bayesdiff.core.output import steady_output
@@ -32,7 +34,8 @@ from bayesdiff.core.signals import Terminated, heeded
 from bayesdiff.recording.tracker import without_echo
 
 DRY_RUN = "--dry-run"
-_plan_only = False
+_asked: set[str] = set()
+"""Options of our own, which Hydra does not know."""
 HELP = " (all keys: --cfg job; all groups: --help)"
 
 
@@ -50,11 +53,8 @@ def _job(raw: DictConfig) -> None:
 
 def _run(raw: DictConfig) -> None:
     cfg = resolve(raw)
-    if _plan_only:
-        from bayesdiff.corruption.planning import power_sentence
-
-        said = power_sentence(cfg.schedule.checkpoints, image_count(cfg.sampler.prompts, cfg.sampler.images_per_prompt))
-        print(f"{run_name(cfg)}: {cfg.schedule.steps} steps. {said}")
+    if DRY_RUN in _asked:
+        _print_plan(cfg)
         return
     from bayesdiff.runs.experiment import run_experiment
 
@@ -73,9 +73,7 @@ def main() -> None:
 def _main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     try:
-        global _plan_only
-        _plan_only = DRY_RUN in sys.argv[1:]
-        sys.argv[1:] = [word for word in without_echo(sys.argv[1:]) if word != DRY_RUN]
+        sys.argv[1:] = without_echo(_without_dry_run(sys.argv[1:]))
         check_words(sys.argv[1:])
         check_options(sys.argv[1:], "run")
         check_groups(sys.argv[1:])
@@ -89,6 +87,22 @@ def _main() -> None:
     except Terminated as signal:
         print(f"\nStopped by {signal}. Give the same command again to resume.", file=sys.stderr)
         sys.exit(ExitCode.TERMINATED)
+
+
+def _without_dry_run(arguments: list[str]) -> list[str]:
+    _asked.clear()
+    _asked.update(word for word in arguments if word == DRY_RUN)
+    return [word for word in arguments if word != DRY_RUN]
+
+
+def _print_plan(cfg: Config) -> None:
+    """What a run would be called, show and need."""
+    from bayesdiff.corruption.planning import power_sentence
+    from bayesdiff.runs.sizing import report
+
+    said = power_sentence(cfg.schedule.checkpoints, image_count(cfg.sampler.prompts, cfg.sampler.images_per_prompt))
+    print(f"{run_name(cfg)}: {cfg.schedule.steps} steps. {said}")
+    print(report(cfg))
 
 
 def _end(error: Exception) -> NoReturn:

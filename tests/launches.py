@@ -11,9 +11,7 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from bayesdiff.arms.protocol import Arm
 from bayesdiff.config.schema import Config
@@ -60,25 +58,6 @@ def _blocking_copy(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
         device = kwargs.get("device") or args[0].device
         return torch.device(device).type != args[0].device.type and not kwargs.get("non_blocking", False)
     return False
-
-
-class Memory(TorchDispatchMode):
-    """Within the block: ``peak`` is the largest number of bytes that results of operations held at once, each memory counted once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.peak = 0
-
-    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = operation(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                storage = tensor.untyped_storage()
-                self.held[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-        self.held = {place: (weak, size) for place, (weak, size) in self.held.items() if not weak.expired()}
-        self.peak = max(self.peak, sum(size for _, size in self.held.values()))
-        return result
 
 
 SD15: dict[str, Any] = {"cross_attention_dim": 768, "sample_size": 64}

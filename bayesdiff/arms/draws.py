@@ -121,8 +121,9 @@ class Draw:
 
     def _fill(self, eps: torch.Tensor) -> None:
         if self.by_slice:
-            for view, key in zip(self._views(eps), self.keys, strict=True):
-                view.normal_(generator=torch.Generator(view.device).manual_seed(key))
+            generator = torch.Generator()
+            for view, key in zip(self.noise if eps is self.eps else self._views(eps), self.keys, strict=True):
+                view.normal_(generator=generator.manual_seed(key))
         else:
             counter_normal(eps, self.starts, self.keys)
 
@@ -151,7 +152,7 @@ class Draw:
         if self.spent:
             self._fill(eps)
         self.spent = True
-        views = self._views(eps)
+        views = self.noise if eps is self.eps else self._views(eps)
         known = [(i, gradient) for i, gradient in enumerate(gradients) if gradient is not None]
         torch._foreach_mul_([views[i] for i, _ in known], [gradient for _, gradient in known])
         flat, slopes = (eps, views) if self.one_each else self._sums(views)

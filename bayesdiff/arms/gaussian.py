@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -95,7 +96,7 @@ class BayesianLayer:
     scale: float = 1.0
     """Of sigma and prior sigma, see ``GaussianWeight``."""
 
-    @property
+    @cached_property  # the path to it is looked up at every step else
     def gaussian(self) -> GaussianWeight:
         return self.module.get_submodule(f"parametrizations.{self.parameter}.0")  # type: ignore[return-value]
 

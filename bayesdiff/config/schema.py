@@ -222,6 +222,10 @@ class TrainingConf:
 
     Off by default until ``pytest -m gpu`` has passed on a card: a first version gave wrong weights.
     """
+    tf32: bool = False
+    """Float32 products in TF32 on GPUs that have it, in training and sampling."""
+    channels_last: bool = False
+    """Weights and images with the channels innermost. It is quicker where convolutions prefer it, and rounds differently."""
     compile: bool = False
     """Compile the U-Net with torch.compile."""
     min_snr_gamma: float | None = None

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bayesdiff.config.schema import SamplerPrecision
+from bayesdiff.config.schema import SamplerPrecision, TrainingConf
 from bayesdiff.core.errors import UserError
 
 HALVES = {SamplerPrecision.bf16: torch.bfloat16, SamplerPrecision.fp16: torch.float16}
@@ -34,6 +34,15 @@ def resolved(precision: SamplerPrecision, device: torch.device) -> SamplerPrecis
     if precision is SamplerPrecision.bf16 and not has_bf16:
         raise UserError("sampler.precision=bf16: this GPU has no bf16; choose fp16 or fp32")
     return precision
+
+
+def use_arithmetic(unet: nn.Module, conf: TrainingConf) -> None:
+    """Set what ``training.tf32`` and ``training.channels_last`` ask for, before an optimiser knows the weights."""
+    torch.backends.cuda.matmul.allow_tf32 = conf.tf32
+    if conf.tf32:
+        torch.backends.cudnn.allow_tf32 = True
+    if conf.channels_last:
+        unet.to(memory_format=torch.channels_last)
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def local_places(cfg: Config) -> dict[str, Path]:
 def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompts: list[Prompt]) -> Bench:
     """Load every model; nothing is written yet, so that bad input leaves no trace."""
     from bayesdiff.diffusion.pipeline import check_limits, check_precision, choose_device, load_pipeline
-    from bayesdiff.diffusion.precision import resolved
+    from bayesdiff.diffusion.precision import resolved, use_arithmetic
     from bayesdiff.scoring.encoders import load_encoders
     from bayesdiff.scoring.metrics import as_plain
     from bayesdiff.scoring.pixels import describe_photos
@@ -72,6 +72,7 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     look_at_model(cfg)
     encoders = load_encoders(cfg.metrics, device)
     pipe = load_pipeline(cfg.model, device)
+    use_arithmetic(pipe.unet, cfg.training)
     for sampler in [cfg.sampler, *(sampler_of(cfg.sampler, one) for one in cfg.evaluations.values())]:
         check_limits(pipe, cfg.model, sampler)
     training = prepare(pipe, cfg, *_encoded(cfg, pipe, subject))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from launches import Memory, step_on_meta
+from launches import step_on_meta
 from scipy import stats
 from tiny import METHOD_NAMES, Make, differing, silent, tiny_training, weights
 from torch import nn
@@ -16,6 +16,7 @@ from bayesdiff.arms.draws import GAMMA, MIX_1, MIX_2, counter_normal, signed
 from bayesdiff.arms.gaussian import draw_weights, make_bayesian, rho_parameters
 from bayesdiff.config.schema import BnnConf, Sigma, SigmaParametrization
 from bayesdiff.core.seeds import derive
+from bayesdiff.runs.sizing import PeakMemory
 from bayesdiff.training.loop import Training, train
 
 SIGMAS = ["per_weight", "per_row", "per_tensor", "fixed"]
@@ -192,7 +193,7 @@ def test_gaussian_weights_add_few_launches(make_config: Make, method: str) -> No
 
 def peak_bytes(device: str, conf: BnnConf | None) -> tuple[int, int]:
     """Peak of two whole steps on a stack of linear layers, and the number of its weights."""
-    with Memory() as memory, torch.device(device):
+    with PeakMemory() as memory, torch.device(device):
         model = nn.Sequential(*(nn.Linear(256, 256, bias=False) for _ in range(8)))
         layers = [] if conf is None else make_bayesian(model, [str(i) for i in range(8)], conf)
         if layers:
