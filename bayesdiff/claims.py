@@ -19,10 +19,12 @@ from pathlib import Path
 
 from bayesdiff.core.errors import UserError, bad_input_in_one_line
 from bayesdiff.core.files import write_text
-from bayesdiff.core.layout import FIGURES, REGISTERED, REGISTERED_PAGE
+from bayesdiff.core.layout import CONTRASTS, FIGURES, REGISTERED, REGISTERED_PAGE
 from bayesdiff.core.machine import cores
 from bayesdiff.recording.archive import Archive, open_archive
 from bayesdiff.studies.claims import answer, judge, load_claims, page, write_between, write_page
+from bayesdiff.studies.mechanism import load_plan, rows_by_study
+from bayesdiff.studies.mechanism_page import write_mechanism
 from bayesdiff.studies.pages import damaged_lines
 from bayesdiff.studies.plan import load_study
 from bayesdiff.studies.primary import open_primary
@@ -53,6 +55,10 @@ def main(argv: list[str] | None = None) -> int:
     findings = [judge(claim, rows[claim.study]) for claim in claims]
     write_page(page(findings, options), arguments.results)
     print(f"{arguments.results}/claims.md")
+    contrasts = arguments.results.parent / CONTRASTS
+    if contrasts.exists():
+        plan = load_plan(contrasts)
+        print(write_mechanism(plan, rows_by_study(plan, archive), arguments.results))
     lines = [*_registered(arguments.results, archive), answer(findings)]
     write_between(arguments.results.parent / "README.md", "answers", arguments.results.name, "\n".join(lines) + "\n")
     return 0
