@@ -4,8 +4,8 @@ RUN/config.yaml record.json train.jsonl probes.csv scores.csv curve.csv curve.pn
     resume/step-000100/ draws.csv draws/step-000100/ evaluations/NAME/{scores.csv,curve.csv,curve.png,grid.png,images/}
 RUNS/RUN … .claims/ failures/ logs/ cache/
 results/SET/records/RUN/{record.json,curve.csv,images.csv,probes.csv,grid.png,evaluations/NAME/{curve.csv,images.csv}}
-    tables/ figures/ mechanism/ claims.md .cache/
-results/primary.yaml primary.md    the registered claims, and their page; mechanism.yaml: contrasts
+    tables/ figures/ mechanism/ claims.md remedies.md .cache/
+results/primary.yaml primary.md    the registered claims, and their page; mechanism.yaml, remedies.yaml
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ RECORDS, PER_IMAGE = "records", "images.csv"
 TABLES, FIGURES, CLAIMS = "tables", "figures", "claims.md"
 MECHANISM, CONTRASTS = "mechanism", "mechanism.yaml"
 """The page and figures of the contrasts that take the stage apart, and their file beside the result sets."""
+REMEDIES, REMEDIES_PAGE = "remedies.yaml", "remedies.md"
+"""What to try against grain: the list beside the result sets, and the page in one."""
 REGISTERED, REGISTERED_PAGE = "primary.yaml", "primary.md"
 """Beside the result sets: the claims that were written down before their runs, and their page."""
 CACHE = ".cache"

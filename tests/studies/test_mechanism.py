@@ -33,8 +33,8 @@ FILE = Path(__file__).resolve().parents[2] / "results" / "mechanism.yaml"
 def made(cell: Cell, steps: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
     """Grain of 1 in the middle, less with the empty prompt, the same with another beta2."""
     height = 0.05 if cell.labels["arm"].startswith("empty") else 0.3
-    grain: NDArray[np.float64] = 0.9 + (height + 0.01 * rng.standard_normal()) * ((steps > 200) & (steps < 950))
-    return grain
+    own = float(height + 0.01 * rng.standard_normal())
+    return np.where((steps > 200) & (steps < 950), 0.9 + own, 0.9)
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +78,10 @@ def test_the_page_has_every_contrast_and_a_figure_where_there_are_pairs(archive:
 def test_every_contrast_names_rows_that_its_study_has() -> None:
     plan = load_plan(FILE)
     rows = rows_by_study(plan, Archive(Path("nowhere"), {}, {}))
-    for one in [*plan.contrasts, *plan.mediations]:
-        assert not pair_of(one, rows).complete
+    for contrast in plan.contrasts:
+        assert not pair_of(contrast, rows).complete
+    for question in plan.mediations:
+        assert not pair_of(question, rows).complete
 
 
 @pytest.mark.parametrize(
