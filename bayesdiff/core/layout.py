@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 RECORD, CONFIG, LOCK = "record.json", "config.yaml", ".lock"
-TRAIN_LOG, PROBES = "train.jsonl", "probes.csv"
+TRAIN_LOG, PROBES, ONE_STEP = "train.jsonl", "probes.csv", "one_step.csv"
 SCORES, CURVE = "scores.csv", "curve.csv"
 CURVE_PICTURE, GRID = "curve.png", "grid.png"
 SAMPLES, EVALUATIONS = "images", "evaluations"

@@ -58,8 +58,8 @@ def _probe_at(
     seen = {}
     for suffix, words in (("", text), ("_empty", empty)):
         conditioning = Conditioning.stack([words], DRAWS)
-        seen[suffix], moved = (_predict(unet, image, times, conditioning) for image in (noisy, shifted))
-        before, after = (_clean_of(scheduler, p, x, alpha) for p, x in ((seen[suffix], noisy), (moved, shifted)))
+        seen[suffix], moved = (predict(unet, image, times, conditioning) for image in (noisy, shifted))
+        before, after = (clean_of(scheduler, p, x, alpha) for p, x in ((seen[suffix], noisy), (moved, shifted)))
         row[f"loss{suffix}"] = float((seen[suffix] - target).square().mean())
         row[f"rho{suffix}"] = _slope(after - before, error)
         if not suffix:
@@ -71,13 +71,14 @@ def _draw(like: torch.Tensor, seed: int, stream: str, timestep: int) -> torch.Te
     return torch.randn(like.shape, generator=generator(seed, stream, timestep)).to(like)
 
 
-def _predict(unet: torch.nn.Module, noisy: torch.Tensor, times: torch.Tensor, text: Conditioning) -> torch.Tensor:
+def predict(unet: torch.nn.Module, noisy: torch.Tensor, times: torch.Tensor, text: Conditioning) -> torch.Tensor:
+    """The model's prediction, noise or velocity, (B, C, h, w) in float32."""
     added = {"added_cond_kwargs": text.added} if text.added else {}
     predicted: torch.Tensor = unet(noisy, times, encoder_hidden_states=text.states, **added).sample
     return predicted.float()
 
 
-def _clean_of(scheduler: Any, prediction: torch.Tensor, noisy: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+def clean_of(scheduler: Any, prediction: torch.Tensor, noisy: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """x̂0 (B, C, h, w) of a predicted noise or velocity, with ``alpha`` () the cumulative product ā of the timestep."""
     signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
     if scheduler.config.prediction_type == "v_prediction":
