@@ -20,16 +20,19 @@ from pathlib import Path
 from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import UserError, bad_input_in_one_line
 from bayesdiff.core.files import write_text
-from bayesdiff.core.layout import FIGURES, REGISTERED, REGISTERED_PAGE
+from bayesdiff.core.layout import CONTRASTS, FIGURES, REGISTERED, REGISTERED_PAGE, REMEDIES
 from bayesdiff.core.machine import cores
 from bayesdiff.recording.archive import Archive, open_archive
 from bayesdiff.studies.claims import answer, judge, load_claims, page, write_between, write_page
+from bayesdiff.studies.mechanism import load_plan, rows_by_study
+from bayesdiff.studies.mechanism_page import write_mechanism
 from bayesdiff.studies.pages import damaged_lines
 from bayesdiff.studies.plan import load_study
 from bayesdiff.studies.primary import open_primary
 from bayesdiff.studies.primary_figure import draw
 from bayesdiff.studies.primary_page import answers
 from bayesdiff.studies.primary_page import page as primary_page
+from bayesdiff.studies.remedies import write_remedies
 from bayesdiff.studies.rows import rows_of
 
 
@@ -54,9 +57,20 @@ def main(argv: list[str] | None = None) -> int:
     findings = [judge(claim, rows[claim.study]) for claim in claims]
     write_page(page(findings, options), arguments.results)
     print(f"{arguments.results}/claims.md")
+    _exploratory(arguments.results, archive)
     lines = [*_registered(arguments.results, archive), answer(findings)]
     write_between(arguments.results.parent / "README.md", "answers", arguments.results.name, "\n".join(lines) + "\n")
     return 0
+
+
+def _exploratory(results: Path, archive: Archive) -> None:
+    """The pages of contrasts and of remedies, where their files stand beside the set."""
+    contrasts, remedies = results.parent / CONTRASTS, results.parent / REMEDIES
+    if contrasts.exists():
+        plan = load_plan(contrasts)
+        print(write_mechanism(plan, rows_by_study(plan, archive), results))
+    if remedies.exists():
+        print(write_remedies(remedies, archive))
 
 
 def _registered(results: Path, archive: Archive) -> list[str]:

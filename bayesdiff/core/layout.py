@@ -5,8 +5,8 @@ RUN/config.yaml record.json train.jsonl probes.csv scores.csv curve.csv curve.pn
     evaluations/NAME/{scores.csv,curve.csv,curve.png,grid.png,images/}
 RUNS/RUN … .claims/ failures/ logs/ cache/
 results/SET/records/RUN/{record.json,curve.csv,images.csv,probes.csv,grid.png,evaluations/NAME/{curve.csv,images.csv}}
-    tables/ figures/ claims.md site/ .cache/
-results/primary.yaml primary.md    the registered claims, and their page
+    tables/ figures/ mechanism/ claims.md remedies.md site/ .cache/
+results/primary.yaml primary.md    the registered claims, and their page; mechanism.yaml, remedies.yaml
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 RECORD, CONFIG, LOCK = "record.json", "config.yaml", ".lock"
-TRAIN_LOG, PROBES = "train.jsonl", "probes.csv"
+TRAIN_LOG, PROBES, ONE_STEP = "train.jsonl", "probes.csv", "one_step.csv"
 SCORES, CURVE = "scores.csv", "curve.csv"
 CURVE_PICTURE, GRID = "curve.png", "grid.png"
 REPORT = "report.html"
@@ -31,6 +31,10 @@ CLAIM_LOCKS, FAILURES, LOGS = ".claims", "failures", "logs"
 RECORDS, PER_IMAGE = "records", "images.csv"
 """In a result set: the collected records, a folder a run; and in each the scores, a row a checkpoint and image."""
 TABLES, FIGURES, CLAIMS, SITE = "tables", "figures", "claims.md", "site"
+MECHANISM, CONTRASTS = "mechanism", "mechanism.yaml"
+"""The page and figures of the contrasts that take the stage apart, and their file beside the result sets."""
+REMEDIES, REMEDIES_PAGE = "remedies.yaml", "remedies.md"
+"""What to try against grain: the list beside the result sets, and the page in one."""
 REGISTERED, REGISTERED_PAGE = "primary.yaml", "primary.md"
 """Beside the result sets: the claims that were written down before their runs, and their page."""
 CACHE = ".cache"

@@ -42,7 +42,7 @@ class Estimate:
 
     @property
     def text(self) -> str:
-        """Mean and 95 % interval."""
+        """Mean and interval."""
         mean, low, high = (float(part[0]) for part in (self.difference.mean, self.difference.low, self.difference.high))
         return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"
 
@@ -124,7 +124,9 @@ def along_steps(measure: str) -> Callable[[Found], float | None]:
     return lambda found: None if (curve := curve_of(found, measure)) is None else over_steps(curve)
 
 
-def estimate(mine: Cells, other: Cells | None = None, only: Callable[[str], bool] = lambda subject: True) -> Estimate | None:
+def estimate(
+    mine: Cells, other: Cells | None = None, only: Callable[[str], bool] = lambda subject: True, level: float = 0.95
+) -> Estimate | None:
     """The mean over subjects of a value, or of its difference from another row's, at the places that both have; None without one."""
     tables = [_of(mine, only)] + ([] if other is None else [_of(other, only)])
     if not all(tables):
@@ -136,7 +138,7 @@ def estimate(mine: Cells, other: Cells | None = None, only: Callable[[str], bool
         return None
     less = grids[1] if other is not None else np.zeros_like(grids[0])
     values = (grids[0] - less).mean(0)[:, 0, 0]
-    return Estimate(paired_difference(grids[0], less), tuple(names[int(i)] for i in numbers[0, :, 0, 0]), values)
+    return Estimate(paired_difference(grids[0], less, level=level), tuple(names[int(i)] for i in numbers[0, :, 0, 0]), values)
 
 
 def _of(cells: Cells, only: Callable[[str], bool]) -> Cells:

@@ -54,11 +54,11 @@ def _probe_at(
     noisy, shifted = (scheduler.add_noise(image, noise, times) for image in (clean, clean + error))
     alpha = scheduler.alphas_cumprod[timestep].to(latents)
     target = prediction_target(scheduler, clean, noise, times)
-    predicted = _predict(unet, torch.cat([noisy, shifted] * 2), timestep, Conditioning.stack([text, empty], 2 * DRAWS))
+    predicted = predict(unet, torch.cat([noisy, shifted] * 2), times.repeat(4), Conditioning.stack([text, empty], 2 * DRAWS))
     seen, moved, seen_empty, moved_empty = predicted.chunk(4)
     row: dict[str, float] = {"timestep": float(timestep)}
     for suffix, at, beside in (("", seen, moved), ("_empty", seen_empty, moved_empty)):
-        before, after = (_clean_of(scheduler, p, image, alpha) for p, image in ((at, noisy), (beside, shifted)))
+        before, after = (clean_of(scheduler, p, image, alpha) for p, image in ((at, noisy), (beside, shifted)))
         row[f"loss{suffix}"] = float((at - target).square().mean())
         row[f"rho{suffix}"] = _slope(after - before, error)
         if not suffix:
@@ -70,15 +70,14 @@ def _draw(like: torch.Tensor, seed: int, stream: str, timestep: int) -> torch.Te
     return torch.randn(like.shape, generator=generator(seed, stream, timestep)).to(like)
 
 
-def _predict(unet: torch.nn.Module, noisy: torch.Tensor, timestep: int, text: Conditioning) -> torch.Tensor:
-    """The predictions (B, C, h, w) of all rows in one forward pass: on a GPU, launches are what a probe costs."""
-    times = torch.full((len(noisy),), timestep, device=noisy.device)
+def predict(unet: torch.nn.Module, noisy: torch.Tensor, times: torch.Tensor, text: Conditioning) -> torch.Tensor:
+    """The predictions, noise or velocity, (B, C, h, w) in float32, of all rows in one forward pass: a GPU's cost is launches."""
     added = {"added_cond_kwargs": text.added} if text.added else {}
     predicted: torch.Tensor = unet(noisy, times, encoder_hidden_states=text.states, **added).sample
     return predicted.float()
 
 
-def _clean_of(scheduler: Any, prediction: torch.Tensor, noisy: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+def clean_of(scheduler: Any, prediction: torch.Tensor, noisy: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """x̂0 (B, C, h, w) of a predicted noise or velocity, with ``alpha`` () the cumulative product ā of the timestep."""
     signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
     if scheduler.config.prediction_type == "v_prediction":

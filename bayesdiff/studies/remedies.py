@@ -1,0 +1,91 @@
+"""What to try first against grain: a table of remedies with what each was measured to change, from records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.files import write_text
+from bayesdiff.core.layout import REMEDIES_PAGE
+from bayesdiff.recording.archive import Archive
+from bayesdiff.studies.contrasts import GRAIN, along_steps, estimate, in_window, read_row, row_named
+from bayesdiff.studies.plan import load_study
+from bayesdiff.studies.rows import Found, Row, rows_of
+
+MIDDLE = (250, 900)
+"""Steps of the grain, as ``results/primary.yaml`` has its middle."""
+BESIDE = {"DINO": "dino", "CLIP-T": "clip_t", "diversity": "diversity"}
+NOT_MEASURED = "not measured yet"
+EXPLAINED = (
+    "Made by `make paper-tables` from `results/remedies.yaml` and the records, all of the toybox. A number is the mean paired difference "
+    "over subjects with its 95 % interval: of grain in steps 250 to 900, of DINO, CLIP-T and diversity over training time. *Time* is the "
+    "ratio of training time; it is 1 where the same checkpoints are looked at in another way. Nothing is corrected for the number of "
+    "remedies. On your own model, compare two runs with `bayesdiff compare`, or read samples that you have with `bayesdiff judge`."
+)
+
+
+@dataclass
+class Remedy:
+    """Something to try, and the rows of a study that measure it."""
+
+    try_: str
+    how: str
+    study: str
+    row: dict[str, str]
+    against: dict[str, str]
+
+
+def load_remedies(path: Path) -> list[Remedy]:
+    """Read the list; raises ``UserError`` for entries that lack a key or have another."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    try:
+        entries = OmegaConf.to_container(OmegaConf.load(path))
+        if not isinstance(entries, list):
+            raise UserError(f"{path}: is no list; give remedies as results/remedies.yaml has them")
+        return [Remedy(**{"try_" if key == "try" else str(key): value for key, value in entry.items()}) for entry in entries]
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: {first_line(error)}; give remedies as results/remedies.yaml has them") from error
+
+
+def remedies_table(remedies: Sequence[Remedy], archive: Archive) -> pd.DataFrame:
+    """A line a remedy; what has no runs says so."""
+    rows = {name: rows_of(load_study(name), archive) for name in dict.fromkeys(one.study for one in remedies)}
+    return pd.DataFrame([_line(one, rows[one.study]) for one in remedies])
+
+
+def _line(remedy: Remedy, rows: Sequence[Row]) -> dict[str, str]:
+    row, against = (row_named(rows, labels, remedy.try_) for labels in (remedy.row, remedy.against))
+    line = {"try": remedy.try_, "how": f"`{remedy.how}`"}
+    if row.missing or against.missing:
+        runs = f"{len(row.found) + len(against.found)} of {len(row.cells) + len(against.cells)} runs"
+        return {**line, "grain": f"{NOT_MEASURED} ({runs})", **dict.fromkeys([*BESIDE, "time"], NOT_MEASURED)}
+    readers = {"grain": in_window(GRAIN, MIDDLE), **{label: along_steps(name) for label, name in BESIDE.items()}}
+    found = {label: estimate(read_row(row, reader), read_row(against, reader)) for label, reader in readers.items()}
+    return {**line, **{label: NOT_MEASURED if one is None else one.text for label, one in found.items()}, "time": _time(row, against)}
+
+
+def _time(row: Row, against: Row) -> str:
+    """Ratio of training times, paired; 1 for two evaluations of the same runs."""
+    found = estimate(read_row(row, _log_seconds), read_row(against, _log_seconds))
+    return NOT_MEASURED if found is None else f"x {np.exp(found.difference.mean[0]):.2f}"
+
+
+def _log_seconds(found: Found) -> float | None:
+    seconds = found.record.seconds.get("train")
+    return float(np.log(seconds)) if seconds else None
+
+
+def write_remedies(path: Path, archive: Archive) -> Path:
+    """Write ``remedies.md`` of a result set; returns it."""
+    table = remedies_table(load_remedies(path), archive)
+    page = archive.results / REMEDIES_PAGE
+    write_text(page, f"# What to try first\n\n{EXPLAINED}\n\n{table.to_markdown(index=False)}\n")
+    return page

@@ -1,0 +1,39 @@
+"""What to try first comes from records, and says so where there are none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bayesdiff.core.errors import UserError
+from bayesdiff.recording.archive import Archive, open_archive
+from bayesdiff.studies.plan import load_study
+from bayesdiff.studies.remedies import NOT_MEASURED, load_remedies, remedies_table
+from tests.made_records import made_curves
+
+FILE = Path(__file__).resolve().parents[2] / "results" / "remedies.yaml"
+
+
+def test_a_remedy_without_runs_is_not_measured_yet() -> None:
+    remedies = load_remedies(FILE)
+    table = remedies_table(remedies, Archive(Path("nowhere"), {}, {}))
+    assert len(table) == len(remedies) >= 6
+    assert table["grain"].str.startswith(NOT_MEASURED).all() and (table["time"] == NOT_MEASURED).all()
+
+
+def test_a_remedy_with_runs_has_its_difference(tmp_path: Path) -> None:
+    study = load_study("mechanism_arms")
+    kept = tuple(cell for cell in study.cells if cell.labels["arm"] in ("plain", "empty prompt 10 %"))
+    results = made_curves(study, tmp_path, lambda cell, steps, rng: np.full(len(steps), 1.2 - 0.2 * (cell.labels["arm"] != "plain")), kept)
+    table = remedies_table(load_remedies(FILE), open_archive(results)).set_index("try")
+    line = table.loc["drop the prompt in 10 % of the steps"]
+    assert line["grain"].startswith("-0.200") and line["DINO"].startswith("+0.000")
+
+
+@pytest.mark.parametrize("text", ["a: 1", "- {try: x}", "- x"])
+def test_a_list_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "list.yaml").write_text(text + "\n")
+    with pytest.raises(UserError, match="give remedies as"):
+        load_remedies(tmp_path / "list.yaml")
