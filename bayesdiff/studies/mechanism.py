@@ -94,20 +94,22 @@ def load_plan(path: Path) -> Plan:
     except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path}: {first_line(error)}; give contrasts as results/mechanism.yaml has them") from error
     assert isinstance(loaded, Plan)
-    for one in [*loaded.contrasts, *loaded.mediations]:
+    planned: list[Contrast | Question] = [*loaded.contrasts, *loaded.mediations]
+    for one in planned:
         if len(one.window) != 2 or one.window[0] > one.window[1]:
             raise UserError(f"{path}: window {one.window} of {one.name!r}: give its first and its last step")
-    for one in loaded.contrasts:
-        if wrong := set(one.predicts.values()) - {LOWER, SAME, HIGHER}:
-            raise UserError(f"{path}: {one.name!r} predicts {', '.join(sorted(wrong))}; choose lower, same or higher")
-        if not one.smallest > 0:
-            raise UserError(f"{path}: smallest of {one.name!r} is {one.smallest}; give the smallest difference of interest")
+    for contrast in loaded.contrasts:
+        if wrong := set(contrast.predicts.values()) - {LOWER, SAME, HIGHER}:
+            raise UserError(f"{path}: {contrast.name!r} predicts {', '.join(sorted(wrong))}; choose lower, same or higher")
+        if not contrast.smallest > 0:
+            raise UserError(f"{path}: smallest of {contrast.name!r} is {contrast.smallest}; give the smallest difference of interest")
     return loaded
 
 
 def rows_by_study(plan: Plan, archive: Archive, model: str = "toybox") -> dict[str, list[Row]]:
     """The rows of every study that the plan names and that has the model."""
-    names = dict.fromkeys(one.study for one in [*plan.contrasts, *plan.mediations])
+    planned: list[Contrast | Question] = [*plan.contrasts, *plan.mediations]
+    names = dict.fromkeys(one.study for one in planned)
     return {name: rows_of(load_study(name, model), archive) for name in names if model in models_of(name)}
 
 
