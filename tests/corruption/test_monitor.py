@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bayesdiff.corruption import detect_corruption
-from bayesdiff.corruption.monitor import CorruptionMonitor, may_stop, warning
+from bayesdiff.corruption.monitor import CorruptionMonitor, may_stop, reason_to_stop, warning
 from tests.corruption.test_detector import CLEAR, TWELVE, saturating, simulate
 
 
@@ -76,3 +76,20 @@ def test_a_fall_behind_a_recovery_is_warned_of_and_stops_nothing() -> None:
     verdict = detect_corruption(list(range(0, 3000, 100)), simulate(mean, 0, residual=0.02, checkpoint=0.005))
     assert "fallen again" in warning(verdict)
     assert not may_stop(verdict)
+
+
+def test_there_is_a_reason_to_stop_behind_a_stage_and_none_before_it() -> None:
+    verdicts = [detect_corruption(TWELVE[:count], CLEAR[:count]) for count in range(2, len(TWELVE) + 1)]
+    reasons = [reason_to_stop(verdict, TWELVE[: index + 2]) for index, verdict in enumerate(verdicts)]
+    assert [bool(reason) for reason in reasons] == [may_stop(verdict) for verdict in verdicts]
+    assert reasons[-1].endswith(f"keep step {verdicts[-1].best_step}")
+
+
+def test_patience_counts_the_checkpoints_behind_the_last_that_may_be_the_best() -> None:
+    falling = np.linspace(0.9, 0.3, 8)[:, None] + 0.001 * np.random.default_rng(0).standard_normal((8, 6))
+    verdict = detect_corruption(range(8), falling)
+    newest = max(verdict.best_steps)
+    assert newest < 3
+    assert reason_to_stop(verdict, range(8), 7 - newest).startswith(f"{7 - newest} checkpoints after step {newest}")
+    assert not reason_to_stop(verdict, range(8), 8 - newest)
+    assert not reason_to_stop(verdict, range(8))

@@ -80,13 +80,13 @@ def kohyas_sdxl() -> dict[str, str]:
             number, attention, rest = layer.split("_")[2], layer.split("_")[3], layer.partition("attn")[2][2:]
             name = {"to_q": "to_q", "to_out_0": "to_out.0"}[rest]
             found[f"lora_unet_{block}_{layer}"] = f"unet.{ours}.transformer_blocks.{number}.{attention}.{name}"
-    for te, part in (("te1", "text_encoder"), ("te2", "text_encoder_2")):
+    for encoder, part in (("te1", "text_encoder"), ("te2", "text_encoder_2")):
         for place, layer in (
             ("self_attn_q_proj", "self_attn.q_proj"),
             ("self_attn_out_proj", "self_attn.out_proj"),
             ("mlp_fc1", "mlp.fc1"),
         ):
-            found[f"lora_{te}_text_model_encoder_layers_1_{place}"] = f"{part}.text_model.encoder.layers.1.{layer}"
+            found[f"lora_{encoder}_text_model_encoder_layers_1_{place}"] = f"{part}.text_model.encoder.layers.1.{layer}"
     return found
 
 
