@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bayesdiff.config.schema import Keep
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import atomic_write, discard, sha256, write_json
+from bayesdiff.core.files import STAGING, atomic_write, discard, remove_partial, sha256, write_json
 from bayesdiff.core.layout import CHECKPOINTS, MANIFEST, RESUME, RHO, step_folder, steps_in
 
 if TYPE_CHECKING:
@@ -261,5 +261,7 @@ def finish(run: Path, keep: Keep, best: int) -> None:
 
 
 def close(run: Path) -> None:
-    """The last act of a run: nothing of resuming is left."""
-    shutil.rmtree(run / RESUME, ignore_errors=True)
+    """The last act of a run: nothing of resuming is left. Where something cannot be removed, the next start tries again."""
+    remove_partial(run)
+    if not any(run.rglob(f"*{STAGING}")):
+        shutil.rmtree(run / RESUME, ignore_errors=True)

@@ -38,7 +38,10 @@ class Planned:
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a living process holds a lock file; the lock of a dead one is free."""
+    """Whether a living process holds a lock file; the lock of a dead one is free.
+
+    One that cannot be opened (a read-only folder) is not known to be held: who starts the run finds out.
+    """
     if not lock.exists():
         return False
     try:
@@ -46,6 +49,8 @@ def is_held(lock: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:
+        return False
 
 
 def claim_file(root: Path, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from filelock import FileLock
 from bayesdiff.core.layout import RECORDS
 from bayesdiff.recording.columns import Damaged
 from bayesdiff.recording.record import RunRecord
-from bayesdiff.studies.state import DAMAGED, ENDS, STATES, claim_file, end_of, failure_file, plan, state_of, summary
+from bayesdiff.studies.state import DAMAGED, ENDS, STATES, claim_file, end_of, failure_file, is_held, plan, state_of, summary
 from tests import made_records
 
 
@@ -110,3 +111,24 @@ def test_a_record_under_another_run_s_name_is_not_whole(tmp_path: Path) -> None:
     kept.mkdir(parents=True)
     RunRecord("a", "diverged", {}).save(kept)
     assert end_of(tmp_path / "runs" / "run-b", tmp_path / "results") is None
+
+
+def test_a_lock_that_cannot_be_opened_is_not_known_to_be_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that became read-only is looked at without a traceback."""
+    (tmp_path / "lock").write_text("")
+
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", read_only)
+    assert not is_held(tmp_path / "lock")
+
+
+def test_a_completed_run_with_resume_states_is_not_at_its_end(tmp_path: Path) -> None:
+    """It was killed while it ended: the same command draws its pictures."""
+    folder = tmp_path / "run-abc"
+    RunRecord("abc", "completed", {}).save(folder)
+    assert end_of(folder) is not None
+    (folder / "resume").mkdir()
+    assert end_of(folder) is None
+    assert state_of(tmp_path, folder) == "stopped"
