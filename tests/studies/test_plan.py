@@ -134,7 +134,7 @@ def test_a_bad_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_unknown_studies_and_models_are_refused() -> None:
-    with pytest.raises(UserError, match="choose one of adapter_rates, batch_size"):
+    with pytest.raises(UserError, match="choose one of adapter_rates, adapters, batch_size"):
         load_study("nothing")
     with pytest.raises(UserError, match="choose one of toybox, sd15"):
         load_study("figure_1", "sdxl")
