@@ -24,11 +24,13 @@ from bayesdiff.studies.state import plan
 ASKED_FOR = {
     "figure_1", "figure_2", "table_1", "table_1_faces", "table_2", "table_4", "figure_7", "figure_8", "figure_9a", "figure_9b",
     "many_images", "batch_size", "sdxl", "cost", "sampler", "guidance", "controls", "learning_rate", "adapter_rates", "methods",
+    "figures_3_to_5", "mechanism_looks", "mechanism_arms", "mechanism_batch", "mechanism_rates", "mechanism_photos",
 }  # fmt: skip
+OF_THE_TOYBOX_ALONE = {"primary", "positive_control", "adapters"}
 
 
 def test_every_table_and_figure_has_its_study() -> None:
-    assert set(study_names()) == {*ASKED_FOR, "primary"}, "primary is ours, and of the toybox alone"
+    assert set(study_names()) == ASKED_FOR | OF_THE_TOYBOX_ALONE
 
 
 @pytest.mark.parametrize("name", sorted(ASKED_FOR))
@@ -134,7 +136,7 @@ def test_a_bad_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_unknown_studies_and_models_are_refused() -> None:
-    with pytest.raises(UserError, match="choose one of adapter_rates, batch_size"):
+    with pytest.raises(UserError, match="choose one of adapter_rates, adapters, batch_size"):
         load_study("nothing")
     with pytest.raises(UserError, match="choose one of toybox, sd15"):
         load_study("figure_1", "sdxl")
