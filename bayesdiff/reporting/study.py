@@ -21,7 +21,7 @@ from bayesdiff.reporting.pages import KINDS, MOST_ARMS, arm_data, commands, metr
 from bayesdiff.reporting.pictures import BUDGET
 from bayesdiff.reporting.traces import Trace
 from bayesdiff.scoring.metrics import in_order
-from bayesdiff.studies.figures import curves_of
+from bayesdiff.studies.figures import curves_of, worded
 from bayesdiff.studies.measures import MEASURES
 from bayesdiff.studies.pages import commands_of, heading
 from bayesdiff.studies.plan import Study
@@ -61,7 +61,7 @@ def study_page(study: Study, archive: Archive, back: str = "", budget: int = BUD
     return render(
         "study.html", heading(study), data, answer=answer_of(study, rows, table), back=back, groups=groups, subjects=subjects,
         grid_rows=[_line(row, arms, subjects) for row in rows], metrics=metrics, kinds=_legend(arms),
-        reference=" ".join(study.compare) if study.compare else "", printed=_printed(study, rows, table), runs=_runs(arms, budget),
+        reference=worded(*study.compare) if study.compare else "", printed=_printed(study, rows, table), runs=_runs(arms, budget),
         absent=_absent(study, rows, archive.results),
     )  # fmt: skip
 
@@ -111,7 +111,12 @@ def _difference(row: Row, lines: pd.DataFrame) -> dict[str, Any] | None:
     interval = f", 95 % interval {low:+.3f} to {high:+.3f}" if low is not None and high is not None else ""
     sure = f", p = {p:.3f}" if p is not None else "" if of_runs else ", these runs alone"
     said = f"{line['difference']:+.3f}{interval}{sure}"
-    return {"name": escape.plain(row.name), "mean": float(line["difference"]), "low": low, "high": high, "said": said, "of_runs": of_runs}
+    return {"name": _name(row), "mean": float(line["difference"]), "low": low, "high": high, "said": said, "of_runs": of_runs}
+
+
+def _name(row: Row) -> str:
+    """A row in words."""
+    return escape.plain(", ".join(worded(axis, label) for axis, label in row.labels.items()) or "all")
 
 
 def answer_of(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> dict[str, Any]:
@@ -134,14 +139,16 @@ def _compared(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> str:
     told = _differences(rows, table)[0].get(FIDELITY, [])
     if study.compare is None or not told:
         return "This study has no pairs of arms to compare yet."
-    against = escape.plain(" ".join(study.compare))
+    against = escape.plain(worded(*study.compare))
     if len(told) == 1:
         return f"{told[0]['name']} against {against}: DINO at the last checkpoint differs by {told[0]['said']}."
+    alone = sum(not line["of_runs"] for line in told)
+    said = f" {alone} of the rows {'have' if alone > 1 else 'has'} one run on each side: another seed may differ by more." if alone else ""
     higher = sum(line["low"] is not None and line["low"] > 0 for line in told)
     lower = sum(line["high"] is not None and line["high"] < 0 for line in told)
     return (
         f"Against {against}, DINO at the last checkpoint is higher in {higher} of {len(told)} rows, lower in {lower}, and not told apart "
-        f"in {len(told) - higher - lower}."
+        f"in {len(told) - higher - lower}.{said}"
     )
 
 
@@ -161,7 +168,7 @@ def _line(row: Row, arms: Sequence[Trace], subjects: Sequence[str]) -> dict[str,
             "run": places[name], "seed": one.record.config["seed"], "score": "–" if last is None else f"{last.mean():.2f}", "kind": kind,
             "tone": tone, "symbol": SYMBOLS[tone],
         })  # fmt: skip
-    return {"name": escape.plain(row.name), "count": row.count, "cells": [cells[subject] for subject in subjects]}
+    return {"name": _name(row), "count": row.count, "cells": [cells[subject] for subject in subjects]}
 
 
 def _kind(arm: Trace) -> tuple[str, str]:
@@ -181,7 +188,7 @@ def _groups(study: Study, rows: Sequence[Row]) -> list[dict[str, Any]]:
     axis = study.compare[0] if study.compare else study.x or next(iter(rows[0].labels), "")
     grouped: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        others = ", ".join(f"{name} {label}" for name, label in row.labels.items() if name != axis)
+        others = ", ".join(worded(name, label) for name, label in row.labels.items() if name != axis)
         if (line := _mean_line(row, axis)) is not None:
             grouped.setdefault(others, []).append(line)
     found: list[dict[str, Any]] = []
@@ -200,7 +207,7 @@ def _mean_line(row: Row, axis: str) -> dict[str, Any] | None:
     if curves is None or curves.empty:
         return None
     count = curves.shape[1]
-    label = f"{axis} {row.labels.get(axis, '')}".strip() or "all"
+    label = worded(axis, row.labels.get(axis, "")) or "all"
     return {
         "label": escape.plain(f"{label} ({count} run{'s' if count > 1 else ''})"), "steps": [int(step) for step in curves.index],
         "curves": {FIDELITY: {way: numbers(of(axis=1)) for way, of in (("mean", curves.mean), ("low", curves.min), ("high", curves.max))}},

@@ -40,14 +40,14 @@ def test_every_run_is_behind_a_link_and_differences_are_the_tables(study: plan.S
     shown = page.data["differences"]["dino"]
     assert [line["mean"] for line in shown] == pytest.approx(list(expected["difference"]))
     assert [line["low"] for line in shown] == pytest.approx(list(expected["low"]))
-    assert "Against bnn off, DINO at the last checkpoint is higher in 2 of 2 rows" in page.text
+    assert "Against plain, DINO at the last checkpoint is higher in 2 of 2 rows" in page.text
     assert "16 of 16 runs have a record" in page.text
     assert "a committed record has the scores of every image" in page.text
 
 
 def test_curves_of_a_row_are_its_runs_mean_and_extremes(study: plan.Study, tmp_path: Path) -> None:
     data = Page(study_page(study, open_archive(made_records.fill(study, tmp_path)))).data
-    assert [group["title"] for group in data["groups"]] == ["method dreambooth", "method lora"]
+    assert [group["title"] for group in data["groups"]] == ["dreambooth", "lora"]
     off = [arm["curves"]["dino"]["mean"] for arm in data["arms"] if "method=dreambooth bnn=off" in arm["label"]]
     assert len(off) == 4
     line = data["groups"][0]["rows"][0]["curves"]["dino"]
@@ -150,4 +150,4 @@ def test_more_arms_than_marks_share_several_charts(tmp_path: Path) -> None:
     cells = tuple(plan.Cell({**cell.labels, "method": "lora"}, cell.overrides) for cell in study.cells)
     data = Page(study_page(study, open_archive(made_records.fill(study, tmp_path, cells)))).data
     assert [len(group["rows"]) for group in data["groups"]] == [MOST_ARMS, 3, MOST_ARMS, 3]
-    assert {group["rows"][0]["label"] for group in data["groups"]} == {"method.rank 1 (1 run)"}
+    assert {group["rows"][0]["label"] for group in data["groups"]} == {"rank 1 (1 run)"}
