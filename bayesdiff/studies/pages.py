@@ -55,12 +55,12 @@ def write_study(study: Study, rows: list[Row], results: Path, share: float = 0.0
     with atomic_write(target / f"{name}.csv") as part:
         table.to_csv(part, index=False, float_format="%.5f", lineterminator="\n")
     caption = CAPTION + (OF_THE_PAPER if any(paper_label(study.model) in column for column in printed) else "")
-    text = f"# {escape.markdown_cell(heading(study))}\n\n{caption}\n\n{in_markdown(printed, printed.columns)}\n{_lacking(study, rows, results)}"
+    body = f"{caption}\n\n{in_markdown(printed, rows[0].labels)}\n{_lacking(study, rows, results)}"
+    text = f"# {escape.markdown_cell(heading(study))}\n\n{body}"
     write_text(target / f"{name}.md", text)
+    said = escape.latex_caption(heading(study))
     label = f"tab:{study.name}-{study.model}"  # both are names of files
-    write_text(
-        target / f"{name}.tex", printed.to_latex(index=False, escape=True, caption=escape.latex_caption(heading(study)), label=label)
-    )
+    write_text(target / f"{name}.tex", printed.to_latex(index=False, escape=True, caption=said, label=label))
     figures = results / FIGURES
     draw_curves(study, rows, figures / f"{name}.png", figures / f"{name}.svg")
     if study.x:
