@@ -27,8 +27,10 @@ from bayesdiff.config.identity import run_name
 from bayesdiff.config.prompts import image_count
 from bayesdiff.config.schema import Config
 from bayesdiff.config.suggestions import explain
+from bayesdiff.config.words import override, parsed
 from bayesdiff.core.errors import ExitCode, RunDiverged, UserError, complain
 from bayesdiff.core.output import steady_output
+from bayesdiff.core.privacy import without_home
 from bayesdiff.core.processes import process_count
 from bayesdiff.core.signals import Terminated, heeded
 from bayesdiff.recording.tracker import without_echo
@@ -58,10 +60,17 @@ def _run(raw: DictConfig) -> None:
         return
     from bayesdiff.runs.experiment import run_experiment
 
-    command = f"python -m bayesdiff.run {shlex.join(HydraConfig.get().overrides.task)}"
+    command = f"python -m bayesdiff.run {shlex.join(map(_portable, HydraConfig.get().overrides.task))}"
     folder, record = run_experiment(cfg, command)
     if record.status == "diverged":
         raise RunDiverged(f"{folder}: {record.message}")
+
+
+def _portable(word: str) -> str:
+    """A word as the record keeps it: the home folder is ``~``, in the quotes that Hydra wants around it."""
+    if without_home(word) == word or not isinstance(value := parsed(word).value(), str):
+        return word
+    return override(word.partition("=")[0], without_home(value))
 
 
 def main() -> None:

@@ -96,7 +96,7 @@ MEANT = {
     "unknown key with plus": "did you mean seed?",
     "unknown group": "did you mean sampler?",
     "unknown option of a group": "did you mean toybox?",
-    "other value of a list": "expected one of [toybox, folder, dreambooth, celeba]; did you mean folder?",
+    "other value of a list": "allowed: toybox, folder, dreambooth, celeba; did you mean folder?",
     "misspelt subject": "did you mean toy_dog?",
 }
 """The name that an error suggests."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import socket
 import sys
 from collections.abc import Iterable
@@ -57,8 +58,17 @@ def test_a_run_writes_neither_keys_nor_home_nor_host(
     record = load_record(folder)
     assert record is not None
     assert record.config["data"]["path"] == "~/photos"
-    assert "data.path=~/photos" in record.command
-    monkeypatch.setattr(sys, "argv", ["bayesdiff", *smoke[:-1], *short, *(word.replace(str(home), "~") for word in words)])
+    assert "data.path='~/photos'" in shlex.split(record.command)
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [
+            "bayesdiff",
+            *smoke[:-1],
+            *short,
+            *(f"{key}='{value}'" for key, _, value in (word.replace(str(home), "~").partition("=") for word in words)),
+        ],
+    )
     capsys.readouterr()
     run.main()
     assert capsys.readouterr().out.startswith("Already completed: ")  # the words of the record are the same run

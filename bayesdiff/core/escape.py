@@ -17,7 +17,7 @@ import unicodedata
 _BRACKET = re.compile(r"(\\*)\[(?=([a-z#/@][^\[]*?\])?)")
 """A bracket, the backslashes before it, and what would make it a tag for ``rich``, which reads backslashes otherwise there."""
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&$:@=^\"'])")
-_ORDINARY = re.compile(r"(?![-+=#\d.)]*\s)(?:[^\W_]|(?<=[^\W_])_+(?=[^\W_])|[ .,;:()/%'?!–—·×±+-])*")
+_ORDINARY = re.compile(r"(?:[^\W_]|(?<=[^\W_])_+(?=[^\W_])|[ .,;:()/%'?!–—·×±+-])*")
 """Words without marks that Markdown reads, but for those that mean nothing within a line."""
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",

@@ -100,6 +100,13 @@ def _offline_runs(files: list[Path], naming: Naming) -> list[Reading]:
 
 def read_bytes(data: bytes, name: str, naming: Naming) -> list[Reading]:
     """The curves of a table's bytes, whose kind is seen from its beginning; raises ``UserError``."""
+    try:
+        return _read_bytes(data, name, naming)
+    except (ValueError, OverflowError) as error:  # pandas on cells that no column of numbers has
+        raise UserError(f"{name}: no table of numbers ({first_line(error)}); give a column of steps and one of scores") from error
+
+
+def _read_bytes(data: bytes, name: str, naming: Naming) -> list[Reading]:
     if data.startswith(b"\x1f\x8b"):
         return read_bytes(_unzipped(data, name), name, naming)
     if data.startswith(b"PAR1"):

@@ -114,9 +114,8 @@ def _merge(model: nn.Module) -> nn.Module:
 def _usage(cfg: Config, part: Path, folder: str) -> str:
     """The lines that load the export into a stock pipeline, all trained parts of it."""
     model = "bayesdiff/toybox/weights/pipeline" if cfg.model.path == "toybox" else cfg.model.path
-    base = json.dumps(without_home(model), ensure_ascii=False) + (
-        f", revision={json.dumps(cfg.model.revision)}" if cfg.model.revision else ""
-    )
+    revision = f", revision={json.dumps(cfg.model.revision)}" if cfg.model.revision else ""
+    base = json.dumps(without_home(model), ensure_ascii=False) + revision
     if cfg.method.name == "lora":
         return f"pipe = DiffusionPipeline.from_pretrained({base})\npipe.load_lora_weights({json.dumps(folder, ensure_ascii=False)})"
     suffix = "_merged" if cfg.method.name == "oft" else ""

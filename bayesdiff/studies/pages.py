@@ -56,7 +56,7 @@ def write_study(study: Study, rows: list[Row], results: Path, share: float = 0.0
     with atomic_write(target / f"{name}.csv") as part:
         table.to_csv(part, index=False, float_format="%.5f", lineterminator="\n")
     caption = CAPTION + (OF_THE_PAPER if any(paper_label(study.model) in column for column in printed) else "")
-    title, body = escape.markdown_cell(heading(study)), in_markdown(printed, printed.columns)
+    title, body = escape.markdown_cell(heading(study)), in_markdown(printed, rows[0].labels)
     text = f"# {title}\n\n{caption}\n\n{body}\n{_lacking(study, rows, results)}"
     write_text(target / f"{name}.md", text)
     label = f"tab:{study.name}-{study.model}"
