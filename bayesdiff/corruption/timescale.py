@@ -59,7 +59,7 @@ class Timescale:
     def slow(self) -> bool:
         """Whether the curve says that its swings last longer than the distance of its checkpoints."""
         odds, longer = np.exp(self.evidence - self.evidence.max()), self.times > self.spacing
-        return bool(longer.all() or longer.any() and odds[longer].mean() > SLOW * odds[~longer].mean())
+        return bool(longer.all() or (longer.any() and odds[longer].mean() > SLOW * odds[~longer].mean()))
 
     @property
     def best(self) -> int:
