@@ -89,7 +89,8 @@ def named(words: list[str]) -> list[str]:
     key = last.lstrip("+~").partition("=")[0]
     option = next((word for word in reversed(words) if word.startswith("--")), key)
     return [
-        key[:60], option, last[:60], key.rpartition(".")[0] or key, "required", "--photos is missing", *(word.partition("=")[2][:60] or word[:60] for word in words),
+        key[:60], option, last[:60], key.rpartition(".")[0] or key, "required", "--photos is missing",
+        *(word.partition("=")[2][:60] or word[:60] for word in words),
         str(Path(words[0]).parent / "claims.yaml"),
     ]  # fmt: skip
 

@@ -18,8 +18,8 @@ TOKENS = [
     "xoxb-" + "1234567890ab",
     "AKIA" + "ABCDEFGH12345678",
 ]
-WORDS = ["hf_energy", "hf_relative", "sks-dog-in-the-snow", "task-something1234", "a photo of sks dog", "p=0.05", "toybox-lora-seed0-4eda2a7324d0",
-         "8" * 40, "d0f4" * 16, "max_tokens=77", "a token=5"]  # fmt: skip
+WORDS = ["hf_energy", "hf_relative", "sks-dog-in-the-snow", "task-something1234", "a photo of sks dog", "p=0.05",
+         "toybox-lora-seed0-4eda2a7324d0", "8" * 40, "d0f4" * 16, "max_tokens=77", "a token=5"]  # fmt: skip
 
 
 @pytest.mark.parametrize("token", TOKENS)
@@ -55,8 +55,8 @@ def test_a_name_with_its_value_is_seen() -> None:
 
 def test_the_home_folder_is_a_tilde_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/alice")
-    said = {"/home/alice/photos": "~/photos", "local-dir:/home/alice/x": "local-dir:~/x", "a=/home/alice": "a=~", "/home/alice2": "/home/alice2",
-            "/mnt/home/alice/x": "/mnt/home/alice/x", "see /home/alice/x and /home/alice.": "see ~/x and /home/alice."}  # fmt: skip
+    said = {"/home/alice/photos": "~/photos", "local-dir:/home/alice/x": "local-dir:~/x", "a=/home/alice": "a=~",
+            "/home/alice2": "/home/alice2", "/mnt/home/alice/x": "/mnt/home/alice/x", "see /home/alice/x and /home/alice.": "see ~/x and /home/alice."}  # fmt: skip
     assert {text: without_home(text) for text in said} == said
     assert [at_home(text) for text in ("~/photos", "local-dir:~/x", "~", "a ~/b")] == [
         "/home/alice/photos", "local-dir:/home/alice/x", "/home/alice", "a ~/b",
