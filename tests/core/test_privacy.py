@@ -56,7 +56,8 @@ def test_a_name_with_its_value_is_seen() -> None:
 def test_the_home_folder_is_a_tilde_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/alice")
     said = {"/home/alice/photos": "~/photos", "local-dir:/home/alice/x": "local-dir:~/x", "a=/home/alice": "a=~",
-            "/home/alice2": "/home/alice2", "/mnt/home/alice/x": "/mnt/home/alice/x", "see /home/alice/x and /home/alice.": "see ~/x and /home/alice."}  # fmt: skip
+            "/home/alice2": "/home/alice2", "/mnt/home/alice/x": "/mnt/home/alice/x",
+            "see /home/alice/x and /home/alice.": "see ~/x and /home/alice."}  # fmt: skip
     assert {text: without_home(text) for text in said} == said
     assert [at_home(text) for text in ("~/photos", "local-dir:~/x", "~", "a ~/b")] == [
         "/home/alice/photos", "local-dir:/home/alice/x", "/home/alice", "a ~/b",
