@@ -94,6 +94,6 @@ def _surer(verdict: CorruptionVerdict) -> str:
         count = len(verdict.extra_steps)
         return f"{count} more checkpoint{'s' if count > 1 else ''} would measure the swings and may tell: at steps {steps}."
     if verdict.kind == "unstable":
-        return "Two more seeds of the same photographs (shots.seed=0, seed=1 and seed=2), judged together, would tell."
+        return "Two more seeds of the same photographs (shots.seed=0, seed=1 and seed=2), judged together, would make it surer."
     deep = verdict.kind == "none" and verdict.depth >= 2 * _scatter(verdict) and verdict.depth > 0 and verdict.level_3 != ""
     return "A dip this deep may be a stage: more checkpoints or seeds would tell." if deep else ""

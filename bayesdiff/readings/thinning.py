@@ -53,7 +53,7 @@ def thinned(reading: Reading) -> Reading:
     most = max(len(rows) for rows in windows)
     note = (
         f"{count:,} rows thinned to {len(windows)} checkpoints: means of {most} neighbouring rows, each shown at its middle step; a stage "
-        f"shorter than {GUARANTEE * length:,} steps may not show, and noise that lasts longer than {length:,} may pass for one"
+        f"shorter than {GUARANTEE * length:,} steps may not show, and noise that lasts longer than {length:,} is called slow, and no stage"
     )
     rows = Unthinned(steps, reading.columns[reading.metric].mean(1))
     notes = (*reading.notes, note, *_gaps(reading))

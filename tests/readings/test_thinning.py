@@ -52,7 +52,7 @@ def test_the_note_says_what_was_done_and_what_may_not_show() -> None:
     found = thinned(log(np.linspace(0, 1, 6_000), 10 * np.arange(6_000)))
     assert found.notes == (
         "6,000 rows thinned to 60 checkpoints: means of 100 neighbouring rows, each shown at its middle step; a stage shorter than 3,000 "
-        "steps may not show, and noise that lasts longer than 1,000 may pass for one",
+        "steps may not show, and noise that lasts longer than 1,000 is called slow, and no stage",
     )
     assert found.steps[:2] == (500, 1500)
     assert found.unthinned is not None
