@@ -23,9 +23,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.checks import check_words
 from bayesdiff.config.compose import CONF, check_groups, check_options, resolve
-from bayesdiff.config.identity import run_name
-from bayesdiff.config.prompts import image_count
-from bayesdiff.config.schema import Config
 from bayesdiff.config.suggestions import explain
 from bayesdiff.config.words import override, parsed
 from bayesdiff.core.errors import ExitCode, RunDiverged, UserError, complain
@@ -56,7 +53,9 @@ def _job(raw: DictConfig) -> None:
 def _run(raw: DictConfig) -> None:
     cfg = resolve(raw)
     if DRY_RUN in _asked:
-        _print_plan(cfg)
+        from bayesdiff.runs.sizing import planned
+
+        print(planned(cfg))
         return
     from bayesdiff.runs.experiment import run_experiment
 
@@ -102,16 +101,6 @@ def _without_dry_run(arguments: list[str]) -> list[str]:
     _asked.clear()
     _asked.update(word for word in arguments if word == DRY_RUN)
     return [word for word in arguments if word != DRY_RUN]
-
-
-def _print_plan(cfg: Config) -> None:
-    """What a run would be called, show and need."""
-    from bayesdiff.corruption.planning import power_sentence
-    from bayesdiff.runs.sizing import report
-
-    said = power_sentence(cfg.schedule.checkpoints, image_count(cfg.sampler.prompts, cfg.sampler.images_per_prompt))
-    print(f"{run_name(cfg)}: {cfg.schedule.steps} steps. {said}")
-    print(report(cfg))
 
 
 def _end(error: Exception) -> NoReturn:

@@ -12,7 +12,7 @@ import sys
 
 from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import UserError, bad_input_in_one_line
-from bayesdiff.core.files import check_writable, write_text
+from bayesdiff.core.files import check_target, write_text
 from bayesdiff.studies.plan import chosen_studies
 from bayesdiff.studies.sweeps import SWEEPS, file_of, sweep_text
 
@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.all == bool(arguments.names):
         there = ", ".join(study.name for study in chosen_studies((), arguments.model))
         raise UserError(f"sweep: name the studies to write, or give --all alone; there are {there}")
-    check_writable(arguments.output / file_of(studies[0]), "--output")
+    check_target(arguments.output / file_of(studies[0]), "--output")
     for study in studies:
         write_text(arguments.output / file_of(study), sweep_text(study, arguments.output))
     return 0

@@ -450,7 +450,8 @@ def test_the_override_that_the_help_of_a_study_names_goes_with_every_study(capsy
     for name in study_names():
         for model in models_of(name):
             cells = load_study(name, model).cells
-            assert not any(word.startswith(f"{example.split('=')[0]}=") for cell in cells for word in cell.overrides), "an axis"
+            names = {word.partition("=")[0] for cell in cells for word in cell.overrides}
+            assert example.partition("=")[0] not in names or name == "figures_3_to_5", "an axis"  # which needs all checkpoints
             compose_cell(cells[0], (example,))
 
 

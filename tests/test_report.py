@@ -69,7 +69,7 @@ def test_samples_of_another_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     [
         (["tabel_1"], "tabel_1: no such folder, and no study of this name"),
         (["{run}", "table_1"], "table_1: no run folder"),
-        (["{run}", "-o", "{run}/record.json/x.html"], "x.html"),
+        (["{run}", "-o", "{run}/record.json/x.html"], "record.json: cannot be written"),
         (["{empty}"], "--photos is missing"),
     ],
 )

@@ -24,7 +24,8 @@ POSITIVE = (
     "metrics.batch_size", "method.class_images", "model.resolution",
 )  # fmt: skip
 NOT_NEGATIVE = (
-    "bnn.kl_weight", "bnn.sigma_init", "bnn.sigma_learning_rate_factor", "bnn.input_noise", "bnn.l2_weight", "method.prior_loss_weight",
+    "bnn.kl_weight", "bnn.sigma_init", "bnn.sigma_learning_rate_factor", "model.sigma_learning_rate_factor", "bnn.input_noise",
+    "bnn.l2_weight", "method.prior_loss_weight",
     "training.weight_decay", "training.lr_warmup_steps", "sampler.sample_weights", "detector.min_depth", "sampler.guidance_scale",
     "sampler.seed", "seed", "shots.seed",
 )  # fmt: skip

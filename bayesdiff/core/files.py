@@ -149,12 +149,17 @@ def check_writable(folder: Path, option: str) -> None:
         raise UserError(f"{option}={folder.parent}: {there} is not a folder one can write to; choose another {option}")
 
 
+def check_target(target: Path, option: str) -> None:
+    """Raises ``UserError`` where a file could not be written anew: ``atomic_write`` stages it beside its place."""
+    check_writable(target.with_name(target.name + STAGING), option)
+
+
 PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
 
 
 def check_picture(target: Path, option: str) -> None:
     """Raises ``UserError`` for a picture that could not be written: its folder, its ending, or a folder of its name."""
-    check_writable(target, option)
+    check_target(target, option)
     if target.is_dir() or target.suffix.lower() not in PICTURES:
         why = "is a folder" if target.is_dir() else "has no ending of a picture"
         raise UserError(f"{option} {target}: {why}; give a file's name that ends in one of {', '.join(PICTURES)}")

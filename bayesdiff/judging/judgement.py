@@ -74,7 +74,7 @@ def judge_folder(folder: Path, asked: Asked, cache: Path | None) -> Judgement:
         UserError: bad input of any kind, in one line with the remedy.
     """
     if folder.is_file():
-        raise UserError(f"{folder}: a file; scores are for 'bayesdiff verdict', and judge wants a folder of samples or checkpoints")
+        raise UserError(f"{folder}: a file; give a folder of samples or checkpoints, or give a file of scores to 'bayesdiff verdict'")
     asked, notes = with_words_of(asked)
     run = run_of(folder)
     if run is not None and asked.model is not None:

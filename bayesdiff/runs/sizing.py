@@ -19,8 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bayesdiff.arms.gaussian import rho_parameters
+from bayesdiff.config.identity import run_name
+from bayesdiff.config.prompts import image_count
 from bayesdiff.config.schema import Config, Optimizer, Precision, Weights
 from bayesdiff.core.errors import UserError
+from bayesdiff.corruption.planning import power_sentence
 from bayesdiff.diffusion.batch import Batch, Conditioning
 from bayesdiff.diffusion.pipeline import choose_device, model_location
 from bayesdiff.training.loop import DTYPES, attach_arm, prepare_weights
@@ -195,6 +198,12 @@ def _step(cfg: Config, unet: UNet2DConditionModel, arm: Any, states: torch.Tenso
             loss, _ = training_loss(unet, schedule, batch, arm.penalty())
         loss.backward()  # type: ignore[no-untyped-call]
     return int(memory.peak)
+
+
+def planned(cfg: Config) -> str:
+    """What a run would be called, what its verdict could show, and the memory that training needs; raises as ``report``."""
+    said = power_sentence(cfg.schedule.checkpoints, image_count(cfg.sampler.prompts, cfg.sampler.images_per_prompt))
+    return f"{run_name(cfg)}: {cfg.schedule.steps} steps. {said}\n{report(cfg)}"
 
 
 def report(cfg: Config) -> str:

@@ -70,7 +70,9 @@ def write_study(study: Study, rows: list[Row], results: Path, share: float = 0.0
 
 def in_markdown(table: pd.DataFrame, texts: Iterable[str]) -> str:
     """A table in Markdown, whose columns ``texts`` hold a user's words."""
-    told = table.assign(**{name: [escape.markdown_cell(cell) if isinstance(cell, str) else cell for cell in table[name]] for name in texts})
+    told = table.assign(
+        **{name: [escape.markdown_cell(cell) if isinstance(cell, str) else cell for cell in table[name]] for name in texts if name in table}
+    )
     return str(told.rename(columns=escape.markdown_cell).to_markdown(index=False))
 
 

@@ -37,7 +37,10 @@ BEGIN, END = "<!-- made by make curves -->", "<!-- end -->"
 
 
 def naive_fall(curve: np.ndarray) -> float:
-    """Deepest fall from an earlier checkpoint with a return to a later one: the smaller of the two; 0 for a curve that never comes back."""
+    """Of a curve (T,), the deepest fall from an earlier checkpoint with a return to a later one: the smaller of the two.
+
+    It is 0 for a curve that never comes back.
+    """
     inner = range(1, len(curve) - 1)
     return max([0.0, *(float(min(curve[:i].max(), curve[i + 1 :].max()) - curve[i]) for i in inner)])
 

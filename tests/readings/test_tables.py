@@ -10,11 +10,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bayesdiff.config.compose import compose
+from bayesdiff.config.identity import as_dict
 from bayesdiff.core.errors import UserError
 from bayesdiff.readings import Naming, Reading, read
 from bayesdiff.recording.record import RunRecord
 from bayesdiff.scoring.curve import per_image, read_scores
 from bayesdiff.scoring.metrics import COLUMNS
+
+FULL = as_dict(compose(("+experiment=smoke",)))
+"""The configuration of a record."""
 
 GUESS = Naming()
 
@@ -103,7 +108,7 @@ def test_scores_of_a_run_as_a_file_average_over_references(tmp_path: Path) -> No
 
 def test_a_run_folder_brings_its_ceiling_and_its_prompts(tmp_path: Path) -> None:
     run_scores().to_csv(tmp_path / "scores.csv", index=False)
-    RunRecord("k", "completed", {"detector": {"metric": "dino"}}, real_to_real={"dino": 0.8}).save(tmp_path)
+    RunRecord("k", "completed", FULL, real_to_real={"dino": 0.8}).save(tmp_path)
     reading = one(tmp_path)
     assert (reading.ceiling, reading.images) == (0.8, ((0, 0), (0, 1), (1, 0), (1, 1)))
     assert reading.columns["dino"] == pytest.approx(EXPECTED)
@@ -118,7 +123,7 @@ def test_a_collected_record_is_read_as_the_run_was(tmp_path: Path) -> None:
     run_scores().to_csv(run / "scores.csv", index=False)
     per_image(read_scores(run)).reset_index().to_csv(kept / "images.csv", index=False)
     for folder in (run, kept):
-        RunRecord("k", "completed", {"detector": {"metric": "dino"}}, real_to_real={"dino": 0.8}).save(folder)
+        RunRecord("k", "completed", FULL, real_to_real={"dino": 0.8}).save(folder)
     first, second = one(run), one(kept)
     assert (first.steps, first.ceiling, first.images) == (second.steps, second.ceiling, second.images)
     assert set(first.columns) == set(second.columns)
@@ -257,5 +262,5 @@ def test_names_that_are_not_there_are_refused(tmp_path: Path) -> None:
 
 def test_the_record_of_a_run_in_progress_is_enough(tmp_path: Path) -> None:
     run_scores().to_csv(tmp_path / "scores.csv", index=False)
-    (tmp_path / "record.json").write_text(json.dumps({"run_key": "k", "status": "running", "config": {"detector": {"metric": "dino"}}}))
+    (tmp_path / "record.json").write_text(json.dumps({"run_key": "k", "status": "running", "config": FULL}))
     assert one(tmp_path).metric == "dino"

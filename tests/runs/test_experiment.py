@@ -43,7 +43,7 @@ from bayesdiff.scoring.curve import curve_table
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ["schedule.steps=4", "schedule.checkpoints=[0,2,4]", "schedule.log_every=1", "sampler.batch_size=2", "schedule.keep=all"]
-DIVERGING = ["method.learning_rate=1e30", "schedule.checkpoints=[0,4]"]
+DIVERGING = ["method.learning_rate=1000", "schedule.checkpoints=[0,4]"]
 TABLES = ("scores.csv", "curve.csv", "train.jsonl")
 SETTLED = (*TABLES, "config.yaml", "curve.png", "grid.png", f"{CHECKPOINTS}/*/*.safetensors",
            f"{CHECKPOINTS}/*/unet/*", "images/*/*.png")  # fmt: skip
@@ -113,7 +113,7 @@ def test_a_run_leaves_a_complete_folder(done: Done) -> None:
     assert [json.loads(line)["step"] for line in (folder / "train.jsonl").read_text().splitlines()] == [1, 2, 3, 4]
     assert pd.read_csv(folder / "curve.csv")["step"].tolist() == [0, 2, 4]
     scores = pd.read_csv(folder / "scores.csv", keep_default_na=False, float_precision="round_trip")
-    assert len(scores) == 3 * 2 * 10
+    assert len(scores) == 3 * 2 * 12
     assert curve_table(scores).to_csv(index=False) == (folder / "curve.csv").read_text()
     assert sorted(p.name for p in (folder / "images").iterdir()) == ["step-000000", "step-000002", "step-000004"]
     for picture in [*folder.glob("images/*/*.png"), folder / "curve.png", folder / "grid.png"]:
@@ -318,13 +318,13 @@ def test_a_run_that_diverges_keeps_its_curve_and_says_so(make_config: Make, smok
 
 
 def test_a_run_that_diverges_before_its_first_checkpoint_is_recorded(make_config: Make, smoke: list[str]) -> None:
-    folder, record = finished(make_config, smoke, "method.learning_rate=1e30", "schedule.checkpoints=[4]")
+    folder, record = finished(make_config, smoke, "method.learning_rate=1000", "schedule.checkpoints=[4]")
     assert (record.status, record.verdict) == ("diverged", None)
     assert not (folder / "curve.csv").exists()
 
 
 def test_weights_that_break_at_a_checkpoint_are_counted_as_failed(make_config: Make, smoke: list[str]) -> None:
-    folder, record = finished(make_config, smoke, "method.learning_rate=1e30", "schedule.checkpoints=[0,1,4]")
+    folder, record = finished(make_config, smoke, "method.learning_rate=1000", "schedule.checkpoints=[0,1,4]")
     curve = pd.read_csv(folder / "curve.csv")
     assert curve["failed"].tolist() == [0.0, 1.0]
     assert record.verdict is not None

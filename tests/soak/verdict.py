@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from safetensors.numpy import load_file
 
-from bayesdiff.core.layout import CHECKPOINTS, CONFIG, FAILURES, LOCK, MANIFEST, RECORD, RESUME, SCORES, TRAIN_LOG
+from bayesdiff.core.layout import CHECKPOINTS, CONFIG, FAILURES, LOCK, MANIFEST, RECORD, REPORT, RESUME, SCORES, TRAIN_LOG
 from bayesdiff.recording.archive import read_record, whole_record
 from bayesdiff.recording.checkpoint import verify
 from bayesdiff.recording.columns import Damaged
@@ -42,8 +42,8 @@ def _content(path: Path) -> Any:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """What two equal runs have in common, by path."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != LOCK)
+    """What two equal runs have in common, by path; a page says how long its run took."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in (LOCK, REPORT))
     return {str(path.relative_to(folder)): _content(path) for path in files}
 
 

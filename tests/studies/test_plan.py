@@ -102,7 +102,7 @@ GOOD = "title: t\nexperiment: smoke\ngrid:\n  seed: [0, 1]\nmodels:\n  toybox: {
         (GOOD + "comapre: {seed: 0}\n", r"mine\.yaml:7: .*did you mean compare"),
         (GOOD + "cost: maybe\n", r"mine\.yaml:7: cost: is not true or false"),
         (GOOD + "overrides: [seed=1, shots.cout=4]\n", r"mine\.yaml:7: overrides\.1: .*did you mean shots\.count"),
-        (GOOD + "overrides:\n  - bnn=onn\n", r"mine\.yaml:8: .*no such choice; did you mean on"),
+        (GOOD + "overrides:\n  - bnn=onn\n", r"mine\.yaml:8: .*no such choice; allowed: .*did you mean on"),
         (GOOD + "overrides: ['bnn.layers=(a|b)']\n", r"mine\.yaml:7: .*put the value in quotes"),
         (GOOD + "overrides: [shots.count=many]\n", r"mine\.yaml:7: .*many"),
         (GOOD + "overrides: ['+a.b=1']\n", r"leave the \+ out"),

@@ -23,7 +23,8 @@ def test_a_large_plan_says_its_total_first_and_few_lines(tmp_path: Path, capsys:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("900 runs, 0 done, 900 left; about 25 minutes a run, 375.0 hours")
     assert len(lines) <= 40
-    assert lines[-1] == "… and 870 more: --all lists every run"
+    assert lines[-2] == "… and 870 more: --all lists every run"
+    assert lines[-1].startswith("With 7 checkpoints x 100 images, one run")
     assert main([*words, "--only", "data.subject=dog", "--all"]) == 0
     assert sum("missing" in line for line in capsys.readouterr().out.splitlines()) == 30
 

@@ -273,7 +273,7 @@ def test_every_number_names_its_runs(study: planning.Study, tmp_path: Path, caps
     assert difference == "difference from: lora, bnn off, 0 pairs"  # as long as a run is missing
     assert behind == lines
     assert main([str(results), "--explain", "table_1", "nothing", "dino"]) == 2
-    assert "rows: dreambooth, bnn off;" in capsys.readouterr().err
+    assert "rows dreambooth, bnn off;" in capsys.readouterr().err
 
 
 def test_nothing_is_written_for_a_model_that_no_study_has(study: planning.Study, tmp_path: Path) -> None:
