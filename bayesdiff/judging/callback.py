@@ -11,7 +11,7 @@ one that ``bayesdiff judge`` gives afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,3 +167,25 @@ class CheckpointJudge:
         for step, paths in sorted(found.items()):
             scores = self._score(step, [open_picture(path) for path in sorted(paths)])
             self.monitor.update(step, scores)
+
+
+class VerdictCallback:
+    """What the callbacks of all trainers share: they sample, judge, and tell."""
+
+    def __init__(
+        self, judge: CheckpointJudge, sample: Callable[[Any], Sequence[Image.Image] | ArrayLike], *, stop: bool = True,
+        report: Callable[[Progress], None] = print,
+    ):  # fmt: skip
+        """``sample`` takes the model and returns images, or a score for each, (images,): of the same prompts and seeds every time.
+
+        Args:
+            stop: whether a reason to stop ends training.
+            report: what is done with every ``Progress``.
+        """
+        self.judge, self.sample, self.stop, self.report = judge, sample, stop, report
+
+    def reason(self, step: int, model: Any) -> str:
+        """Judge the model at a step, and report it; the reason to stop, or nothing."""
+        progress = self.judge.update(step, self.sample(model))
+        self.report(progress)
+        return progress.reason

@@ -25,7 +25,7 @@ from typing import Any
 from bayesdiff.core.digests import digest, fingerprint
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import CHECKPOINTS, MANIFEST
-from bayesdiff.judging.layouts import DATE, own_pattern
+from bayesdiff.judging.layouts import DATE, Layout, own_pattern
 
 LORA = "pytorch_lora_weights.safetensors"
 """The file that diffusers writes and reads."""
@@ -40,18 +40,8 @@ MAX_HEADER = 100 << 20
 _ADAPTER = re.compile(r"lora|oft|loha|lokr|hada|dora|boft", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Naming:
-    """The names that one trainer gives its checkpoints."""
-
-    name: str
-    example: str
-    pattern: re.Pattern[str]
-    unit: str = "step"
-
-
-def _naming(name: str, example: str, pattern: str, unit: str = "step") -> Naming:
-    return Naming(name, example, re.compile(pattern, re.IGNORECASE), unit)
+def _naming(name: str, example: str, pattern: str, unit: str = "step") -> Layout:
+    return Layout(name, example, re.compile(pattern, re.IGNORECASE), unit)
 
 
 NAMINGS = (
@@ -88,7 +78,7 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of a folder in the order of steps, and what else has weights in it."""
 
-    naming: Naming
+    naming: Layout
     found: tuple[Checkpoint, ...]
     others: tuple[str, ...]
     """(name and why) of what is not sampled."""
@@ -153,7 +143,7 @@ def _stem(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 
 
-def _match(path: Path, namings: tuple[Naming, ...], own: bool) -> tuple[Naming, re.Match[str]] | None:
+def _match(path: Path, namings: tuple[Layout, ...], own: bool) -> tuple[Layout, re.Match[str]] | None:
     for naming in namings:
         match = naming.pattern.search(path.name) if own else naming.pattern.fullmatch(_stem(path))
         if match is not None:
@@ -161,7 +151,7 @@ def _match(path: Path, namings: tuple[Naming, ...], own: bool) -> tuple[Naming, 
     return None
 
 
-def _numberless(path: Path, naming: Naming, series: str) -> int | None:
+def _numberless(path: Path, naming: Layout, series: str) -> int | None:
     """The step or epoch in the metadata of a trainer's last file, which has no number in its name; None where there is none."""
     if path.is_dir() or path.suffix.lower() != SUFFIX or path.stem.removesuffix("_LoRA") != series.removesuffix("_LoRA"):
         return None
@@ -186,7 +176,7 @@ def find_checkpoints(folder: Path, pattern: str | None = None) -> Checkpoints:
     """
     place = folder / CHECKPOINTS if any((folder / CHECKPOINTS).glob(f"step-*/{MANIFEST}")) else folder
     entries = _entries(place)
-    namings = NAMINGS if pattern is None else (_own(pattern),)
+    namings = NAMINGS if pattern is None else (own_pattern(pattern),)
     matches = {path: found for path in entries if (found := _match(path, namings, pattern is not None)) is not None}
     contents = {path: contents_of(path) for path in matches}
     good = {path: matches[path] for path, content in contents.items() if not isinstance(content, str)}
@@ -203,18 +193,13 @@ def find_checkpoints(folder: Path, pattern: str | None = None) -> Checkpoints:
     return Checkpoints(naming, tuple(sampled), tuple(_others(entries, set(steps.values()))))
 
 
-def _own(pattern: str) -> Naming:
-    layout = own_pattern(pattern)
-    return Naming(layout.name, layout.example, layout.pattern)
-
-
 def _known(path: Path) -> tuple[str, dict[str, Path]]:
     content = contents_of(path)
     assert not isinstance(content, str), "only checkpoints are asked for"
     return content
 
 
-def _one_series(folder: Path, naming: Naming, chosen: dict[Path, re.Match[str]]) -> str:
+def _one_series(folder: Path, naming: Layout, chosen: dict[Path, re.Match[str]]) -> str:
     """The name of the training; empty where names have none."""
     series = Counter(match.groupdict().get("series") or "" for match in chosen.values())
     if len(series) > 1:

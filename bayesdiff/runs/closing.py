@@ -63,9 +63,7 @@ def conclude(bench: Bench, tracker: Tracker) -> None:
     _unless_it_fails(record, "closing words", lambda: _closing_words(record, folder, shown))
     tracker.finish(bench.evaluations[0].scores, {"status": record.status, **(record.verdict or {})})
     record.save(folder)
-    if cfg.report:
-        _unless_it_fails(record, "page", lambda: _page(folder))
-        record.save(folder)
+    _page(cfg, folder, record)
     close(folder)  # not where the record could not be saved: the same command again ends the run
 
 
@@ -79,9 +77,7 @@ def end_again(cfg: Config, folder: Path, record: RunRecord, subject: Subject) ->
         if (folder / RESUME).exists():
             _unless_it_fails(record, "pictures", lambda: _picture(cfg, record, subject, list(_kept(cfg, folder, record, subject))))
             record.save(folder)
-            if cfg.report:
-                _unless_it_fails(record, "page", lambda: _page(folder))
-                record.save(folder)
+            _page(cfg, folder, record)
         close(folder)
 
 
@@ -130,11 +126,17 @@ def _picture(cfg: Config, record: RunRecord, subject: Subject, shown: list[Shown
             plot_grid(one.folder, [int(s) for s in one.curve["step"]], [p.text for p in one.prompts], photos, kept=verdict.best_step)
 
 
-def _page(folder: Path) -> None:
-    """``report.html``, which reads the record that was just saved."""
-    from bayesdiff.reporting.runs import write_run_page
+def _page(cfg: Config, folder: Path, record: RunRecord) -> None:
+    """``report.html`` where it is asked for; it reads the record that was just saved."""
 
-    print(f"Page: {write_run_page(folder)}")
+    def write() -> None:
+        from bayesdiff.reporting.runs import write_run_page
+
+        print(f"Page: {write_run_page(folder)}")
+
+    if cfg.report:
+        _unless_it_fails(record, "page", write)
+        record.save(folder)
 
 
 def _closing_words(record: RunRecord, folder: Path, shown: list[Shown]) -> None:

@@ -15,9 +15,8 @@ import pandas as pd
 from rich.progress import track
 
 from bayesdiff import corruption
-from bayesdiff.config.compose import literal
-from bayesdiff.core.errors import UserError, first_line
-from bayesdiff.core.files import atomic_write, read_file
+from bayesdiff.config.structured import read_as
+from bayesdiff.core.files import atomic_write
 from bayesdiff.corruption.noise import deviations, measure_noise
 from bayesdiff.corruption.simulation import FAMILIES, STRONG, SimulatedStage, Study, coverage_cell, null_cell, power_cell
 from bayesdiff.corruption.simulation_levels import Sizes, designs, null_cells, null_row, power_row
@@ -155,16 +154,7 @@ def draw(tables: dict[str, pd.DataFrame], study: Study, target: Path) -> None:
 
 def load_study(path: Path) -> Study:
     """Read a study; raises ``UserError`` for a missing file or an unknown key."""
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Study), literal(yaml.safe_load(read_file(path).decode("utf-8")))))
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{path}: {first_line(error)}; give a study such as experiments/detector_calibration.yaml") from error
-    assert isinstance(loaded, Study)
-    return loaded
+    return read_as(path, Study, "give a study such as experiments/detector_calibration.yaml")
 
 
 def write(tables: dict[str, pd.DataFrame], study: Study) -> None:

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayesdiff.config.compose import literal
+from bayesdiff.config.structured import read_entries
 from bayesdiff.core import escape
-from bayesdiff.core.errors import UserError, first_line
-from bayesdiff.core.files import read_file, write_text
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.files import write_text
 from bayesdiff.core.layout import CLAIMS
 from bayesdiff.corruption import detect_corruption
 from bayesdiff.corruption.power import detectable_depth
@@ -90,19 +90,7 @@ KNOWN = (STAGE, *(measure.name for measure in (*of(CLAIM), *of(LAST, CURVE, COST
 
 def load_claims(path: Path) -> list[Claim]:
     """Read the list; raises ``UserError`` for an unknown key, direction or measure, or for nothing to compare with."""
-    import yaml
-    from omegaconf import DictConfig, ListConfig, OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    try:
-        entries = OmegaConf.create(literal(yaml.safe_load(read_file(path).decode("utf-8"))))
-        if not isinstance(entries, ListConfig) or not all(isinstance(entry, DictConfig) for entry in entries):
-            raise UserError(f"{path}: is no list of claims; give one such as results/claims.yaml")
-        loaded = [OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Claim), entry)) for entry in entries]
-    except (OSError, ValueError, TypeError, RecursionError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{path}: {first_line(error)}; give a list of claims such as results/claims.yaml with --claims") from error
-    claims = [claim for claim in loaded if isinstance(claim, Claim)]
+    claims = read_entries(path, Claim, "claims", "give a list of claims such as results/claims.yaml with --claims")
     for claim in claims:
         for key, value, known in (("expected", claim.expected, DIRECTIONS), ("measure", claim.measure, KNOWN)):
             if value not in known:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.config.structured import read_as
+from bayesdiff.core.errors import UserError
 from bayesdiff.recording.archive import Archive
 from bayesdiff.recording.columns import Array
 from bayesdiff.stats.mediation import Mediation, mediation
@@ -85,15 +86,7 @@ class Pair:
 
 def load_plan(path: Path) -> Plan:
     """Read the file; raises ``UserError`` for an unknown key, prediction or window."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    try:
-        loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Plan), OmegaConf.load(path)))
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{path}: {first_line(error)}; give contrasts as results/mechanism.yaml has them") from error
-    assert isinstance(loaded, Plan)
+    loaded = read_as(path, Plan, "give contrasts as results/mechanism.yaml has them")
     planned: list[Contrast | Question] = [*loaded.contrasts, *loaded.mediations]
     for one in planned:
         if len(one.window) != 2 or one.window[0] > one.window[1]:

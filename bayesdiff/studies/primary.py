@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.config.structured import read_as
+from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import MAIN
 from bayesdiff.recording.archive import Archive
 from bayesdiff.stats import holm
@@ -118,15 +119,7 @@ class Primary:
 
 def load_registered(path: Path) -> Registered:
     """Read the file; raises ``UserError`` for an unknown key, an unreadable part, or a window that no step lies in."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    try:
-        loaded = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Registered), OmegaConf.load(path)))
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        raise UserError(f"{path}: {first_line(error)}; restore the registered file") from error
-    assert isinstance(loaded, Registered)
+    loaded = read_as(path, Registered, "restore the registered file")
     for claim in loaded.claims:
         for text in claim.parts:
             parse_part(text, loaded, path)

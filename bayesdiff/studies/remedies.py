@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.config.structured import read_entries
 from bayesdiff.core.files import write_text
 from bayesdiff.core.layout import REMEDIES_PAGE
 from bayesdiff.recording.archive import Archive
@@ -42,17 +42,7 @@ class Remedy:
 
 def load_remedies(path: Path) -> list[Remedy]:
     """Read the list; raises ``UserError`` for entries that lack a key or have another."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    try:
-        entries = OmegaConf.to_container(OmegaConf.load(path))
-        if not isinstance(entries, list):
-            raise UserError(f"{path}: is no list; give remedies as results/remedies.yaml has them")
-        return [Remedy(**{"try_" if key == "try" else str(key): value for key, value in entry.items()}) for entry in entries]
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: {first_line(error)}; give remedies as results/remedies.yaml has them") from error
+    return read_entries(path, Remedy, "remedies", "give remedies as results/remedies.yaml has them", renamed={"try": "try_"})
 
 
 def remedies_table(remedies: Sequence[Remedy], archive: Archive) -> pd.DataFrame:
