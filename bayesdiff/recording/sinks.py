@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from contextlib import redirect_stdout
 from io import StringIO
@@ -39,6 +40,15 @@ def _lines(summary: dict[str, Any]) -> str:
     return "\n".join(f"{name}: {value}" for name, value in summary.items())
 
 
+def _wait_for_the_next_second(folder: Path) -> None:
+    """TensorBoard reads event files by name, which holds the second of their start, then the host and numbers unpadded (9 after 10)."""
+    newest = max(
+        (int(found[1]) for path in folder.glob("events.out.*") if (found := re.search(r"tfevents\.(\d+)\.", path.name))), default=0
+    )
+    if 0 <= (ahead := newest + 1 - time.time()) <= 1:  # further ahead, the clock was set back: waiting would not mend that
+        time.sleep(ahead)
+
+
 class TensorBoard:
     """Event files in ``tensorboard/`` of the run folder; rows after the resumed step are purged there."""
 
@@ -47,6 +57,7 @@ class TensorBoard:
 
         self.folder = folder / TENSORBOARD
         again = self.folder.exists()
+        _wait_for_the_next_second(self.folder)
         self.writer: Any = SummaryWriter(str(self.folder), purge_step=resumed_at + 1 if again else None)
         if not again:
             self.writer.add_text("run", f"{run_name(cfg)} ({run_key(cfg)})", 0)
