@@ -15,6 +15,7 @@ from bayesdiff import __version__
 from bayesdiff.core.errors import UserError, bad_input_in_one_line, did_you_mean
 
 COMMANDS = {
+    "demo": "a first look: three small runs on the toybox, and what they showed",
     "run": "train, sample, score and judge one run; its words are Hydra's overrides",
     "study": "do the runs that a study still needs",
     "status": "show where studies stand",

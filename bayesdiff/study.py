@@ -9,6 +9,7 @@ Exit code: 0 when every run has its end, 1 when runs failed or are damaged, 2 fo
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from rich.console import Console
 from bayesdiff.config.prompts import image_count
 from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line
-from bayesdiff.core.signals import Terminated, heeded
+from bayesdiff.core.signals import resumable
 from bayesdiff.corruption.planning import power_sentence
 from bayesdiff.recording.tracker import without_echo
 from bayesdiff.studies.checks import check_extra, check_results, check_runs
@@ -39,29 +40,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument("--all", action="store_true", help="with --dry-run: list every run")
     arguments = parser.parse_intermixed_args(argv)
-    root = arguments.runs or runs_of(arguments.model)
-    extra = tuple(arguments.overrides)
-    try:
-        if arguments.workers < 1:
-            raise UserError(f"--workers {arguments.workers}: give 1 or more")
-        check_extra(extra)
-        check_runs(root, write=not arguments.dry_run)
-        check_results(arguments.results, write=not arguments.dry_run)
-        study = narrowed(load_study(arguments.name, arguments.model), without_echo(arguments.only))
-        if arguments.dry_run:
-            planned = plan(study, root, extra, arguments.results)
-            print_plan(study, planned, arguments.workers, Console(emoji=False, width=None if Console().is_terminal else 140), arguments.all)
-            cfg = compose_cell(study.cells[0], extra)
-            print(power_sentence(cfg.schedule.checkpoints, image_count(cfg.sampler.prompts, cfg.sampler.images_per_prompt)))
-            return 0
-        with heeded():
-            found = run_study(study, root, arguments.workers, extra, arguments.results)
-    except KeyboardInterrupt:
-        print("\nStopped. Give the same command again to go on.", file=sys.stderr)
-        return ExitCode.STOPPED
-    except Terminated as signal:
-        print(f"\nStopped by {signal}: runs saved their steps. Give the same command again to go on.", file=sys.stderr)
-        return ExitCode.TERMINATED
+    return resumable(lambda: _work(arguments))
+
+
+def _work(arguments: argparse.Namespace) -> int:
+    """Print the plan, or do what is missing and print how many runs ended how."""
+    root, extra = arguments.runs or runs_of(arguments.model), tuple(arguments.overrides)
+    if arguments.workers < 1:
+        raise UserError(f"--workers {arguments.workers}: give 1 or more")
+    check_extra(extra)
+    check_runs(root, write=not arguments.dry_run)
+    check_results(arguments.results, write=not arguments.dry_run)
+    study = narrowed(load_study(arguments.name, arguments.model), without_echo(arguments.only))
+    if arguments.dry_run:
+        planned = plan(study, root, extra, arguments.results)
+        print_plan(study, planned, arguments.workers, Console(emoji=False, width=None if Console().is_terminal else 140), arguments.all)
+        cfg = compose_cell(study.cells[0], extra)
+        print(power_sentence(cfg.schedule.checkpoints, image_count(cfg.sampler.prompts, cfg.sampler.images_per_prompt)))
+        return ExitCode.DONE
+    found = run_study(study, root, arguments.workers, extra, arguments.results)
     print(", ".join(f"{number} {state}" for state, number in found.items()))
     return ExitCode.FAILED if found.get("failed") or found.get(DAMAGED) else ExitCode.DONE
 

@@ -35,8 +35,8 @@ from bayesdiff.training.objective import training_loss
 COMMITTED = Path(__file__).resolve().parents[1] / "results" / "bench" / "cpu.json"
 PAIRS, STEPS = 12, 3
 """Pairs of a ratio, after one that warms up, and steps in each side of a pair."""
-CURVE_STEPS = 70
-"""Steps a checkpoint in the share of a run; corruption_curve has 1,000 steps and 15 checkpoints."""
+CURVE_STEPS = 91
+"""Steps a checkpoint in the share of a run; corruption_curve has 2,100 steps and 23 checkpoints."""
 LEAST = 0.03
 """A ratio may grow by this much, or by three spreads if they are more, before it is a regression."""
 BARS = {

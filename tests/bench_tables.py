@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 COMMITTED = ROOT / "results" / "toybox" / RECORDS
 STUDY = """
 title: many records
-experiment: corruption_curve
+experiment: corruption_curve_15
 compare: {{bnn: "off"}}
 grid:
   bnn: ["off", "on"]

@@ -7,10 +7,13 @@ SIGUSR1 and SIGUSR2 mean what others make of them: submitit requeues its Slurm j
 from __future__ import annotations
 
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from bayesdiff.core.errors import ExitCode
 
 NAMES = ("SIGTERM", "SIGHUP")
 OF_OTHERS = ("SIGUSR1", "SIGUSR2")
@@ -62,6 +65,19 @@ def _others_held() -> Iterator[None]:
         if (name := signal.Signals(number).name) in _WAITING:
             _WAITING[:] = [one for one in _WAITING if one != name]
             handler(number, None)
+
+
+def resumable(action: Callable[[], int]) -> int:
+    """The exit code of ``action``, or of its stop by Ctrl-C or a signal; then the person is told how to go on."""
+    try:
+        with heeded():
+            return action()
+    except KeyboardInterrupt:
+        print("\nStopped. Give the same command again to go on.", file=sys.stderr)
+        return ExitCode.STOPPED
+    except Terminated as name:
+        print(f"\nStopped by {name}: runs saved their steps. Give the same command again to go on.", file=sys.stderr)
+        return ExitCode.TERMINATED
 
 
 def waiting() -> bool:

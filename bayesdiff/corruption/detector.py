@@ -214,9 +214,14 @@ def _is_stage(reading: _Reading, p: float, deep: bool, options: _Options) -> boo
 
 
 def _needed(reading: _Reading, options: _Options) -> float:
-    """The largest p-value that makes a stage, never below what the resamples show."""
-    slow = reading.scale is not None and reading.scale.slow
-    return max(SLOW_SHARE * options.alpha, 1 / (RESAMPLES + 1)) if slow else options.alpha
+    """The largest p-value that makes a stage, never below what the resamples show.
+
+    Alpha holds where swings are surely over by the next checkpoint. It shrinks with the chance of that, down to ``SLOW_SHARE`` of it
+    where they are told to last longer.
+    """
+    if reading.scale is None:
+        return options.alpha
+    return max(max(reading.scale.surely_short, SLOW_SHARE) * options.alpha, 1 / (RESAMPLES + 1))
 
 
 def _over_noises(reading: _Reading, rng: np.random.Generator) -> tuple[float, float]:

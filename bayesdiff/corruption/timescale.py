@@ -23,8 +23,8 @@ from scipy.linalg import eigh
 from bayesdiff.corruption.covariance import Array, ImageError, candidate_times, correlation
 from bayesdiff.corruption.noise import Noise
 
-PLAUSIBLE = 1.0
-"""Correlation times are plausible whose log evidence is within this of the best."""
+PLAUSIBLE, PLAUSIBLE_BARE = 1.0, 1.5
+"""Correlation times are plausible whose log evidence is within this of the best; of a bare curve, which shows less of its noise."""
 SLOW = 3.0
 """Factor by which the evidence has to favour times above the spacing over those below it, to say that they are longer."""
 KNOTS = (4, 8)
@@ -49,17 +49,32 @@ class Timescale:
     """(K, S) what each size counts for, given the time; rows sum to 1."""
     spacing: float
     """Mean distance of neighbouring checkpoints, in steps."""
+    within: float = PLAUSIBLE
+    """How far below the best the log evidence of a plausible time may lie."""
 
     @property
     def plausible(self) -> NDArray[np.bool_]:
         """(K,) which times a verdict has to hold under; all of them where the swings outlast the spacing."""
-        return np.asarray(self.evidence >= self.evidence.max() - PLAUSIBLE) | self.slow
+        return np.asarray(self.evidence >= self.evidence.max() - self.within) | self.slow
+
+    @property
+    def chance_short(self) -> float:
+        """How much speaks for swings that are over by the next checkpoint, 0 to 1: the posterior of even prior odds."""
+        odds, longer = np.exp(self.evidence - self.evidence.max()), self.times > self.spacing
+        if longer.all() or not longer.any():
+            return float(not longer.any())
+        short, long = odds[~longer].mean(), odds[longer].mean()
+        return float(short / (short + long))
 
     @property
     def slow(self) -> bool:
         """Whether the curve says that its swings last longer than the distance of its checkpoints."""
-        odds, longer = np.exp(self.evidence - self.evidence.max()), self.times > self.spacing
-        return bool(longer.all() or (longer.any() and odds[longer].mean() > SLOW * odds[~longer].mean()))
+        return self.chance_short < 1 / (1 + SLOW)
+
+    @property
+    def surely_short(self) -> float:
+        """From 0, where the curve is about to say so, to 1, where nothing speaks for it."""
+        return max((self.chance_short - 1 / (1 + SLOW)) / (1 - 1 / (1 + SLOW)), 0.0)
 
     @property
     def best(self) -> int:
@@ -69,7 +84,7 @@ class Timescale:
     @property
     def span(self) -> tuple[float, float]:
         """Shortest and longest plausible time, in steps."""
-        times = self.times[self.evidence >= self.evidence.max() - PLAUSIBLE]
+        times = self.times[self.evidence >= self.evidence.max() - self.within]
         return float(times.min()), float(times.max())
 
 
@@ -95,7 +110,8 @@ def measure_timescale(
     weights = np.exp(logs - top)
     evidence = np.log(weights.sum(1)) + top[:, 0]
     weights /= weights.sum(1, keepdims=True)
-    return Timescale(np.array(times), evidence, sizes, weights, float(steps[-1] - steps[0]) / (len(steps) - 1))
+    within = PLAUSIBLE if error.freedom else PLAUSIBLE_BARE
+    return Timescale(np.array(times), evidence, sizes, weights, float(steps[-1] - steps[0]) / (len(steps) - 1), within)
 
 
 def _beside_slow_course(count: int) -> Array:

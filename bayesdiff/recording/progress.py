@@ -8,32 +8,39 @@ from contextlib import contextmanager
 
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
+
+from bayesdiff.config.work import Work, spoken
 
 PLAIN_INTERVAL = 15.0
 """Seconds between plain lines of one phase."""
+ENOUGH = 5
+"""Steps after which the time left is told: the first ones are slow."""
 
 
 class Display:
-    """Phase, step, loss and time left of one run."""
+    """Phase, step, loss and time left of one run that begins at step ``start``."""
 
-    def __init__(self, total_steps: int, start: int, console: Console, bar: Progress | None):
-        self.total, self.start, self.console, self.bar = total_steps, start, console, bar
+    def __init__(self, work: Work, start: int, console: Console, bar: Progress | None):
+        self.work, self.start, self.console, self.bar = work, start, console, bar
         self.began = self.last = time.monotonic()
         self.task: TaskID | None = None
         if bar is not None:
-            self.task = bar.add_task("train", total=total_steps, completed=start, detail="")
+            self.task = bar.add_task("train", total=work.steps, completed=start, detail="")
 
     def step(self, step: int, loss: float) -> None:
         """One optimisation step is done."""
         if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, completed=step, description="train", detail=f"loss {loss:.4f}")
+            self.bar.update(self.task, completed=step, description="train", detail=f"loss {loss:.4f}{self._left(step)}")
         elif time.monotonic() - self.last > PLAIN_INTERVAL:
             self.last = time.monotonic()
-            rate = (self.last - self.began) / max(step - self.start, 1)
-            left = rate * (self.total - step)
-            self.console.print(f"train  step {step}/{self.total}  loss {loss:.4f}  about {left:.0f} s left", highlight=False)
+            self.console.print(f"train  step {step}/{self.work.steps}  loss {loss:.4f}{self._left(step)}", highlight=False)
+
+    def _left(self, step: int) -> str:
+        """The time left, from what this session has done; nothing before it has done enough to tell."""
+        left = self.work.seconds_left(self.start, step, time.monotonic() - self.began) if step - self.start >= ENOUGH else None
+        return "" if left is None else f"  about {spoken(left)} left"
 
     def phase(self, name: str, step: int) -> None:
         if self.bar is not None and self.task is not None:
@@ -54,11 +61,11 @@ class Display:
 
 
 @contextmanager
-def display(total_steps: int, start: int) -> Iterator[Display]:
+def display(work: Work, start: int) -> Iterator[Display]:
     """A live display where standard output is a terminal, else plain lines."""
     console = Console(emoji=False)
     if not console.is_terminal:
-        yield Display(total_steps, start, console, None)
+        yield Display(work, start, console, None)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -66,8 +73,8 @@ def display(total_steps: int, start: int) -> Iterator[Display]:
         TextColumn("{task.completed}/{task.total}"),
         TextColumn("{task.fields[detail]}"),
     )
-    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
-        yield Display(total_steps, start, console, bar)
+    with Progress(*columns, console=console) as bar:
+        yield Display(work, start, console, bar)
 
 
 def print_curve(curve: pd.DataFrame, labels: tuple[str, ...], sentence: str, folder: str, others: Mapping[str, str]) -> None:

@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from bayesdiff.config.identity import as_dict, run_key, run_name
 from bayesdiff.config.prompts import evaluation_prompts
 from bayesdiff.config.schema import Config, StopAfter
+from bayesdiff.config.work import work_of
 from bayesdiff.core.digests import fingerprint
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import LOCK_SECONDS, check_writable, faults_named, remove_partial, write_text
@@ -105,7 +106,7 @@ def _execute(bench: Bench) -> None:
     if record.bayesian["layers"]:
         b = record.bayesian
         print(f"Bayesian: {b['layers']} layers, {b['weights']:,} of {b['unet_weights']:,} weights ({b['share']:.1%})")
-    with display(cfg.schedule.steps, start) as show:
+    with display(work_of(cfg), start) as show:
         _walk(bench, start, tracker, show)
     broadcast(None)  # no step is left
     conclude(bench, tracker)

@@ -33,6 +33,7 @@ from bayesdiff.core.privacy import has_secret, public, redacted
 from bayesdiff.recording.archive import whole_record
 from bayesdiff.recording.collect import collect
 from bayesdiff.recording.columns import Damaged
+from bayesdiff.studies.heartbeat import heartbeat
 from bayesdiff.studies.plan import Study
 from bayesdiff.studies.state import DAMAGED, ENDS, Planned, claim_file, end_of, failure_file, is_held, plan, record_of
 
@@ -203,7 +204,7 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
             return DAMAGED
         return state
 
-    with ThreadPoolExecutor(workers) as pool:
+    with heartbeat(planned, console), ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(work, run) for run in planned]
         try:
             states = [future.result() for future in futures]

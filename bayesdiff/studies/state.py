@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from bayesdiff.config.identity import run_name
+from bayesdiff.config.work import Work, work_of
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import CLAIM_LOCKS, FAILURES, LOCK, RECORD, RECORDS, RESUME
 from bayesdiff.recording.archive import read_record, whats_wrong, whole_record
@@ -35,6 +36,8 @@ class Planned:
     """Its record, once it has come to its end."""
     note: str = ""
     """What is wrong with its folder, or with its record among the results, and the remedy."""
+    work: Work | None = field(default=None, repr=False)
+    """How much it is to do."""
 
 
 def is_held(lock: Path) -> bool:
@@ -113,10 +116,11 @@ def plan(study: Study, root: Path, extra: tuple[str, ...] = (), results: Path | 
     """
     planned: dict[Path, Planned] = {}
     for cell in study.cells:
-        folder = root / run_name(compose_cell(cell, extra))
+        cfg = compose_cell(cell, extra)
+        folder = root / run_name(cfg)
         if folder in planned:
             raise UserError(f"study {study.name}: {cell.name} is the same run as {planned[folder].cell.name}; an axis changes nothing")
-        planned[folder] = _planned(cell, root, folder, results)
+        planned[folder] = replace(_planned(cell, root, folder, results), work=work_of(cfg))
     return list(planned.values())
 
 

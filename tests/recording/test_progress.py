@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from bayesdiff.config.work import Work
 from bayesdiff.recording import progress
 from bayesdiff.recording.progress import PLAIN_INTERVAL, Display, display, print_curve
 
@@ -32,6 +33,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
+WORK = Work(100, 1.0, 0.0, (0, 50, 100))
+
+
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[StringIO]:
     """Standard output is a terminal of 100 columns, and this is what it shows."""
@@ -47,7 +51,7 @@ def curve(steps: int = 3) -> pd.DataFrame:
 
 def test_plain_lines_come_once_an_interval(clock: Clock) -> None:
     out = StringIO()
-    shown = Display(100, 0, Console(file=out, width=100), None)
+    shown = Display(WORK, 0, Console(file=out, width=100), None)
     for step in range(1, 61):
         clock.now += 1.0
         shown.step(step, 0.5)
@@ -58,21 +62,29 @@ def test_plain_lines_come_once_an_interval(clock: Clock) -> None:
 
 def test_time_left_counts_the_steps_of_this_session(clock: Clock) -> None:
     out = StringIO()
-    shown = Display(100, 80, Console(file=out, width=100), None)
+    shown = Display(WORK, 80, Console(file=out, width=100), None)
     clock.now += 20.0
     shown.step(90, 0.5)
     assert out.getvalue() == "train  step 90/100  loss 0.5000  about 20 s left\n"
 
 
+def test_no_time_is_told_from_a_few_steps(clock: Clock) -> None:
+    out = StringIO()
+    shown = Display(WORK, 0, Console(file=out, width=100), None)
+    clock.now += 60.0
+    shown.step(1, 0.5)
+    assert out.getvalue() == "train  step 1/100  loss 0.5000\n"
+
+
 def test_a_checkpoint_is_one_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with display(100, 0) as shown:
+    with display(WORK, 0) as shown:
         shown.phase("sample", 50)
         shown.checkpoint(50, ROW)
     assert capsys.readouterr().out == "step    50  dino 0.712  clip_i 0.800  clip_t 0.250  grain 1.25\n"
 
 
 def test_plain_output_has_no_control_codes(capsys: pytest.CaptureFixture[str]) -> None:
-    with display(100, 0) as shown:
+    with display(WORK, 0) as shown:
         shown.step(1, 0.5)
         shown.checkpoint(50, ROW)
     print_curve(curve(), ("rising", "peak", "corrupted"), "A sentence.", "runs/x", {})
@@ -80,7 +92,7 @@ def test_plain_output_has_no_control_codes(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_terminal_shows_a_bar_with_loss_and_checkpoints(terminal: StringIO) -> None:
-    with display(100, 40) as shown:
+    with display(WORK, 40) as shown:
         shown.step(50, 0.25)
         shown.phase("sample", 50)
         shown.checkpoint(50, ROW)
