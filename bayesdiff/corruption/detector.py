@@ -27,7 +27,7 @@ from bayesdiff.corruption.noise import Noise, measure_noise
 from bayesdiff.corruption.outcome import IN_STAGE, KINDS, NO_DIP, NOT_MEASURED, SLOW, STAGE, SWING, CorruptionVerdict, outside_stage
 from bayesdiff.corruption.shape import CLEAR_STEP, Array, fall_strength, flattened, monotone_fit, stage_strength, unimodal_fit
 from bayesdiff.corruption.stage import REFITS, Stage, draws_beside, read_stage, spread_of
-from bayesdiff.corruption.timescale import Timescale, extra_steps, measure_timescale, noises_at
+from bayesdiff.corruption.timescale import SHORT, Timescale, extra_steps, measure_timescale, noises_at
 from bayesdiff.corruption.words import sentence_of
 
 __all__ = [
@@ -216,12 +216,13 @@ def _is_stage(reading: _Reading, p: float, deep: bool, options: _Options) -> boo
 def _needed(reading: _Reading, options: _Options) -> float:
     """The largest p-value that makes a stage, never below what the resamples show.
 
-    Alpha holds where swings are surely over by the next checkpoint. It shrinks with the chance of that, down to ``SLOW_SHARE`` of it
-    where they are told to last longer.
+    Alpha holds where swings are surely over by the next checkpoint. On longer curves it shrinks with the chance of that, down to
+    ``SLOW_SHARE`` of it where they are told to last longer.
     """
     if reading.scale is None:
         return options.alpha
-    return max(max(reading.scale.surely_short, SLOW_SHARE) * options.alpha, 1 / (RESAMPLES + 1))
+    share = reading.scale.surely_short if reading.scale.slow or len(reading.steps) > SHORT else 1.0
+    return max(max(share, SLOW_SHARE) * options.alpha, 1 / (RESAMPLES + 1))
 
 
 def _over_noises(reading: _Reading, rng: np.random.Generator) -> tuple[float, float]:

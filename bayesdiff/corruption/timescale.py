@@ -23,14 +23,17 @@ from scipy.linalg import eigh
 from bayesdiff.corruption.covariance import Array, ImageError, candidate_times, correlation
 from bayesdiff.corruption.noise import Noise
 
-PLAUSIBLE, PLAUSIBLE_BARE = 1.0, 1.5
-"""Correlation times are plausible whose log evidence is within this of the best; of a bare curve, which shows less of its noise."""
+PLAUSIBLE, PLAUSIBLE_BARE = 1.0, 1.25
+"""Correlation times are plausible whose log evidence is within this of the best; on a longer bare curve, whose noise is less known."""
 SLOW = 3.0
 """Factor by which the evidence has to favour times above the spacing over those below it, to say that they are longer."""
 KNOTS = (4, 8)
 """Fewest and most knots of the slow course; between them, half as many as checkpoints."""
 SHORT = 24
-"""On so few checkpoints the size of the swings is read off the roughness alone: the likelihood has too few contrasts."""
+"""On so few checkpoints the size of the swings is read off the roughness alone, and a doubtful correlation time costs nothing.
+
+The likelihood has too few contrasts there.
+"""
 _SIZES = np.geomspace(0.03, 12.0, 36)
 """Sizes of the swings that are weighed, in units of what the curve shows beside its slow course."""
 
@@ -110,7 +113,7 @@ def measure_timescale(
     weights = np.exp(logs - top)
     evidence = np.log(weights.sum(1)) + top[:, 0]
     weights /= weights.sum(1, keepdims=True)
-    within = PLAUSIBLE if error.freedom else PLAUSIBLE_BARE
+    within = PLAUSIBLE_BARE if len(curve) > SHORT and not error.freedom else PLAUSIBLE
     return Timescale(np.array(times), evidence, sizes, weights, float(steps[-1] - steps[0]) / (len(steps) - 1), within)
 
 
