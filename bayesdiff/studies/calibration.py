@@ -24,8 +24,8 @@ from bayesdiff.readings import Naming, read
 from bayesdiff.recording.record import load_record
 from bayesdiff.stats.coverage import coverage_rows
 
-DECIDES = ("levels", "covariance", "timescale", "noise", "shape", "detector", "simulation_levels")
-"""Modules of ``corruption`` that the tables of levels are made by."""
+DECIDES = ("levels", "covariance", "timescale", "noise", "shape", "stage", "detector", "power", "simulation", "simulation_levels")
+"""Modules of ``corruption`` that the tables are made by."""
 PARTS = ("false_flags", "power", "coverage", "levels", "differences")
 
 
@@ -47,21 +47,15 @@ def measured_noise(pattern: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _table(name: str, function: Callable[[Study, Any], dict[str, Any]], study: Study, cells: list[Any]) -> pd.DataFrame:
-    with ProcessPoolExecutor(study.workers) as pool:
-        done = pool.map(partial(function, study), cells)
-        return pd.DataFrame(list(track(done, name, len(cells))))
-
-
-def _kept_table(name: str, function: Callable[[Sizes, Any], dict[str, Any]], study: Study, sizes: Sizes, cells: list[Any]) -> pd.DataFrame:
-    """A table whose rows are kept in a file as they come, so that the same command goes on after a stop."""
+def _table(name: str, function: Callable[[Any, Any], dict[str, Any]], study: Study, options: Any, cells: list[Any]) -> pd.DataFrame:
+    """A row a cell, by ``function(options, cell)``; kept in a file as they come, so that the same command goes on after a stop."""
     kept, detector = _part_file(study, name), _detector_digest()
-    names = [hashlib.sha256(f"{detector} {sizes} {cell}".encode()).hexdigest()[:16] for cell in cells]
+    names = [hashlib.sha256(f"{detector} {options} {cell}".encode()).hexdigest()[:16] for cell in cells]
     kept.parent.mkdir(parents=True, exist_ok=True)
     done = dict(json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()) if kept.exists() else {}
     left = [(key, cell) for key, cell in zip(names, cells, strict=True) if key not in done]
     with ProcessPoolExecutor(study.workers) as pool, kept.open("a", encoding="utf-8") as file:
-        rows = pool.map(partial(function, sizes), [cell for _, cell in left])
+        rows = pool.map(partial(function, options), [cell for _, cell in left])
         for (key, _), row in track(zip(left, rows, strict=True), name, len(left)):
             done[key] = row
             file.write(f"{json.dumps([key, row])}\n")
@@ -105,14 +99,14 @@ def calibrate(study: Study, parts: Sequence[str] = PARTS) -> dict[str, pd.DataFr
     functions: dict[str, tuple[Callable[[Study, Any], dict[str, Any]], list[Any]]] = {
         "false_flags": (null_cell, nulls), "power": (power_cell, stages), "coverage": (coverage_cell, covered),
     }  # fmt: skip
-    tables = {name: _table(name, function, study, cells) for name, (function, cells) in functions.items() if name in parts}
+    tables = {name: _table(name, function, study, study, cells) for name, (function, cells) in functions.items() if name in parts}
     if "levels" in parts:
         sizes = Sizes(
             repeats=study.level_repeats, most_repeats=5 * study.level_repeats, power_repeats=max(study.level_repeats // 5, 1),
             bound=study.bound, seed=study.seed,
         )  # fmt: skip
-        tables["level_false_flags"] = _kept_table("level_false_flags", null_row, study, sizes, null_cells(sizes))
-        tables["level_power"] = _kept_table("level_power", power_row, study, sizes, designs())
+        tables["level_false_flags"] = _table("level_false_flags", null_row, study, sizes, null_cells(sizes))
+        tables["level_power"] = _table("level_power", power_row, study, sizes, designs())
     if "differences" in parts:
         tables["difference_coverage"] = pd.DataFrame(coverage_rows(study.difference_repeats, study.seed))
     return tables
