@@ -25,11 +25,12 @@ from bayesdiff.studies.plan import load_study
 from bayesdiff.studies.show import estimate_minutes
 from bayesdiff.studies.state import Planned, plan
 
-NAME = "demo"
+NAME, PICTURE = "demo", "first_look.png"
 
 
 def _show(planned: list[Planned], root: Path, console: Console) -> None:
     """The table, the sentences, and the page of the runs beside each other."""
+    from bayesdiff.reporting.first_look import draw_first_look
     from bayesdiff.reporting.pages import write_runs
     from bayesdiff.reporting.traces import arms_of
     from bayesdiff.studies.first_look import looks_of, sentences_of, table_of
@@ -40,9 +41,11 @@ def _show(planned: list[Planned], root: Path, console: Console) -> None:
     console.print(table_of(looks, max(run.work.steps for run in planned if run.work)))
     for sentence in sentences_of(looks):
         console.print(sentence, markup=False, highlight=False, soft_wrap=True)
-    arms = [arm for run in planned for arm in arms_of(run.folder)[:2]]
-    page = write_runs(arms, root / REPORT)
-    console.print(f"Look at {page}: the samples of every step beside each other.", markup=False, highlight=False, soft_wrap=True)
+    arms = [arms_of(run.folder) for run in planned if run.ended is not None]
+    page = write_runs([arm for of_run in arms for arm in of_run[:2]], root / REPORT)
+    picture = draw_first_look([arm for of_run in arms for arm in of_run], root / PICTURE)
+    seen = f"{root / PICTURE}, and at {page}" if picture else str(page)
+    console.print(f"Look at {seen}: the samples of every step beside each other.", markup=False, highlight=False, soft_wrap=True)
 
 
 @bad_input_in_one_line
@@ -50,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(NAME, __doc__)
     parser.add_argument("overrides", nargs="*", help="added to every run, such as data.subject=toy_dog")
     parser.add_argument("--runs", type=path, default=Path("runs/demo"), help="folder of run folders (default: runs/demo)")
-    parser.add_argument("--workers", type=int, help="runs at once (default: one a core)")
+    parser.add_argument("--workers", type=int, help="runs at once (default: all three, which share the cores)")
     arguments = parser.parse_intermixed_args(argv)
     return resumable(lambda: _work(arguments))
 
@@ -58,14 +61,14 @@ def main(argv: list[str] | None = None) -> int:
 def _work(arguments: argparse.Namespace) -> int:
     """Do the runs that are missing, then show all of them."""
     study, root, extra = load_study(NAME, "toybox"), arguments.runs, tuple(arguments.overrides)
-    workers = min(cores(), len(study.cells)) if arguments.workers is None else arguments.workers
+    workers = len(study.cells) if arguments.workers is None else arguments.workers
     if workers < 1:
         raise UserError(f"--workers {workers}: give 1 or more")
     check_extra(extra)
     check_runs(root, write=True)
     planned = plan(study, root, extra)
     left = sum(run.ended is None for run in planned)
-    minutes = estimate_minutes(study, planned) * -(-left // workers)
+    minutes = estimate_minutes(study, planned) * left / min(workers, cores(), max(left, 1))
     print(f"{len(planned)} runs, {left} to do: about {minutes:.0f} minutes with {workers} at once. A line a minute follows.", flush=True)
     found = run_study(study, root, workers, extra)
     _show(plan(study, root, extra), root, Console(emoji=False, width=None if Console().is_terminal else 140))
