@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from PIL import Image
@@ -48,7 +48,7 @@ def draw_first_look(traces: Sequence[Trace], target: Path) -> bool:
     if not (found := chosen(traces)):
         return False
     figure = plt.figure(figsize=(10, 3.6 + 1.15 * len(found)), layout="constrained")
-    top, below = np.ravel(figure.subfigures(2, 1, height_ratios=(3.6, 1.15 * len(found))))
+    top, below = cast("list[SubFigure]", figure.subfigures(2, 1, height_ratios=(3.6, 1.15 * len(found))))
     _draw_grain(top, found)
     _draw_samples(below, found)
     save_figure(figure, target)
