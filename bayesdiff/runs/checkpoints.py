@@ -97,7 +97,7 @@ def sampled_draws(bench: Bench) -> Iterator[list[Sample]]:
     for draw in range(cfg.sampler.sample_weights):
         draw_weights(training.layers, cfg.sampler.seed, draw, "sampled weights")
         with sampling_with(training.pipe, training.model_scheduler, main.sampler):
-            samples = sample_together(training.pipe, main.prompts, main.sampler, cfg.model.resolution)
+            samples = sample_together(training.pipe, main.prompts, main.sampler, cfg.model.resolution, training.texts)
         yield samples
     use_mean(training.layers)
 

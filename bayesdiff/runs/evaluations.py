@@ -122,7 +122,7 @@ def sample(training: Training, evaluation: Evaluation, resolution: int) -> list[
         sampling_with(pipe, training.model_scheduler, evaluation.sampler), weights_shown(training, evaluation),
         graphed_forward(pipe.unet, forwards),
     ):  # fmt: skip
-        return sample_together(pipe, evaluation.prompts, evaluation.sampler, resolution)
+        return sample_together(pipe, evaluation.prompts, evaluation.sampler, resolution, training.texts)
 
 
 def keep_samples(evaluation: Evaluation, step: int, samples: list[Sample]) -> None:

@@ -12,6 +12,7 @@ from bayesdiff.core.layout import PROBES
 from bayesdiff.runs.evaluations import Evaluation, weights_shown, write_csv
 
 if TYPE_CHECKING:
+    from bayesdiff.diffusion.batch import Conditioning
     from bayesdiff.runs.bench import Bench
     from bayesdiff.training.loop import Training
 
@@ -20,13 +21,23 @@ DIGITS = 7
 
 def _probe(training: Training, cfg: Config) -> list[dict[str, float]]:
     """The probes of the model as it stands, on the first training photograph."""
-    from bayesdiff.diffusion.batch import encode_text
     from bayesdiff.diffusion.graphed import graphed_forward
     from bayesdiff.training.probes import probe
 
-    instance, empty = training.instance, encode_text(training.pipe, "", cfg.model.resolution)
+    instance = training.instance
     with torch.no_grad(), graphed_forward(training.pipe.unet, training.forwards):
-        return probe(training.pipe.unet, training.noise_schedule, instance.mean[:1], instance.text, empty, cfg.sampler.seed)
+        text = _conditioning(training, cfg, instance.prompt) if cfg.method.train_text_encoder else instance.text
+        empty = _conditioning(training, cfg, "")
+        return probe(training.pipe.unet, training.noise_schedule, instance.mean[:1], text, empty, cfg.sampler.seed)
+
+
+def _conditioning(training: Training, cfg: Config, text: str) -> Conditioning:
+    """A text as the encoders read it now: trained ones read it anew at every checkpoint."""
+    from bayesdiff.diffusion.batch import encode_text
+    from bayesdiff.diffusion.texts import encoded_once
+
+    pipe = training.pipe
+    return encoded_once(pipe, training.texts, ("conditioning", text), lambda: encode_text(pipe, text, cfg.model.resolution))
 
 
 def pretrained_losses(training: Training, cfg: Config) -> dict[float, float]:

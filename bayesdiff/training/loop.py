@@ -19,6 +19,7 @@ from bayesdiff.config.schema import Config, Graph, Optimizer, Precision, Weights
 from bayesdiff.core.processes import all_reduce, share
 from bayesdiff.diffusion.batch import Batch, Encoded, encode_text
 from bayesdiff.diffusion.schedules import training_scheduler
+from bayesdiff.diffusion.texts import Known
 from bayesdiff.methods import method_of
 from bayesdiff.training.batches import batch_at
 from bayesdiff.training.graph import GraphedStep, capture, obstacle
@@ -61,6 +62,8 @@ class Training:
     """The recorded step, once it was recorded."""
     forwards: dict[Any, Any] | None = None
     """Recorded forward passes of the U-Net, for sampling on a GPU (``diffusion.graphed``); None runs it eagerly."""
+    texts: Known = field(default_factory=dict)
+    """Prompts as frozen text encoders encoded them (``diffusion.texts``)."""
     averages: dict[float, WeightAverage] = field(default_factory=dict)
     """Moving averages that evaluations ask for, by their decay; they change nothing in training."""
 
