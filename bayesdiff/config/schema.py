@@ -312,6 +312,9 @@ class MetricsConf:
     clip_iqa: str | None = None
     """An open_clip model for CLIP-IQA; null leaves it out (the toybox's words know no quality)."""
     batch_size: int = 32
+    precision: SamplerPrecision = SamplerPrecision.auto
+    """Of the arithmetic of CLIP's and DINO's image encoders. ``auto``: fp16 on a GPU where trial pictures score the same to 0.001,
+    else fp32. Texts, LPIPS and CLIP-IQA stay in float32. The record keeps what ``auto`` was."""
     extra: list[str] = field(default_factory=list)
     """Custom metrics: dotted names of functions from a PIL image to a number (docs/extending.md)."""
 

@@ -79,6 +79,11 @@ def parse_record(content: bytes) -> RunRecord:
     return record
 
 
+def arithmetic(record: RunRecord) -> dict[str, str]:
+    """Precisions in which a run made its samples and scores. Runs that do not say were made before there was a choice, in fp32."""
+    return {key: str(record.environment.get(key, "fp32")) for key in ("sampler_precision", "metrics_precision")}
+
+
 def lacking(config: Mapping[str, Any], keys: Iterable[str]) -> str:
     """The first of some dotted settings that a record's configuration does not have; empty where it has all."""
     for key in keys:

@@ -71,6 +71,8 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     look_at_words(cfg, subject, prompts)
     look_at_model(cfg)
     encoders = load_encoders(cfg.metrics, device)
+    here["metrics_precision"] = encoders.precision.value
+    check_same_precision(folder, record, here)
     pipe = load_pipeline(cfg.model, device)
     use_arithmetic(pipe.unet, cfg.training)
     for sampler in [cfg.sampler, *(sampler_of(cfg.sampler, one) for one in cfg.evaluations.values())]:
