@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesdiff.config.prompts import Prompt, fill
 from bayesdiff.config.schema import Config
+from bayesdiff.core.background import Writer
 from bayesdiff.core.processes import join_processes
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.recording.record import RunRecord, environment
@@ -39,6 +40,8 @@ class Bench:
     """The run's own, named main, first."""
     pretrained_loss: dict[float, float]
     """Loss of the model before training on the training image, by timestep; empty without probes."""
+    writer: Writer = field(default_factory=Writer)
+    """Writes checkpoints while the run goes on."""
 
 
 def local_places(cfg: Config) -> dict[str, Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -52,16 +53,20 @@ def probed(evaluations: list[Evaluation]) -> list[Evaluation]:
     return [one for one in evaluations if one in kinds.values()]
 
 
-def write_probes(bench: Bench, step: int) -> None:
-    """Probe every kind of weights at a checkpoint; rows of later checkpoints, of a run that was resumed, are replaced."""
+def probes_of(bench: Bench, step: int) -> pd.DataFrame:
+    """Probe every kind of weights at a checkpoint; a row for each of them and timestep."""
     rows = []
     for one in probed(bench.evaluations):
         with weights_shown(bench.training, one):
             for row in _probe(bench.training, bench.cfg):
                 ratio = row["loss"] / bench.pretrained_loss[row["timestep"]]
                 rows.append({"step": step, "weights": one.weights.value, **row, "loss_ratio": ratio})
-    path = bench.folder / PROBES
+    return pd.DataFrame(rows).round(DIGITS)
+
+
+def write_probes(folder: Path, step: int, table: pd.DataFrame) -> None:
+    """Add a checkpoint's rows to a run's probes; those of later checkpoints, of a run that was resumed, go."""
+    path = folder / PROBES
     before = pd.read_csv(path, float_precision="round_trip") if path.exists() else pd.DataFrame(columns=["step"])
     earlier = before[before["step"] < step]
-    table = pd.DataFrame(rows).round(DIGITS)
     write_csv(path, pd.concat([earlier, table], ignore_index=True) if len(earlier) else table)

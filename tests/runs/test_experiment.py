@@ -222,7 +222,7 @@ MOMENTS: list[tuple[str, int, int]] = [
 
 def test_a_run_that_was_interrupted_ends_as_if_it_had_not(done: Done, make_config: Make, smoke: list[str], tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=r"no disk space left for .*step-000002"):
-        stop_at(patch, "bayesdiff.methods.dreambooth.save_file", 2, OSError(errno.ENOSPC, "No space left on device"))
+        stop_at(patch, "bayesdiff.core.background._save", 4, OSError(errno.ENOSPC, "No space left on device"))  # of step 0 there are three
         finished(make_config, smoke, BNN_ON)
     stopped = only_run(tmp_path / "runs")
     assert resumable_step(stopped) == 0
