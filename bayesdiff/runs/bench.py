@@ -81,6 +81,8 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     for sampler in [cfg.sampler, *(sampler_of(cfg.sampler, one) for one in cfg.evaluations.values())]:
         check_limits(pipe, cfg.model, sampler)
     training = prepare(pipe, cfg, *_encoded(cfg, pipe, subject))
+    if training.compiled:
+        here["compiled"] = training.compiled
     check_same_gpu(folder, record, here, training.arm.NOISE_ON_DEVICE)
     evaluations = evaluations_of(cfg, folder, subject, encoders)
     record.environment = here

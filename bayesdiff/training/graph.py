@@ -50,7 +50,7 @@ def obstacle(state: Training, cfg: Config) -> str:
         "8-bit AdamW decides on the host": training.optimizer is not Optimizer.adamw,
         "fp16's loss scale is decided on the host": training.mixed_precision is Precision.fp16,
         "gradient checkpointing keeps random state on the host": training.gradient_checkpointing,
-        "torch.compile records graphs of its own": training.compile,
+        "torch.compile records graphs of its own": training.compile or training.compile_blocks,
         "text encoders are trained too": cfg.method.train_text_encoder,
         "the arm surrounds the forward pass": type(state.arm).forward is not Arm.forward,
     }
