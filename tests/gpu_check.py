@@ -153,7 +153,7 @@ def our_step(size: Size, words: list[str]) -> dict[str, Any]:
         at[0] += STEPS
 
     found = timed(size.device, once)
-    return {"ms": found["ms"] / STEPS, "gb": found["gb"], "eager_because": why}
+    return {"ms": found["ms"] / STEPS, "gb": found["gb"], "eager_because": why, "compiled": state.compiled}
 
 
 def loop_of(size: Size, words: list[str], before: Callable[[], None], read: bool) -> dict[str, Any]:
@@ -242,6 +242,12 @@ def cells() -> Iterator[tuple[str, list[str]]]:
                 yield name, [*words, f"training.mixed_precision={precision}", f"training.graph={graph}"]
 
 
+def compiled_cells() -> Iterator[tuple[str, list[str]]]:
+    """The alternative to a recorded step; on a CPU making the kernels takes minutes."""
+    for arm in ("off", "on"):
+        yield f"{arm}, bf16, compiled blocks", [*ARMS[arm], "training.mixed_precision=bf16", "training.compile_blocks=true"]
+
+
 def check(size: Size, minutes: float = MINUTES) -> Found:
     found = Found(time.monotonic() + 60 * minutes)
     if size is TRUE:
@@ -254,14 +260,14 @@ def check(size: Size, minutes: float = MINUTES) -> Found:
         name = f"sampling, {precision.value}, {'graph' if recorded else 'eager'}"
         found.add(name, lambda precision=precision, recorded=recorded: sampling(size, precision, recorded))
     found.add("toybox corruption_curve", lambda: curve(size))
-    for name, words in cells():
+    for name, words in [*cells(), *(compiled_cells() if size is TRUE else [])]:
         found.add(name, lambda words=words: our_step(size, words))
     return found
 
 
 def line(row: dict[str, Any]) -> str:
     shown = [f"{row[key]:9.2f} {unit}" for key, unit in (("ms", "ms"), ("gb", "GB"), ("seconds", "s")) if key in row]
-    said = [str(row[key]) for key in ("failed", "said", "eager_because") if row.get(key)]
+    said = [str(row[key]) for key in ("failed", "said", "eager_because", "compiled") if row.get(key)]
     return f"{row['name']:34}{' '.join(shown)} {'; '.join(said)}".rstrip()
 
 

@@ -43,6 +43,7 @@ def test_what_fails_is_a_row_and_what_there_is_no_time_for_is_named() -> None:
 def test_cells_are_every_arm_by_precision_and_by_the_step() -> None:
     names = [name for name, _ in cells()]
     assert len(set(names)) == len(names) == 4 * len(ARMS)
+    assert not {name for name, _ in gpu_check.compiled_cells()} & set(names)
 
 
 def test_without_a_gpu_it_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

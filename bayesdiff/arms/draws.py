@@ -10,6 +10,7 @@ noise, which the backward pass turns into rho's gradient. A second backward pass
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -85,6 +86,8 @@ class Draw:
         self.names, self.means, self.rhos, self.direct = names, means, rhos, direct
         first = means[0]
         self.by_slice = first.device.type == "cpu"
+        if self.by_slice:
+            _read_rare_constants()
         self.starts, size = _layout(means)
         self.eps, self.weights = (torch.zeros(size, device=first.device, dtype=first.dtype) for _ in range(2))
         self.one_each = all(mean.shape == rho.shape for mean, rho in zip(means, rhos, strict=True))
@@ -177,6 +180,16 @@ class Draw:
         slope = torch.ops.aten.softplus_backward.grad_input
         for gradient, rho in zip(slices, self.rhos, strict=True) if self.by_slice else [(flat, self.rho)]:
             slope(gradient, rho, 1, 20, grad_input=gradient)
+
+
+@cache
+def _read_rare_constants() -> None:
+    """Make softplus ten times as quick on CPUs with AVX-512, without another bit: 2.5 ms, not 24.5, for 2.3 million numbers.
+
+    PyTorch's log1p (SLEEF's, seen in 2.14.1 on an AMD EPYC) loads constants that only -0 and the like need under a mask, for every
+    vector. While their page was never read, the processor suppresses a page fault at each of these loads. One -0 reads it.
+    """
+    torch.log1p(torch.full((64,), -0.0))
 
 
 SMALLEST = 1e-7

@@ -141,6 +141,8 @@ def _check_rate(cfg: Config) -> None:
             raise UserError(f"training.rate_changes={changes}: give pairs [step,factor], such as [[400,10],[600,1]]")
     if [change[0] for change in changes] != sorted({change[0] for change in changes}):
         raise UserError(f"training.rate_changes={changes}: give increasing, distinct steps")
+    if cfg.training.compile and cfg.training.compile_blocks:
+        raise UserError("training.compile_blocks=true: training.compile=true compiles the whole U-Net; set one of them to false")
     if cfg.training.lr_warmup_steps and cfg.training.lr_schedule is LrSchedule.constant:
         raise UserError(f"training.lr_warmup_steps={cfg.training.lr_warmup_steps}: add training.lr_schedule=constant_with_warmup")
 

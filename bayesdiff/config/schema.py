@@ -228,6 +228,9 @@ class TrainingConf:
     """Weights and images with the channels innermost. It is quicker where convolutions prefer it, and rounds differently."""
     compile: bool = False
     """Compile the U-Net with torch.compile."""
+    compile_blocks: bool = False
+    """Compile the U-Net's repeated transformer blocks alone, an alternative to ``graph``: the first step comes sooner than with
+    ``compile``. Where that cannot be done the run goes on without, and says why; the record keeps it."""
     min_snr_gamma: float | None = None
     """Largest signal-to-noise ratio in the loss weight (arXiv 2303.09556); null weighs all timesteps alike."""
 
@@ -312,6 +315,9 @@ class MetricsConf:
     clip_iqa: str | None = None
     """An open_clip model for CLIP-IQA; null leaves it out (the toybox's words know no quality)."""
     batch_size: int = 32
+    precision: SamplerPrecision = SamplerPrecision.auto
+    """Of the arithmetic of CLIP's and DINO's image encoders. ``auto``: fp16 on a GPU where trial pictures score the same to 0.001,
+    else fp32. Texts, LPIPS and CLIP-IQA stay in float32. The record keeps what ``auto`` was."""
     extra: list[str] = field(default_factory=list)
     """Custom metrics: dotted names of functions from a PIL image to a number (docs/extending.md)."""
 

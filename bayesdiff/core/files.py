@@ -170,8 +170,13 @@ def write_text(target: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
+def as_json(content: Any) -> str:
+    """As ``write_json`` writes it."""
+    return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
 def write_json(target: Path, content: Any) -> None:
-    write_text(target, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    write_text(target, as_json(content))
 
 
 def sha256(path: Path) -> str:

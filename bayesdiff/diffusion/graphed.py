@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+T = TypeVar("T")
 WARM_UP = 2
 Recorded = Callable[[list[torch.Tensor]], torch.Tensor]
 
@@ -54,6 +55,24 @@ class _Output:
         self.sample = sample
 
 
+def recorded(step: Callable[[], T], warm_up: Callable[[], object]) -> tuple[torch.cuda.CUDAGraph, T]:
+    """A CUDA graph of ``step``, and what the step returned: its memory is the graph's.
+
+    Args:
+        warm_up: runs the step a few times and leaves everything as the recording needs it: libraries choose their kernels and
+            allocate in it. It runs on the stream that records.
+    """
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        warm_up()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        result = step()
+    return graph, result
+
+
 def _record(own: Callable[..., Any], inputs: list[torch.Tensor], added: tuple[str, ...]) -> Recorded:
     static = [one.clone() for one in inputs]
 
@@ -62,15 +81,7 @@ def _record(own: Callable[..., Any], inputs: list[torch.Tensor], added: tuple[st
         predicted: torch.Tensor = own(static[0], static[1], encoder_hidden_states=static[2], return_dict=False, **conditions)[0]
         return predicted
 
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
-            run()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = run()
+    graph, out = recorded(run, lambda: [run() for _ in range(WARM_UP)])
 
     def replay(given: list[torch.Tensor]) -> torch.Tensor:
         for buffer, value in zip(static, given, strict=True):

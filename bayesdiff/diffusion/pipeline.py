@@ -101,8 +101,6 @@ def load_pipeline(conf: ModelConf, device: torch.device) -> StableDiffusionPipel
             part.requires_grad_(False).eval()
     if hasattr(pipe, "watermark"):
         pipe.watermark = None  # SDXL draws one where an unrelated package is installed
-    if device.type == "cuda":
-        pipe.vae.enable_slicing()  # decoding a whole batch at once needs more memory than training
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 

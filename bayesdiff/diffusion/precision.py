@@ -19,20 +19,20 @@ from bayesdiff.core.errors import UserError
 HALVES = {SamplerPrecision.bf16: torch.bfloat16, SamplerPrecision.fp16: torch.float16}
 
 
-def resolved(precision: SamplerPrecision, device: torch.device) -> SamplerPrecision:
-    """What ``auto`` is on a device.
+def resolved(precision: SamplerPrecision, device: torch.device, key: str = "sampler.precision") -> SamplerPrecision:
+    """What ``auto`` is on a device while sampling.
 
     Raises:
-        UserError: the device cannot sample in the asked precision.
+        UserError: the device cannot compute in the precision that the setting ``key`` asks for.
     """
     on_gpu = device.type == "cuda"
     has_bf16 = not on_gpu or torch.cuda.is_bf16_supported(including_emulation=False)
     if precision is SamplerPrecision.auto:
         return SamplerPrecision.bf16 if on_gpu and has_bf16 else SamplerPrecision.fp32
     if precision is SamplerPrecision.fp16 and not on_gpu:
-        raise UserError("sampler.precision=fp16: needs a CUDA device; choose bf16 or fp32")
+        raise UserError(f"{key}=fp16: needs a CUDA device; choose bf16 or fp32")
     if precision is SamplerPrecision.bf16 and not has_bf16:
-        raise UserError("sampler.precision=bf16: this GPU has no bf16; choose fp16 or fp32")
+        raise UserError(f"{key}=bf16: this GPU has no bf16; choose fp16 or fp32")
     return precision
 
 

@@ -19,6 +19,8 @@ from bayesdiff.core.layout import image_name
 from bayesdiff.core.machine import cores
 from bayesdiff.core.processes import gather, process_count, share
 from bayesdiff.core.seeds import generator
+from bayesdiff.diffusion.decoding import decoded_in_parts
+from bayesdiff.diffusion.texts import Known, told
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -53,15 +55,16 @@ def _batches(prompts: int, conf: SamplerConf, shares: int = 1) -> list[list[tupl
 
 
 def _sample(
-    pipe: StableDiffusionPipeline, prompts: list[Prompt], conf: SamplerConf, resolution: int, batches: Sequence[list[tuple[int, int]]]
-) -> list[Sample]:
+    pipe: StableDiffusionPipeline, prompts: list[Prompt], conf: SamplerConf, resolution: int, batches: Sequence[list[tuple[int, int]]],
+    known: Known,
+) -> list[Sample]:  # fmt: skip
     from torch.nn.utils import parametrize
 
     samples: list[Sample] = []
-    with parametrize.cached(), _in_precision(pipe, conf.precision):  # a weight is asked for once, not at every step
-        for batch in batches:
+    with parametrize.cached(), _in_precision(pipe, conf.precision), decoded_in_parts(getattr(pipe, "vae", None)):
+        for batch in batches:  # within, a weight is asked for once, not at every step
             arrays = pipe(
-                prompt=[prompts[p].text for p, _ in batch],
+                **told(pipe, [prompts[p].text for p, _ in batch], conf.guidance_scale > 1, known),
                 generator=[generator(conf.seed, f"sample/{prompts[p].text}", i) for p, i in batch],
                 num_inference_steps=conf.steps, guidance_scale=conf.guidance_scale, height=resolution, width=resolution, output_type="np",
             ).images  # fmt: skip
@@ -76,19 +79,28 @@ def _in_precision(pipe: StableDiffusionPipeline, precision: SamplerPrecision) ->
     return nullcontext() if used is SamplerPrecision.fp32 else unet_in(pipe.unet, used)
 
 
-def sample_prompts(pipe: StableDiffusionPipeline, prompts: list[Prompt], conf: SamplerConf, resolution: int) -> list[Sample]:
+def sample_prompts(
+    pipe: StableDiffusionPipeline, prompts: list[Prompt], conf: SamplerConf, resolution: int, known: Known | None = None
+) -> list[Sample]:  # fmt: skip
     """Sample ``images_per_prompt`` images of every prompt, in order.
 
     The initial noise of an image is a function of (sampler.seed, prompt, index): checkpoints and runs
     are compared on the same noise.
+
+    Args:
+        known: encoded texts, kept for the next call (``diffusion.texts``); None keeps them for this one alone.
     """
-    return _sample(pipe, prompts, conf, resolution, _batches(len(prompts), conf))
+    return _sample(pipe, prompts, conf, resolution, _batches(len(prompts), conf), {} if known is None else known)
 
 
-def sample_together(pipe: StableDiffusionPipeline, prompts: list[Prompt], conf: SamplerConf, resolution: int) -> list[Sample]:
+def sample_together(
+    pipe: StableDiffusionPipeline, prompts: list[Prompt], conf: SamplerConf, resolution: int, known: Known | None = None
+) -> list[Sample]:  # fmt: skip
     """``sample_prompts``, divided among the processes of the run; every one of them gets all images."""
     batches = _batches(len(prompts), conf, process_count())
-    return sorted(gather(_sample(pipe, prompts, conf, resolution, share(batches))), key=lambda s: (s.prompt, s.index))
+    return sorted(
+        gather(_sample(pipe, prompts, conf, resolution, share(batches), {} if known is None else known)), key=lambda s: (s.prompt, s.index)
+    )
 
 
 def save_samples(samples: list[Sample], folder: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bayesdiff.config.prompts import Prompt
-from bayesdiff.config.schema import Config, ModelConf
+from bayesdiff.config.schema import Config, ModelConf, SamplerPrecision
 from bayesdiff.core.digests import fingerprint
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import atomic_write
@@ -74,8 +74,18 @@ def _base(conf: ModelConf) -> list[str]:
 
 
 def _sampler(cfg: Config) -> list[object]:
-    kept = {name: value for name, value in asdict(cfg.sampler).items() if name not in ("prompts", "batch_size", "sample_weights")}
-    return [json.loads(json.dumps(kept))]
+    """Of ``precision`` what it is on this device, where it is not float32."""
+    left_out = ("prompts", "batch_size", "sample_weights", "precision")
+    kept = {name: value for name, value in asdict(cfg.sampler).items() if name not in left_out}
+    return [json.loads(json.dumps(kept | _half(cfg)))]
+
+
+def _half(cfg: Config) -> dict[str, str]:
+    from bayesdiff.diffusion.pipeline import choose_device
+    from bayesdiff.diffusion.precision import resolved
+
+    precision = resolved(cfg.sampler.precision, choose_device(cfg.device))
+    return {} if precision is SamplerPrecision.fp32 else {"precision": precision.value}
 
 
 def sample_missing(plan: Plan, cfg: Config) -> int:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from bayesdiff.config.prompts import Prompt
-from bayesdiff.config.schema import MetricsConf
+from bayesdiff.config.schema import MetricsConf, SamplerPrecision
 from bayesdiff.core.digests import cache_folder, fingerprint
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import sha256, write_json
@@ -78,7 +78,8 @@ def _keep(cache: Path | None, key: str, content: Any) -> None:
 
 def _basis(metrics: MetricsConf, subject: Subject) -> list[Any]:
     """What scores depend on besides samples and prompts: the encoders' names and bytes, the photographs and their side."""
-    settings = {name: value for name, value in asdict(metrics).items() if name != "batch_size"}
+    plain = metrics.precision in (SamplerPrecision.auto, SamplerPrecision.fp32)
+    settings = {name: value for name, value in asdict(metrics).items() if name not in ("batch_size", *(["precision"] if plain else []))}
     weights = [fingerprint(encoder_folder(metrics.clip, "clip")), fingerprint(encoder_folder(metrics.dino, "dino"))]
     return [settings, weights, [(photo.name, photo.digest, photo.image.size) for photo in subject.photos + subject.others]]
 
@@ -118,7 +119,8 @@ def load_scorer(metrics: MetricsConf, device: str, subject: Subject, prompts: Se
     name = json.dumps([asdict(metrics), device])
     if name not in _LOADED:
         _LOADED.clear()
-        _LOADED[name] = load_encoders(metrics, choose_device(device))
+        exact = SamplerPrecision.fp32 if metrics.precision is SamplerPrecision.auto else metrics.precision
+        _LOADED[name] = load_encoders(replace(metrics, precision=exact), choose_device(device))  # kept scores know no device
     encoders = _LOADED[name]
     references = embed_references(encoders, subject, list(prompts))
     return Scorer(encoders, references, _ceilings(encoders, references, subject))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
-from bayesdiff.arms.gaussian import load_mean, mean_state, storable
+from bayesdiff.arms.gaussian import load_mean, mean_state
 from bayesdiff.arms.layers import select_layers
 from bayesdiff.config.schema import BnnConf, MethodConf
+from bayesdiff.core.background import write_tensors
 
 SIGMA_SCALE = 1.0
 DEFAULT_LAYERS = "linear_no_cross_attention"
@@ -38,7 +39,7 @@ def export(parts: dict[str, nn.Module], folder: Path) -> None:
 def _save_unet(unet: nn.Module, folder: Path) -> None:
     folder.mkdir(parents=True)
     unet.save_config(folder)  # type: ignore[operator]
-    save_file(storable(mean_state(unet)), folder / UNET_FILE, metadata={"format": "pt"})
+    write_tensors(folder / UNET_FILE, mean_state(unet), {"format": "pt"})
 
 
 def load(parts: dict[str, nn.Module], folder: Path) -> None:

@@ -18,6 +18,7 @@ from torch import nn
 from bayesdiff.core.errors import first_line
 from bayesdiff.core.files import atomic_write
 from bayesdiff.core.seeds import derive
+from bayesdiff.diffusion.graphed import recorded
 from bayesdiff.pretraining.recipe import Recipe, has_fast_bfloat16, rate
 
 WARM_UP, WINDOW = 3, 50
@@ -91,18 +92,15 @@ def captured(t: Training) -> Callable[[], None]:
     """The step as a function: the replay of a graph on CUDA (after real steps that warm up), the step itself elsewhere."""
     if t.device.type != "cuda":
         return lambda: take_step(t)
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
+
+    def warm_up() -> None:
         for _ in range(WARM_UP):
             prepare_step(t)
             take_step(t)
             t.step += 1
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
+
     try:
-        with torch.cuda.graph(graph, stream=side):
-            take_step(t)
+        graph, _ = recorded(lambda: take_step(t), warm_up)
     except RuntimeError as error:  # an operation that cannot be recorded: slow training is better than none
         print(f"no graph, the steps run eagerly: {first_line(error)}", flush=True)
         torch.cuda.synchronize()

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesdiff.config.schema import Keep
+from bayesdiff.core.background import Action, collected, write_tensors
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import STAGING, atomic_write, discard, remove_partial, sha256, write_json
 from bayesdiff.core.layout import CHECKPOINTS, MANIFEST, RESUME, RHO, step_folder, steps_in
@@ -31,6 +33,8 @@ WEIGHTS = "weights"
 """In a resume state between two checkpoints: the files that a checkpoint has."""
 STATES = 2
 """Resume states that stay: a damaged one costs the steps since the other."""
+Submit = Callable[[Action], None]
+"""Does what it is given, now or behind the program's back (``core.background.Writer.submit``)."""
 
 
 class Damaged(UserError):
@@ -83,56 +87,96 @@ def verify(folder: Path, key: str = "") -> None:
 
 def _save_weights(part: Path, method: FineTuning, state: Training) -> None:
     """The weights that the arm shows, into a new folder."""
-    from safetensors.torch import save_file
-
-    from bayesdiff.arms.gaussian import storable  # torch only where weights are written
-
     part.mkdir()
     with state.shown():
         method.export(state.parts, part)
         if kept := state.arm.kept():
-            save_file(storable(kept.items()), part / RHO)
+            write_tensors(part / RHO, kept.items())
+
+
+def _now(action: Action) -> None:
+    action()
 
 
 def save_checkpoint(
-    run: Path, step: int, method: FineTuning, state: Training, key: str = "", written: dict[str, Any] | None = None
+    run: Path, step: int, method: FineTuning, state: Training, key: str = "", written: dict[str, Any] | None = None,
+    submit: Submit = _now,
 ) -> None:  # fmt: skip
     """Save the weights that the arm shows, and what resuming needs.
 
     Args:
         key: names the run.
         written: what the run had written by then (``seals.written``); the resume state's manifest keeps it.
+        submit: gets what writes and publishes, in order. What is written is the state as it was when this returned.
     """
-    with atomic_write(step_folder(run / CHECKPOINTS, step)) as part:
-        _save_weights(part, method, state)
-        _seal(part, step, key)
-    _save_resume(run, step, None, state, key, written)
+    later = submit is not _now and has_room(state)
+    submit(_prepared(step_folder(run / CHECKPOINTS, step), lambda part: _save_weights(part, method, state), later, step, key))
+    _save_resume(run, step, None, state, key, written, submit, later)
 
 
 def save_pause(
     run: Path, step: int, method: FineTuning, state: Training, key: str = "", written: dict[str, Any] | None = None
 ) -> None:  # fmt: skip
     """Save a resume state between two checkpoints, with the weights in it; arguments as ``save_checkpoint``."""
-    _save_resume(run, step, method, state, key, written)
+    _save_resume(run, step, method, state, key, written, _now, False)
+
+
+def _prepared(
+    target: Path, fill: Callable[[Path], None], later: bool, step: int, key: str, more: dict[str, Any] | None = None
+) -> Action:  # fmt: skip
+    """Fill a folder beside ``target``; what is returned seals and publishes it. ``later`` copies tensors now and writes them then."""
+    with ExitStack() as stack:
+        part = stack.enter_context(atomic_write(target))
+        with collected() if later else nullcontext() as actions:
+            fill(part)
+        rest = stack.pop_all()
+
+    def publish() -> None:
+        with rest:
+            for action in actions or []:
+                action()
+            _seal(part, step, key, more)
+
+    return publish
+
+
+def has_room(state: Training) -> bool:
+    """Whether half of the free memory holds a copy of everything that a checkpoint keeps."""
+    import psutil
+
+    moments = (value for entry in state.optimizer.state.values() for value in entry.values())
+    beside = (tensor for tensors in _beside(state).values() for tensor in tensors.values())
+    needed = sum(_bytes(tensor) for tensor in (*state.trained, *state.arm.kept().values(), *moments, *beside))
+    return bool(2 * needed < psutil.virtual_memory().available)
+
+
+def _bytes(value: Any) -> int:
+    """Of a moment: 8-bit AdamW keeps some as numbers, or in a dictionary of their own."""
+    if isinstance(value, dict):
+        return sum(map(_bytes, value.values()))
+    return value.numel() * value.element_size() if hasattr(value, "element_size") else 0
 
 
 def _save_resume(
-    run: Path, step: int, with_weights: FineTuning | None, state: Training, key: str, written: dict[str, Any] | None
+    run: Path, step: int, with_weights: FineTuning | None, state: Training, key: str, written: dict[str, Any] | None,
+    submit: Submit, later: bool,
 ) -> None:  # fmt: skip
     """Save what only training needs, then drop all but the newest resume states."""
-    from safetensors.torch import save_file
 
-    from bayesdiff.arms.gaussian import storable
-
-    with atomic_write(step_folder(run / RESUME, step)) as part:
+    def fill(part: Path) -> None:
         part.mkdir()
         if with_weights is not None:
             _save_weights(part / WEIGHTS, with_weights, state)
-        save_file(_moments(state.optimizer), part / OPTIMIZER)
+        write_tensors(part / OPTIMIZER, _moments(state.optimizer).items())
         for name, tensors in _beside(state).items():
-            save_file(storable(tensors.items()), part / name)
+            write_tensors(part / name, tensors.items())
         write_json(part / SCALER, state.scaler.state_dict())
-        _seal(part, step, key, written)
+
+    submit(_prepared(step_folder(run / RESUME, step), fill, later, step, key, written))
+    submit(lambda: _drop_old(run))
+
+
+def _drop_old(run: Path) -> None:
     for old in steps_in(run / RESUME)[:-STATES]:
         discard(step_folder(run / RESUME, old))
 
@@ -156,14 +200,12 @@ def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     """
     import torch
 
-    from bayesdiff.arms.gaussian import storable
-
     flat: dict[str, Any] = {}
     for i, entry in optimizer.state_dict()["state"].items():
         for key, value in entry.items():
             inner = value if isinstance(value, dict) else {key: value}
             flat |= {f"{i}.{name}": torch.as_tensor(moment) for name, moment in inner.items()}
-    return storable(flat.items())
+    return flat
 
 
 def resumable_steps(run: Path) -> list[int]:

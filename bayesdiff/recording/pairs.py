@@ -18,7 +18,7 @@ from bayesdiff.config.identity import arm_name
 from bayesdiff.core import escape
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import RECORD, SCORES
-from bayesdiff.recording.record import RunRecord, lacking, load_record
+from bayesdiff.recording.record import RunRecord, arithmetic, lacking, load_record
 from bayesdiff.scoring.curve import curve_table, per_image, read_scores
 from bayesdiff.scoring.metrics import known
 from bayesdiff.stats import paired_difference
@@ -69,10 +69,10 @@ def _check_sampling(folders: list[Path], records: list[RunRecord]) -> None:
 
 
 def sampling(record: RunRecord) -> dict[str, object]:
-    """What has to be equal for the samples of two runs to be paired by prompt and number."""
+    """What has to be equal for the samples of two runs to be paired by prompt and number: words, noise, and the precisions in use."""
     sampler, data = record.config["sampler"], record.config["data"]
     return {"sampler.prompts": sampler["prompts"], "sampler.seed": sampler["seed"], "data.identifier": data["identifier"],
-            "class noun": record.subject.get("class_noun", data["class_noun"])}  # fmt: skip
+            "class noun": record.subject.get("class_noun", data["class_noun"]), **arithmetic(record)}  # fmt: skip
 
 
 def _label(folder: Path, record: RunRecord) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 from bayesdiff.config.identity import misfit
 from bayesdiff.core.errors import UserError, first_line
-from bayesdiff.core.files import read_file, write_json
+from bayesdiff.core.files import as_json, read_file, write_text
 from bayesdiff.core.layout import RECORD
 from bayesdiff.core.privacy import public, redacted
 from bayesdiff.core.processes import process_count
@@ -60,7 +60,11 @@ class RunRecord:
 
     def save(self, folder: Path) -> None:
         """Write ``record.json``, without secrets and home folder."""
-        write_json(folder / RECORD, public(self.__dict__))
+        write_text(folder / RECORD, self.text())
+
+    def text(self) -> str:
+        """What ``record.json`` holds, as the record is now."""
+        return as_json(public(self.__dict__))
 
 
 def parse_record(content: bytes) -> RunRecord:
@@ -77,6 +81,11 @@ def parse_record(content: bytes) -> RunRecord:
     if not isinstance(photos, list) or not all(isinstance(photo, dict) and isinstance(photo.get("name"), str) for photo in photos):
         raise TypeError("subject has no list of photos")
     return record
+
+
+def arithmetic(record: RunRecord) -> dict[str, str]:
+    """Precisions in which a run made its samples and scores. Runs that do not say were made before there was a choice, in fp32."""
+    return {key: str(record.environment.get(key, "fp32")) for key in ("sampler_precision", "metrics_precision")}
 
 
 def lacking(config: Mapping[str, Any], keys: Iterable[str]) -> str:

@@ -45,14 +45,23 @@ def _named(run: Path, path: Path) -> str:
     return path.relative_to(run).as_posix()
 
 
-def written(run: Path, kept: list[int], known: dict[str, str] | None = None) -> dict[str, Any]:
+def logged(run: Path) -> int:
+    """Bytes of the training log so far; 0 without one. Training goes on while a seal waits to be written."""
+    path = run / TRAIN_LOG
+    return path.stat().st_size if path.is_file() else 0
+
+
+def written(run: Path, kept: list[int], known: dict[str, str] | None = None, log: int | None = None) -> dict[str, Any]:
     """Tables and pictures as they are, for a resume state's manifest.
 
     Args:
         kept: checkpoints that are to be there from now on.
         known: hashes of pictures that need no reading.
+        log: bytes of the training log that count (``logged``); None counts all.
     """
     tables = {_named(run, path): [path.stat().st_size, sha256(path)] for path in _tables(run)}
+    if log is not None and TRAIN_LOG in tables:
+        tables[TRAIN_LOG] = [log, hashlib.sha256(_beginning(run / TRAIN_LOG, log)).hexdigest()]
     pictures = {_named(run, path): path for path in _pictures(run)}
     hashes = {name: (known or {}).get(name) or sha256(path) for name, path in pictures.items()}
     return {TABLES: tables, PICTURES: hashes, KEPT: kept}
@@ -65,8 +74,8 @@ def written_so_far(run: Path, *more: int) -> dict[str, Any]:
     return written(run, kept, known)
 
 
-def seal(run: Path, step: int, kept: list[int]) -> None:
-    """Bring what the resume state of a step knows of tables and pictures up to date; ``kept`` as in ``written``.
+def seal(run: Path, step: int, kept: list[int], log: int | None = None) -> None:
+    """Bring what the resume state of a step knows of tables and pictures up to date; ``kept`` and ``log`` as in ``written``.
 
     An older resume state only learns which checkpoints go, so that it does not miss them.
     """
@@ -74,7 +83,7 @@ def seal(run: Path, step: int, kept: list[int]) -> None:
         folder = step_folder(run / RESUME, state)
         manifest = read_manifest(folder)
         stay = [one for one in manifest.get(KEPT, []) if one in kept]
-        now = written(run, kept, manifest.get(PICTURES)) if state == step else {KEPT: stay}
+        now = written(run, kept, manifest.get(PICTURES), log) if state == step else {KEPT: stay}
         write_json(folder / MANIFEST, {**manifest, **now})
 
 

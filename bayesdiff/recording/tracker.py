@@ -193,6 +193,11 @@ class Tracker:
     def _each(self, action: Callable[[Sink], None]) -> None:
         self.sinks = [s for s in self.sinks if self._guard(type(s).__name__, lambda sink=s: action(sink))]  # type: ignore[misc]
 
+    @property
+    def reads_pictures(self) -> bool:
+        """Whether a sink reads a checkpoint's pictures from its folder: they have to be there when it is told of it."""
+        return any(not isinstance(sink, Jsonl) for sink in self.sinks)
+
     def train(self, step: int, row: dict[str, float]) -> None:
         self._each(lambda sink: sink.train(step, row))
 

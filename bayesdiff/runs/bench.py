@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayesdiff.config.prompts import Prompt, fill
 from bayesdiff.config.schema import Config
+from bayesdiff.core.background import Writer
 from bayesdiff.core.processes import join_processes
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.recording.record import RunRecord, environment
@@ -39,6 +40,8 @@ class Bench:
     """The run's own, named main, first."""
     pretrained_loss: dict[float, float]
     """Loss of the model before training on the training image, by timestep; empty without probes."""
+    writer: Writer = field(default_factory=Writer)
+    """Writes checkpoints while the run goes on."""
 
 
 def local_places(cfg: Config) -> dict[str, Path]:
@@ -71,11 +74,15 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     look_at_words(cfg, subject, prompts)
     look_at_model(cfg)
     encoders = load_encoders(cfg.metrics, device)
+    here["metrics_precision"] = encoders.precision.value
+    check_same_precision(folder, record, here)
     pipe = load_pipeline(cfg.model, device)
     use_arithmetic(pipe.unet, cfg.training)
     for sampler in [cfg.sampler, *(sampler_of(cfg.sampler, one) for one in cfg.evaluations.values())]:
         check_limits(pipe, cfg.model, sampler)
     training = prepare(pipe, cfg, *_encoded(cfg, pipe, subject))
+    if training.compiled:
+        here["compiled"] = training.compiled
     check_same_gpu(folder, record, here, training.arm.NOISE_ON_DEVICE)
     evaluations = evaluations_of(cfg, folder, subject, encoders)
     record.environment = here

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from bayesdiff.core.layout import CHECKPOINTS, DRAWN, DRAWS, MAIN, images_folder, step_folder, steps_in
+from bayesdiff.config.schema import Keep
+from bayesdiff.core.files import write_text
+from bayesdiff.core.layout import CHECKPOINTS, DRAWN, DRAWS, MAIN, RECORD, images_folder, step_folder, steps_in
 from bayesdiff.core.processes import broadcast
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.diagnosis import judge_run
@@ -17,11 +21,11 @@ from bayesdiff.methods import method_of
 from bayesdiff.recording.checkpoint import kept_steps, retain, save_checkpoint
 from bayesdiff.recording.progress import Display
 from bayesdiff.recording.record import phase
-from bayesdiff.recording.seals import seal, written_so_far
+from bayesdiff.recording.seals import logged, seal, written_so_far
 from bayesdiff.recording.tracker import Tracker
 from bayesdiff.runs.bench import Bench
-from bayesdiff.runs.evaluations import Evaluation, keep_samples, sample, sampling_with, score, write_csv
-from bayesdiff.runs.probing import write_probes
+from bayesdiff.runs.evaluations import Evaluation, keep_samples, sample, sampling_with, score, write_csv, write_scores
+from bayesdiff.runs.probing import probes_of, write_probes
 from bayesdiff.scoring.curve import curve_table, score_columns
 
 if TYPE_CHECKING:
@@ -51,26 +55,43 @@ def complete(bench: Bench, step: int) -> bool:
 
 
 def checkpoint(bench: Bench, step: int, tracker: Tracker, show: Display) -> None:
-    """Save, probe, sample, score and report one step; what an interrupted run did of it already is left as it is."""
-    cfg, folder, record, training = bench.cfg, bench.folder, bench.record, bench.training
+    """Save, probe, sample, score and report one step; what an interrupted run did of it already is left as it is.
+
+    ``bench.writer`` writes it all, in this order, while the run samples, scores and trains on. It is waited for here, so that no more
+    than one checkpoint is held in memory, and the folder is as the checkpoint before left it.
+    """
+    cfg, folder, record, writer = bench.cfg, bench.folder, bench.record, bench.writer
+    writer.wait()
+    log = logged(folder)
     if step not in steps_in(folder / CHECKPOINTS):
-        show.phase("save", step)
-        with phase(record, "save"):
-            save_checkpoint(folder, step, method_of(cfg.method.name), training, record.run_key, written_so_far(folder, step))
+        _save(bench, step, show)
     if cfg.probes:
         with phase(record, "probe"):
-            write_probes(bench, step)
+            writer.submit(partial(write_probes, folder, step, probes_of(bench, step)))
     left = [number for number, one in enumerate(bench.evaluations) if not one.done(step)]
     for number in broadcast(left):
         _evaluate(bench, bench.evaluations[number], step, tracker, show)
-        seal(folder, step, steps_in(folder / CHECKPOINTS))
+        writer.submit(lambda: seal(folder, step, steps_in(folder / CHECKPOINTS), log))
     if cfg.sampler.sample_weights:
         _score_draws(bench, step, show)
     verdict = judge(bench, bench.evaluations[0].scores)
     show.warn(step, warning(verdict))
-    seal(folder, step, kept_steps(folder, cfg.schedule.keep, verdict.best_step))  # first: what is removed next is not missed
-    retain(folder, cfg.schedule.keep, verdict.best_step)
-    record.save(folder)
+    writer.submit(partial(_end, folder, step, cfg.schedule.keep, verdict.best_step, log))
+    writer.submit(partial(write_text, folder / RECORD, record.text()))
+
+
+def _end(folder: Path, step: int, keep: Keep, best: int, log: int) -> None:
+    """Drop what is not kept; sealed first, so that what is removed next is not missed."""
+    seal(folder, step, kept_steps(folder, keep, best), log)
+    retain(folder, keep, best)
+
+
+def _save(bench: Bench, step: int, show: Display) -> None:
+    cfg, folder, record = bench.cfg, bench.folder, bench.record
+    show.phase("save", step)
+    with phase(record, "save"):
+        method, before = method_of(cfg.method.name), written_so_far(folder, step)
+        save_checkpoint(folder, step, method, bench.training, record.run_key, before, bench.writer.submit)
 
 
 def _evaluate(bench: Bench, one: Evaluation, step: int, tracker: Tracker, show: Display) -> None:
@@ -79,10 +100,13 @@ def _evaluate(bench: Bench, one: Evaluation, step: int, tracker: Tracker, show: 
     show.phase("sample", step)
     with phase(record, "sample"):
         samples = sample(bench.training, one, bench.cfg.model.resolution)
-        keep_samples(one, step, samples)
+        bench.writer.submit(partial(keep_samples, one, step, samples))
     show.phase("score", step)
     with phase(record, "score"):
         curve = score(one, step, samples, bench.encoders)
+        bench.writer.submit(partial(write_scores, one.folder, one.scores, curve))
+    if tracker.reads_pictures:
+        bench.writer.wait()
     row = {str(k): float(v) for k, v in curve[curve["step"] == step].iloc[0].items() if k != "step"}
     show.checkpoint(step, row, "" if one.name == MAIN else one.name)
     tracker.checkpoint(step, row, images_folder(one.folder, step), one.name)
@@ -97,7 +121,7 @@ def sampled_draws(bench: Bench) -> Iterator[list[Sample]]:
     for draw in range(cfg.sampler.sample_weights):
         draw_weights(training.layers, cfg.sampler.seed, draw, "sampled weights")
         with sampling_with(training.pipe, training.model_scheduler, main.sampler):
-            samples = sample_together(training.pipe, main.prompts, main.sampler, cfg.model.resolution)
+            samples = sample_together(training.pipe, main.prompts, main.sampler, cfg.model.resolution, training.texts)
         yield samples
     use_mean(training.layers)
 
@@ -117,9 +141,9 @@ def _score_draws(bench: Bench, step: int, show: Display) -> None:
     show.phase("draws", step)
     with phase(bench.record, "draws"):
         for draw, samples in enumerate(sampled_draws(bench)):
-            save_samples(samples, step_folder(bench.folder / DRAWN, step) / f"draw-{draw:02d}")
+            bench.writer.submit(partial(save_samples, samples, step_folder(bench.folder / DRAWN, step) / f"draw-{draw:02d}"))
             tables.append(score_samples(samples, step, bench.encoders, bench.evaluations[0].references).assign(draw=draw))
-    write_csv(bench.folder / DRAWS, pd.concat(tables, ignore_index=True))
+    bench.writer.submit(partial(write_csv, bench.folder / DRAWS, pd.concat(tables, ignore_index=True)))
 
 
 def curves(bench: Bench) -> Iterator[tuple[Evaluation, pd.DataFrame]]:

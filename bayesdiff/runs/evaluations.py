@@ -122,7 +122,7 @@ def sample(training: Training, evaluation: Evaluation, resolution: int) -> list[
         sampling_with(pipe, training.model_scheduler, evaluation.sampler), weights_shown(training, evaluation),
         graphed_forward(pipe.unet, forwards),
     ):  # fmt: skip
-        return sample_together(pipe, evaluation.prompts, evaluation.sampler, resolution)
+        return sample_together(pipe, evaluation.prompts, evaluation.sampler, resolution, training.texts)
 
 
 def keep_samples(evaluation: Evaluation, step: int, samples: list[Sample]) -> None:
@@ -133,15 +133,18 @@ def keep_samples(evaluation: Evaluation, step: int, samples: list[Sample]) -> No
 
 
 def score(evaluation: Evaluation, step: int, samples: list[Sample], encoders: Encoders) -> pd.DataFrame:
-    """Score a checkpoint's samples, add them to the evaluation's tables, and return its curve."""
+    """Score a checkpoint's samples, add them to the evaluation's scores, and return its curve."""
     from bayesdiff.scoring.scores import score_samples
 
     rows = score_samples(samples, step, encoders, evaluation.references)
     evaluation.scores = pd.concat([evaluation.scores, rows], ignore_index=True) if len(evaluation.scores) else rows
-    curve = curve_table(evaluation.scores)
-    write_csv(evaluation.folder / SCORES, evaluation.scores)
-    write_csv(evaluation.folder / CURVE, curve)
-    return curve
+    return curve_table(evaluation.scores)
+
+
+def write_scores(folder: Path, scores: pd.DataFrame, curve: pd.DataFrame) -> None:
+    """An evaluation's scores and the curve made of them, as its folder keeps them."""
+    write_csv(folder / SCORES, scores)
+    write_csv(folder / CURVE, curve)
 
 
 def read_back(evaluation: Evaluation, resumed_at: int) -> None:

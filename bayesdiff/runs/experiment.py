@@ -106,8 +106,9 @@ def _execute(bench: Bench) -> None:
     if record.bayesian["layers"]:
         b = record.bayesian
         print(f"Bayesian: {b['layers']} layers, {b['weights']:,} of {b['unet_weights']:,} weights ({b['share']:.1%})")
-    with display(work_of(cfg), start) as show:
+    with display(work_of(cfg), start) as show, bench.writer as writer:
         _walk(bench, start, tracker, show)
+        writer.wait()
     broadcast(None)  # no step is left
     conclude(bench, tracker)
 
@@ -158,8 +159,8 @@ def _train_to_a_signal(bench: Bench, start: int, stop: int, tracker: Tracker, sh
 
     def report(step: int, parts: dict[str, float]) -> None:
         show.step(step, parts["loss"])
-        told = step % cfg.schedule.log_every == 0
-        if told:
+        bench.writer.check()
+        if step % cfg.schedule.log_every == 0:
             tracker.train(step, parts)
         # on a GPU the loop tells of several steps at once: only the last of them is where the weights stand
         if waiting() and (step % every == 0 or step == stop):
@@ -176,8 +177,9 @@ def _train_to_a_signal(bench: Bench, start: int, stop: int, tracker: Tracker, sh
 
 
 def _pause(bench: Bench, step: int) -> None:
-    """Save where training stands."""
+    """Save where training stands, behind the checkpoint that may still be written."""
     bench.training.arm.after_training()
+    bench.writer.wait()
     with phase(bench.record, "save"):
         method, record = method_of(bench.cfg.method.name), bench.record
         save_pause(bench.folder, step, method, bench.training, record.run_key, written_so_far(bench.folder))

@@ -13,7 +13,7 @@ from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import RECORD
 from bayesdiff.core.processes import is_main_process
 from bayesdiff.diffusion.subject import Subject
-from bayesdiff.recording.record import RunRecord
+from bayesdiff.recording.record import RunRecord, arithmetic
 from bayesdiff.runs.evaluations import sampler_of
 
 
@@ -53,10 +53,11 @@ def check_same_gpu(folder: Path, record: RunRecord, here: dict[str, Any], noise_
 
 
 def check_same_precision(folder: Path, record: RunRecord, here: dict[str, Any]) -> None:
-    """Raises ``UserError`` when later checkpoints would be sampled in another precision than earlier ones."""
-    was, now = record.environment.get("sampler_precision", "fp32"), here["sampler_precision"]
-    if record.environment and was != now:
-        raise UserError(f"{folder}: begun with samples in {was}, and they would be in {now} here; resume there, or remove the folder")
+    """Raises ``UserError`` when later checkpoints would be sampled or scored in another precision than earlier ones."""
+    for key, was in arithmetic(record).items() if record.environment else []:
+        what = "samples" if key == "sampler_precision" else "scores"
+        if (now := here.get(key, was)) != was:
+            raise UserError(f"{folder}: begun with {what} in {was}, and they would be in {now} here; resume there, or remove the folder")
 
 
 def look_at_model(cfg: Config) -> None:

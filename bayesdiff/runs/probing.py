@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -12,6 +13,7 @@ from bayesdiff.core.layout import PROBES
 from bayesdiff.runs.evaluations import Evaluation, weights_shown, write_csv
 
 if TYPE_CHECKING:
+    from bayesdiff.diffusion.batch import Conditioning
     from bayesdiff.runs.bench import Bench
     from bayesdiff.training.loop import Training
 
@@ -20,13 +22,23 @@ DIGITS = 7
 
 def _probe(training: Training, cfg: Config) -> list[dict[str, float]]:
     """The probes of the model as it stands, on the first training photograph."""
-    from bayesdiff.diffusion.batch import encode_text
     from bayesdiff.diffusion.graphed import graphed_forward
     from bayesdiff.training.probes import probe
 
-    instance, empty = training.instance, encode_text(training.pipe, "", cfg.model.resolution)
+    instance = training.instance
     with torch.no_grad(), graphed_forward(training.pipe.unet, training.forwards):
-        return probe(training.pipe.unet, training.noise_schedule, instance.mean[:1], instance.text, empty, cfg.sampler.seed)
+        text = _conditioning(training, cfg, instance.prompt) if cfg.method.train_text_encoder else instance.text
+        empty = _conditioning(training, cfg, "")
+        return probe(training.pipe.unet, training.noise_schedule, instance.mean[:1], text, empty, cfg.sampler.seed)
+
+
+def _conditioning(training: Training, cfg: Config, text: str) -> Conditioning:
+    """A text as the encoders read it now: trained ones read it anew at every checkpoint."""
+    from bayesdiff.diffusion.batch import encode_text
+    from bayesdiff.diffusion.texts import encoded_once
+
+    pipe = training.pipe
+    return encoded_once(pipe, training.texts, ("conditioning", text), lambda: encode_text(pipe, text, cfg.model.resolution))
 
 
 def pretrained_losses(training: Training, cfg: Config) -> dict[float, float]:
@@ -41,16 +53,20 @@ def probed(evaluations: list[Evaluation]) -> list[Evaluation]:
     return [one for one in evaluations if one in kinds.values()]
 
 
-def write_probes(bench: Bench, step: int) -> None:
-    """Probe every kind of weights at a checkpoint; rows of later checkpoints, of a run that was resumed, are replaced."""
+def probes_of(bench: Bench, step: int) -> pd.DataFrame:
+    """Probe every kind of weights at a checkpoint; a row for each of them and timestep."""
     rows = []
     for one in probed(bench.evaluations):
         with weights_shown(bench.training, one):
             for row in _probe(bench.training, bench.cfg):
                 ratio = row["loss"] / bench.pretrained_loss[row["timestep"]]
                 rows.append({"step": step, "weights": one.weights.value, **row, "loss_ratio": ratio})
-    path = bench.folder / PROBES
+    return pd.DataFrame(rows).round(DIGITS)
+
+
+def write_probes(folder: Path, step: int, table: pd.DataFrame) -> None:
+    """Add a checkpoint's rows to a run's probes; those of later checkpoints, of a run that was resumed, go."""
+    path = folder / PROBES
     before = pd.read_csv(path, float_precision="round_trip") if path.exists() else pd.DataFrame(columns=["step"])
     earlier = before[before["step"] < step]
-    table = pd.DataFrame(rows).round(DIGITS)
     write_csv(path, pd.concat([earlier, table], ignore_index=True) if len(earlier) else table)

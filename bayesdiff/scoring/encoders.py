@@ -8,13 +8,15 @@ Images are resized to a square without cropping, as the paper's evaluation does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bayesdiff.config.prompts import TextReader
-from bayesdiff.config.schema import MetricsConf
+from bayesdiff.config.schema import MetricsConf, SamplerPrecision
 from bayesdiff.core.errors import UserError, did_you_mean, first_line, shortened
 from bayesdiff.core.privacy import at_home
 from bayesdiff.core.processes import is_main_process
@@ -29,6 +31,14 @@ ImageEncoder = Callable[["list[Image.Image]"], "torch.Tensor"]
 TextEncoder = Callable[["list[str]"], "torch.Tensor"]
 
 
+class PreciseEncoder(Protocol):
+    """An image encoder that computes in float32, or in the precision that it is asked for."""
+
+    def __call__(self, images: list[Image.Image], precision: SamplerPrecision = ...) -> torch.Tensor: ...
+
+
+AGREEMENT = 1e-3
+"""Half precision is used where no cosine of trial pictures differs by more from float32's."""
 QUALITY_WORDS = ("Good photo.", "Bad photo.")
 TRIED = 256
 """Side in pixels of the picture that a metric of a user's own is tried on before any model is loaded."""
@@ -49,14 +59,18 @@ class Encoders:
     """Custom metrics, by name."""
     described: dict[str, Metric] = field(default_factory=dict)
     """Label, unit and direction of those custom metrics that say them."""
+    precision: SamplerPrecision = SamplerPrecision.fp32
+    """In which CLIP and DINO encode images."""
 
 
 def _image_encoder(
     forward: Callable[[torch.Tensor], torch.Tensor], side: int, mean: tuple[float, ...], std: tuple[float, ...],
     device: torch.device, batch_size: int,
-) -> ImageEncoder:  # fmt: skip
+) -> PreciseEncoder:  # fmt: skip
     import torch
     from torchvision.transforms import v2
+
+    from bayesdiff.diffusion.precision import HALVES
 
     preprocess = v2.Compose(
         [
@@ -66,9 +80,11 @@ def _image_encoder(
     )  # fmt: skip
 
     @torch.inference_mode()
-    def encode(images: list[Image.Image]) -> torch.Tensor:
+    def encode(images: list[Image.Image], precision: SamplerPrecision = SamplerPrecision.fp32) -> torch.Tensor:
+        half = HALVES.get(precision)
         chunks = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
-        features = [forward(torch.stack([preprocess(i) for i in chunk]).to(device)).float().cpu() for chunk in chunks]
+        with torch.autocast(device.type, half) if half else nullcontext():
+            features = [forward(torch.stack([preprocess(i) for i in chunk]).to(device)).float().cpu() for chunk in chunks]
         return torch.nn.functional.normalize(torch.cat(features), dim=-1)
 
     return encode
@@ -121,7 +137,7 @@ def clip_reader(name: str, key: str = "metrics.clip") -> TextReader:
     return TextReader(key, tokenizer.context_length, count, lambda text: unknown_to(inner, text))
 
 
-def load_clip(name: str, device: torch.device, batch_size: int = 32, key: str = "metrics.clip") -> tuple[ImageEncoder, TextEncoder]:
+def load_clip(name: str, device: torch.device, batch_size: int = 32, key: str = "metrics.clip") -> tuple[PreciseEncoder, TextEncoder]:
     """An open_clip model: ``toybox``, ``local-dir:FOLDER`` or ``ARCHITECTURE/PRETRAINED``.
 
     A name whose weights need QuickGELU is corrected, in a line. Raises ``UserError``.
@@ -165,7 +181,7 @@ def timm_name(name: str) -> str:
     return quick if any("QuickGELU" in note for note in notes) and timm.is_model(quick.partition(".")[0]) else name
 
 
-def load_dino(name: str, device: torch.device, batch_size: int = 32) -> ImageEncoder:
+def load_dino(name: str, device: torch.device, batch_size: int = 32) -> PreciseEncoder:
     """A timm vision transformer's class token: ``toybox``, ``local-dir:FOLDER`` or a timm name.
 
     A name whose weights need QuickGELU is corrected, in a line. Raises ``UserError``.
@@ -231,6 +247,36 @@ def load_clip_iqa(name: str, device: torch.device, batch_size: int = 32) -> Imag
     return quality
 
 
+def trial_pictures() -> list[Image.Image]:
+    """Noise of every coarseness on grey, and a plain ramp: pictures that are always the same."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    noises = [random.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in (2, 4, 8, 16, 32, 64, TRIED)]
+    ramp = np.broadcast_to(np.arange(TRIED, dtype=np.uint8)[:, None, None], (TRIED, TRIED, 3))
+    return [Image.fromarray(array).resize((TRIED, TRIED), Image.Resampling.BICUBIC) for array in [*noises, np.ascontiguousarray(ramp)]]
+
+
+def disagreement(encode: PreciseEncoder, precision: SamplerPrecision) -> float:
+    """Largest difference of a cosine of trial pictures from float32's, 0 to 2; nan where a feature is not finite.
+
+    The cosines are between two pictures in the precision, and between one of them and one in float32, as texts are.
+    """
+    exact, rough = encode(trial_pictures()), encode(trial_pictures(), precision)
+    return max(float((cosines - exact @ exact.T).abs().max()) for cosines in (rough @ rough.T, rough @ exact.T))
+
+
+def chosen_precision(asked: SamplerPrecision, device: torch.device, encoders: list[PreciseEncoder]) -> SamplerPrecision:
+    """What images are encoded in: of ``auto`` fp16 on a GPU where all encoders agree with float32. Raises ``UserError``."""
+    from bayesdiff.diffusion.precision import resolved
+
+    if asked is not SamplerPrecision.auto:
+        return resolved(asked, device, "metrics.precision")
+    half = SamplerPrecision.fp16  # of the two halves the finer one
+    return half if device.type == "cuda" and all(disagreement(one, half) <= AGREEMENT for one in encoders) else SamplerPrecision.fp32
+
+
 def load_encoders(conf: MetricsConf, device: torch.device) -> Encoders:
     """Everything that ``metrics`` asks for; raises ``UserError`` for what cannot be loaded."""
     extra, said = _own_metrics(conf.extra)
@@ -239,7 +285,9 @@ def load_encoders(conf: MetricsConf, device: torch.device) -> Encoders:
     dino = load_dino(conf.dino, device, conf.batch_size)
     lpips = load_lpips(device) if conf.lpips else None
     iqa = load_clip_iqa(conf.clip_iqa, device, conf.batch_size) if conf.clip_iqa else None
-    return Encoders(clip_image, clip_text, dino, lpips, iqa, extra, said)
+    precision = chosen_precision(conf.precision, device, [clip_image, dino])
+    image, self_supervised = (partial(one, precision=precision) for one in (clip_image, dino))
+    return Encoders(image, clip_text, self_supervised, lpips, iqa, extra, said, precision)
 
 
 def _check_names(conf: MetricsConf) -> None:

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from bayesdiff.config.identity import run_name
+from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import MAIN
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.recording.archive import Archive, Run
 from bayesdiff.recording.cache import Scores
 from bayesdiff.recording.columns import Array, Images
-from bayesdiff.recording.record import RunRecord
+from bayesdiff.recording.record import RunRecord, arithmetic
 from bayesdiff.studies.measures import MEASURES, Measure
 from bayesdiff.studies.plan import EVALUATION, Cell, Study, compose_cell, evaluations_of
 
@@ -106,7 +107,21 @@ def rows_of(study: Study, archive: Archive) -> list[Row]:
         for evaluation in evaluations_of(study):
             labels = dict(key) | ({EVALUATION: evaluation} if study.evaluations else {})
             rows.append(_row(labels, cells, archive, evaluation))
+    _check_arithmetic(rows)
     return rows
+
+
+def _check_arithmetic(rows: list[Row]) -> None:
+    """Raises ``UserError`` where runs of a study were sampled or scored in different precisions: their difference is no arm's effect."""
+    found = [one for row in rows for one in row.found]
+    for one in found:
+        first, own = arithmetic(found[0].record), arithmetic(one.record)
+        for key, was in first.items():
+            if own[key] != was:
+                raise UserError(
+                    f"{one.folder}: {key} is {own[key]}, and of {found[0].folder.name} it is {was}; "
+                    f"repeat one of them where it is that of the other, or both with {key.replace('_', '.')}=fp32"
+                )
 
 
 @lru_cache(maxsize=65_536)

@@ -19,6 +19,7 @@ from bayesdiff.arms.protocol import Arm
 from bayesdiff.config.schema import Config, Graph, Optimizer, Precision
 from bayesdiff.core.processes import process_count
 from bayesdiff.diffusion.batch import Batch, Conditioning
+from bayesdiff.diffusion.graphed import recorded
 from bayesdiff.training.objective import training_loss
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def obstacle(state: Training, cfg: Config) -> str:
         "8-bit AdamW decides on the host": training.optimizer is not Optimizer.adamw,
         "fp16's loss scale is decided on the host": training.mixed_precision is Precision.fp16,
         "gradient checkpointing keeps random state on the host": training.gradient_checkpointing,
-        "torch.compile records graphs of its own": training.compile,
+        "torch.compile records graphs of its own": training.compile or training.compile_blocks,
         "text encoders are trained too": cfg.method.train_text_encoder,
         "the arm surrounds the forward pass": type(state.arm).forward is not Arm.forward,
     }
@@ -81,7 +82,14 @@ def capture(state: Training, cfg: Config, example: Batch, dtype: torch.dtype | N
         state.optimizer.step()
         return values
 
-    graph, values = _record(step, lambda: state.arm.before_step(number))
+    def warm_up() -> None:
+        """A backward pass spends the draw, so that each pass gets one from outside the recording; the recorded one too."""
+        for _ in range(WARM_UP):
+            state.arm.before_step(number)
+            step()
+        state.arm.before_step(number)
+
+    graph, values = recorded(step, warm_up)
     hold.zero_()
 
     def run(batch: Batch, rate: float) -> torch.Tensor:
@@ -92,22 +100,6 @@ def capture(state: Training, cfg: Config, example: Batch, dtype: torch.dtype | N
         return values.clone()
 
     return GraphedStep(run, tuple(names), hold)
-
-
-def _record(step: Callable[[], torch.Tensor], draw: Callable[[], None]) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
-    """The recorded step and its values. A backward pass spends the draw, so that each pass gets one from outside the recording."""
-    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
-            draw()
-            step()
-        draw()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        values = step()
-    return graph, values
 
 
 def _copy_of(batch: Batch) -> Batch:

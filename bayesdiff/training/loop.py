@@ -19,8 +19,10 @@ from bayesdiff.config.schema import Config, Graph, Optimizer, Precision, Weights
 from bayesdiff.core.processes import all_reduce, share
 from bayesdiff.diffusion.batch import Batch, Encoded, encode_text
 from bayesdiff.diffusion.schedules import training_scheduler
+from bayesdiff.diffusion.texts import Known
 from bayesdiff.methods import method_of
 from bayesdiff.training.batches import batch_at
+from bayesdiff.training.compiling import compile_unet
 from bayesdiff.training.graph import GraphedStep, capture, obstacle
 from bayesdiff.training.objective import training_loss
 from bayesdiff.training.optimizer import build_optimizer, rate_at, set_rate
@@ -61,6 +63,10 @@ class Training:
     """The recorded step, once it was recorded."""
     forwards: dict[Any, Any] | None = None
     """Recorded forward passes of the U-Net, for sampling on a GPU (``diffusion.graphed``); None runs it eagerly."""
+    texts: Known = field(default_factory=dict)
+    """Prompts as frozen text encoders encoded them (``diffusion.texts``)."""
+    compiled: str = ""
+    """What of the U-Net torch.compile compiles, or why nothing (``training.compiling``)."""
     averages: dict[float, WeightAverage] = field(default_factory=dict)
     """Moving averages that evaluations ask for, by their decay; they change nothing in training."""
 
@@ -105,7 +111,8 @@ def prepare(pipe: StableDiffusionPipeline, cfg: Config, instance: Encoded, class
     decays = {one.ema_decay for one in cfg.evaluations.values() if one.weights is Weights.ema}
     averages = {decay: WeightAverage(trained, decay) for decay in sorted(decays)}
     schedule = training_scheduler(pipe.scheduler)
-    forwards: dict[Any, Any] | None = {} if cfg.training.graph is Graph.auto else None
+    recorded = cfg.training.graph is Graph.auto and not cfg.training.compile_blocks
+    forwards: dict[Any, Any] | None = {} if recorded else None
     state = Training(
         pipe, parts, trained, arm, optimizer, instance, classes, schedule, scaler, model_scheduler=pipe.scheduler,
         forwards=forwards, averages=averages,
@@ -113,8 +120,7 @@ def prepare(pipe: StableDiffusionPipeline, cfg: Config, instance: Encoded, class
     if cfg.training.gradient_checkpointing:
         for name, part in parts.items():
             (part.enable_gradient_checkpointing if name == "unet" else part.gradient_checkpointing_enable)()  # type: ignore[operator]
-    if cfg.training.compile:
-        pipe.unet.compile()
+    state.compiled = compile_unet(pipe.unet, cfg.training)
     return state
 
 

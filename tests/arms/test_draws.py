@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -219,3 +221,34 @@ def test_gaussian_weights_add_few_bytes(monkeypatch: pytest.MonkeyPatch, device:
     plain, count = peak_bytes(device, None)
     bayesian, _ = peak_bytes(device, BnnConf("gaussian", sigma=sigma))
     assert most - 1.5 < (bayesian - plain) / count < most + 0.5
+
+
+COLD_OR_WARM = """
+import time, torch
+from bayesdiff.arms.draws import Draw
+torch.set_num_threads(1)
+rho = torch.full((300_000,), -4.6)
+{made}
+def quickest(f):
+    times = []
+    for _ in range(9):
+        begun = time.process_time()
+        f()
+        times.append(time.process_time() - begun)
+    return min(times)
+print(quickest(lambda: torch.nn.functional.softplus(rho)) / quickest(lambda: torch.exp(rho)), torch.nn.functional.softplus(rho[:1]).item())
+"""
+
+
+def softplus_over_exp(made: str) -> list[float]:
+    """In a new process, whose pages of the library nobody read: the ratio of times, and a value."""
+    words = [sys.executable, "-c", COLD_OR_WARM.format(made=made)]
+    return [float(word) for word in subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()]
+
+
+@pytest.mark.skipif(torch.backends.cpu.get_cpu_capability() != "AVX512", reason="other kernels load no constant under a mask")
+def test_softplus_is_quick_once_a_draw_was_made() -> None:
+    """2 here; 17 where log1p's rare constants were never read. The value is the same."""
+    ratio, value = softplus_over_exp("Draw(['one'], [torch.zeros(4)], [torch.zeros(4)], False)")
+    assert ratio < 6
+    assert value == softplus_over_exp("")[1]

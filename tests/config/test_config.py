@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from bayesdiff.config import identity
 from bayesdiff.config.compose import CONF, resolve
 from bayesdiff.config.identity import arm_name, as_dict, run_key, run_name
-from bayesdiff.config.schema import Config, Keep
+from bayesdiff.config.schema import Config, Keep, SamplerPrecision
 from bayesdiff.core.errors import UserError
 
 Make = Callable[..., Config]
@@ -187,6 +187,8 @@ def test_the_run_key_ignores_what_cannot_change_results(make: Make, key: str, va
         ("sampler.guidance_scale", 5.0),
         ("schedule.checkpoints", [0, 100]),
         ("metrics.dino", "vit_small_patch16_224.dino"),
+        ("sampler.precision", SamplerPrecision.bf16),
+        ("metrics.precision", SamplerPrecision.bf16),
     ],
 )
 def test_the_run_key_changes_with_what_changes_results(make: Make, key: str, value: Any) -> None:

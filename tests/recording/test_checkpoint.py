@@ -9,22 +9,26 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from tiny import ARMS, BNN_ON, CONTROLS, METHOD_ARMS, Make, differing, silent, tiny_training, tiny_unet, trained, weights
 
 from bayesdiff.arms.gaussian import draw_weights, mean_state
 from bayesdiff.config.schema import Config, Keep
+from bayesdiff.core.background import Action, Writer
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import CHECKPOINTS, MANIFEST, RESUME, step_folder, steps_in
-from bayesdiff.methods import dreambooth, method_of
+from bayesdiff.methods import method_of
 from bayesdiff.recording.checkpoint import (
     close,
     finish,
+    has_room,
     restore,
     resumable_step,
     resumable_steps,
@@ -291,9 +295,12 @@ def disk_full(error: Exception) -> Callable[..., None]:
 def check_full_disk(make_config: Make, run: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     cfg = smoke_config(make_config, BNN_ON)
     state = saved(run, cfg)
-    monkeypatch.setattr(dreambooth, "save_file", disk_full(error))
+    monkeypatch.setattr("safetensors.torch.save_file", disk_full(error))
     with pytest.raises(UserError, match="no disk space left"):
         save(run, cfg, state, 4)
+    with pytest.raises(UserError, match="no disk space left"), Writer() as writer:
+        save_checkpoint(run, 6, method_of("dreambooth"), state, submit=writer.submit)
+        writer.wait()
     assert sorted(p.name for p in (run / CHECKPOINTS).iterdir()) == ["step-000002"]
     assert resumable_step(run) == 2
     put_back(run, tiny_training(cfg), 2)
@@ -306,3 +313,49 @@ def test_a_full_disk_is_said_and_the_older_checkpoint_stays(make_config: Make, t
 def test_a_full_disk_is_said_as_safetensors_reports_it(make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     message = "Error while serializing: I/O error: No space left on device (os error 28)"
     check_full_disk(make_config, tmp_path, monkeypatch, SafetensorError(message))
+
+
+def tensors_in(run: Path) -> dict[str, bytes]:
+    """Every tensor of a run's files; the order of a header's entries is by chance."""
+    files = {path.relative_to(run): load_file(path) for path in sorted(run.rglob("*.safetensors"))}
+    return {f"{path}/{name}": value.numpy().tobytes() for path, tensors in files.items() for name, value in tensors.items()}
+
+
+@pytest.mark.parametrize("words", [*METHOD_ARMS, ["bnn=ema"]], ids=" ".join)
+def test_what_is_written_later_is_the_state_as_it_was(make_config: Make, tmp_path: Path, words: list[str]) -> None:
+    """Training moves every tensor in place meanwhile: weights, sigmas, moments, averages and the draw's buffers."""
+    cfg = smoke_config(make_config, *words)
+    state, actions = trained(cfg, 2), list[Action]()
+    save_checkpoint(tmp_path / "now", 2, method_of(cfg.method.name), state)
+    save_checkpoint(tmp_path / "later", 2, method_of(cfg.method.name), state, submit=actions.append)
+    assert steps_in(tmp_path / "later" / CHECKPOINTS) == steps_in(tmp_path / "later" / RESUME) == []
+    train(state, cfg, 2, 4, silent)
+    for action in actions:
+        action()
+    assert tensors_in(tmp_path / "later") == tensors_in(tmp_path / "now")
+    assert len(tensors_in(tmp_path / "now")) >= 2
+    put_back(tmp_path / "later", tiny_training(cfg), 2, cfg)
+
+
+def test_what_memory_has_no_room_for_is_written_at_once(make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = smoke_config(make_config, BNN_ON)
+    state = trained(cfg, 2)
+    assert has_room(state)
+    bytes_kept = sum(p.numel() * 4 for group in state.optimizer.param_groups for p in group["params"]) * 3
+    for free, room in ((2 * bytes_kept + 4096, True), (2 * bytes_kept - 4096, False)):
+        monkeypatch.setattr("psutil.virtual_memory", lambda free=free: SimpleNamespace(available=free))
+        assert has_room(state) is room
+    actions = list[Action]()
+    save_checkpoint(tmp_path, 2, method_of("dreambooth"), state, submit=actions.append)
+    assert list(tmp_path.rglob("*.partial/unet/*.safetensors"))
+    for action in actions:
+        action()
+    verify(tmp_path / CHECKPOINTS / "step-000002")
+
+
+def test_what_is_never_published_leaves_nothing(make_config: Make, tmp_path: Path) -> None:
+    actions = list[Action]()
+    save_checkpoint(tmp_path, 2, method_of("dreambooth"), trained(smoke_config(make_config), 2), submit=actions.append)
+    assert list(tmp_path.rglob("*.partial"))
+    actions.clear()
+    assert not list(tmp_path.rglob("*.partial"))

@@ -13,7 +13,7 @@ from PIL import Image
 from bayesdiff.compare import main
 from bayesdiff.core.errors import UserError
 from bayesdiff.recording.pairs import differences, metric_label, print_comparison, read_run
-from bayesdiff.recording.record import RunRecord
+from bayesdiff.recording.record import RunRecord, load_record
 from bayesdiff.scoring.metrics import COLUMNS, METRICS, Metric, as_plain
 
 REFERENCE = {0: [0.20, 0.30, 0.40], 50: [0.50, 0.60, 0.70], 100: [0.55, 0.65, 0.75]}
@@ -172,6 +172,19 @@ def test_a_custom_metric_is_shown_with_the_label_unit_and_direction_of_its_recor
 def test_runs_that_sampled_other_prompts_are_refused(runs: list[Path], tmp_path: Path) -> None:
     other = write_run(tmp_path / "beach-cccccc", OTHER, True, prompts=("a {class_noun} on the beach",))
     assert main([str(runs[0]), str(other)]) == 2
+
+
+@pytest.mark.parametrize("key", ["sampler_precision", "metrics_precision"])
+def test_runs_of_other_precisions_are_refused(runs: list[Path], tmp_path: Path, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A record that says none is of float32."""
+    other = write_run(tmp_path / "half-cccccc", OTHER, True)
+    assert main([str(runs[0]), str(other)]) == 0
+    record = load_record(other)
+    assert record is not None
+    record.environment[key] = "bf16"
+    record.save(other)
+    assert main([str(runs[0]), str(other)]) == 2
+    assert f"sampled otherwise than {runs[0]} ({key})" in capsys.readouterr().err
 
 
 def test_runs_of_other_classes_are_refused_because_their_prompts_differ(runs: list[Path], tmp_path: Path) -> None:

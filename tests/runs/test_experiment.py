@@ -38,7 +38,7 @@ from bayesdiff.recording.checkpoint import resumable_step
 from bayesdiff.recording.record import RunRecord, load_record
 from bayesdiff.runs import checkpoints, experiment
 from bayesdiff.runs.experiment import run_experiment
-from bayesdiff.runs.guards import check_same_gpu
+from bayesdiff.runs.guards import check_same_gpu, check_same_precision
 from bayesdiff.scoring.curve import curve_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -222,7 +222,7 @@ MOMENTS: list[tuple[str, int, int]] = [
 
 def test_a_run_that_was_interrupted_ends_as_if_it_had_not(done: Done, make_config: Make, smoke: list[str], tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match=r"no disk space left for .*step-000002"):
-        stop_at(patch, "bayesdiff.methods.dreambooth.save_file", 2, OSError(errno.ENOSPC, "No space left on device"))
+        stop_at(patch, "bayesdiff.core.background._save", 4, OSError(errno.ENOSPC, "No space left on device"))  # of step 0 there are three
         finished(make_config, smoke, BNN_ON)
     stopped = only_run(tmp_path / "runs")
     assert resumable_step(stopped) == 0
@@ -417,6 +417,19 @@ def test_a_run_does_not_go_on_with_another_devices_noise(done: Done, make_config
     check_same_gpu(folder, record, {"gpu": None}, noise_on_device=False)
     with pytest.raises(UserError, match=r"begun on NVIDIA A100, and None would draw other noise; resume there"):
         check_same_gpu(folder, record, {"gpu": None}, noise_on_device=True)
+
+
+@pytest.mark.parametrize(("key", "what"), [("sampler_precision", "samples"), ("metrics_precision", "scores")])
+def test_a_run_does_not_go_on_in_another_precision(done: Done, make_config: Make, smoke: list[str], key: str, what: str) -> None:
+    """``auto`` is another precision on another device, under the same key. A record that says none is of float32."""
+    folder = copied(done[BNN_OFF][0], smoke)
+    record = load_record(folder)
+    assert record.environment.pop(key) == "fp32"
+    check_same_precision(folder, record, {key: "fp32"})
+    record.status, record.environment[key] = "running", "bf16"
+    record.save(folder)
+    with pytest.raises(UserError, match=rf"begun with {what} in bf16, and they would be in fp32 here; resume there"):
+        finished(make_config, smoke)
 
 
 def test_a_finished_run_stays_finished_when_its_pictures_fail(make_config: Make, smoke: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,19 +15,25 @@ import timm
 import torch
 from PIL import Image
 
-from bayesdiff.config.schema import MetricsConf
+from bayesdiff.config.compose import compose
+from bayesdiff.config.schema import MetricsConf, SamplerPrecision
 from bayesdiff.core.errors import UserError
+from bayesdiff.diffusion.subject import load_subject
 from bayesdiff.scoring.encoders import (
+    AGREEMENT,
     QUALITY_WORDS,
     Encoders,
     _own_metrics,
+    chosen_precision,
     clip_name,
+    disagreement,
     load_clip,
     load_clip_iqa,
     load_dino,
     load_encoders,
     load_lpips,
     timm_name,
+    trial_pictures,
 )
 
 CPU = torch.device("cpu")
@@ -312,3 +318,63 @@ def test_a_custom_metric_that_describes_itself_wrongly_is_refused(tmp_path: Path
     for name in ("renamed", "word"):
         with pytest.raises(UserError, match=rf"metrics\.extra=described_metrics\.{name}: its attribute metric is no Metric"):
             _own_metrics([f"described_metrics.{name}"])
+
+
+@pytest.mark.parametrize("asked", [SamplerPrecision.auto, SamplerPrecision.fp32])
+def test_on_a_cpu_images_are_encoded_in_float32(random_encoders: dict[str, str], asked: SamplerPrecision) -> None:
+    clip, dino = names(random_encoders)
+    loaded = load_encoders(MetricsConf(clip, dino, precision=asked), CPU)
+    assert loaded.precision is SamplerPrecision.fp32
+    assert torch.equal(loaded.dino(pictures()), load_dino(dino, CPU)(pictures()))
+    assert torch.equal(loaded.clip_image(pictures()), load_clip(clip, CPU)[0](pictures()))
+
+
+def test_a_half_that_is_asked_for_is_taken(random_encoders: dict[str, str]) -> None:
+    clip, dino = names(random_encoders)
+    loaded = load_encoders(MetricsConf(clip, dino, precision=SamplerPrecision.bf16), CPU)
+    assert loaded.precision is SamplerPrecision.bf16
+    assert not torch.equal(loaded.dino(pictures()), load_dino(dino, CPU)(pictures()))
+    assert torch.equal(loaded.clip_text(TEXTS), load_clip(clip, CPU)[1](TEXTS))
+    for value in features(loaded).values():
+        torch.testing.assert_close(value.norm(dim=-1), torch.ones(len(value)))
+
+
+def test_a_half_that_the_device_lacks_is_refused() -> None:
+    with pytest.raises(UserError, match=r"metrics.precision=fp16: needs a CUDA device"):
+        chosen_precision(SamplerPrecision.fp16, CPU, [])
+
+
+@pytest.mark.parametrize(("kind", "load"), LOADERS.items())
+def test_the_shipped_encoders_score_the_same_in_fp16_and_not_in_bf16(kind: str, load: Callable[..., Any]) -> None:
+    found = load("toybox", CPU)
+    encode = found[0] if kind == "clip" else found
+    assert disagreement(encode, SamplerPrecision.fp16) < AGREEMENT < disagreement(encode, SamplerPrecision.bf16)
+
+
+def rough_by(error: float) -> Any:
+    """An encoder whose second number is off by so much in half precision."""
+
+    def encode(images: list[Image.Image], precision: SamplerPrecision = SamplerPrecision.fp32) -> torch.Tensor:
+        features = torch.eye(len(images))
+        features[0, 1] += error if precision is not SamplerPrecision.fp32 else 0.0
+        return features
+
+    return encode
+
+
+@pytest.mark.parametrize(("error", "chosen"), [(0.0, "fp16"), (0.0009, "fp16"), (0.0011, "fp32"), (float("nan"), "fp32")])
+def test_a_gpu_takes_fp16_where_every_encoder_agrees(error: float, chosen: str) -> None:
+    found = chosen_precision(SamplerPrecision.auto, torch.device("cuda"), [rough_by(0.0), rough_by(error)])
+    assert found.value == chosen
+
+
+@pytest.mark.gpu
+def test_scores_on_a_gpu_agree_with_float32() -> None:
+    gpu, photos = torch.device("cuda"), [shown.image for shown in load_subject(compose(("+experiment=smoke",)).data, None, 0, 64).photos]
+    loaded, exact = (
+        load_encoders(MetricsConf("toybox", "toybox", precision=one), gpu) for one in SamplerPrecision if one.value in ("auto", "fp32")
+    )
+    assert loaded.precision is SamplerPrecision.fp16
+    for name in ("dino", "clip_image"):
+        rough, sharp = (getattr(one, name)([*photos, *trial_pictures()]) for one in (loaded, exact))
+        assert float((rough @ rough.T - sharp @ sharp.T).abs().max()) < AGREEMENT

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bayesdiff.core.errors import UserError
 from bayesdiff.recording.archive import Run, open_archive
 from bayesdiff.recording.collect import collect
 from bayesdiff.recording.record import RunRecord
@@ -115,3 +117,20 @@ def test_a_row_an_evaluation_that_misses_it_where_a_run_has_none(tmp_path: Path)
     assert guided - main == pytest.approx(0.05, abs=1e-4)
     assert reference_of(study, rows[3], rows) == rows[2]
     assert rows[3].found[0].images.columns["dino"].shape == (3, 4)
+
+
+@pytest.mark.parametrize("key", ["sampler_precision", "metrics_precision"])
+def test_runs_of_different_precisions_are_not_put_into_one_table(tmp_path: Path, key: str) -> None:
+    """One of ``auto`` on a GPU beside one of a CPU: both have the same key, and their difference is not the arm's."""
+    study = made_records.prepare(tmp_path / "studies")
+    results = made_records.fill(study, tmp_path, study.cells)
+    path = sorted(results.glob("records/*/record.json"))[-1]
+    record = json.loads(path.read_text(encoding="utf-8"))
+    for precision, refused in (("fp32", False), ("bf16", True)):
+        record["environment"][key] = precision
+        path.write_text(json.dumps(record), encoding="utf-8")
+        if refused:
+            with pytest.raises(UserError, match=rf"{path.parent.name}.*{key} is bf16.*|.*{path.parent.name} it is bf16"):
+                rows_of(study, results)
+        else:
+            rows_of(study, results)
