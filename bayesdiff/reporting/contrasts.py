@@ -40,13 +40,14 @@ def differing(arms: Sequence[Trace]) -> list[tuple[str, list[str]]]:
     """(key, value of each arm) of every setting that is not the same in all of them; a setting that a record lacks is a dash."""
     configs = [flat({k: v for k, v in arm.record.config.items() if k not in IGNORED}) if arm.record else {} for arm in arms]
     keys = list(dict.fromkeys(key for config in configs for key in config))
-    rows = [(key, [_said(config[key]) if key in config else "–" for config in configs]) for key in keys]
+    rows = [(key, [said(config[key]) if key in config else "–" for config in configs]) for key in keys]
     rows.append(("evaluation", [arm.evaluation for arm in arms]))
     rows.append(("training images", [", ".join(_photos(arm)) or "–" for arm in arms]))
     return [(key, values) for key, values in rows if len(set(values)) > 1]
 
 
-def _said(value: Any) -> str:
+def said(value: Any) -> str:
+    """A setting as the command line has it."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)

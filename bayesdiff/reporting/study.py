@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from base64 import b64encode
 from collections.abc import Sequence
 from io import BytesIO
@@ -17,14 +18,29 @@ from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import GRID, MAIN
 from bayesdiff.recording.archive import Archive
 from bayesdiff.reporting import charts
-from bayesdiff.reporting.pages import KINDS, MOST_ARMS, arm_data, commands, metrics_of, numbers, render, table_of, write_page
+from bayesdiff.reporting.contrasts import IGNORED, flat, said
+from bayesdiff.reporting.pages import (
+    KINDS,
+    MOST_ARMS,
+    PHASES,
+    arm_data,
+    commands,
+    memory_words,
+    metrics_of,
+    numbers,
+    render,
+    stores_of,
+    table_of,
+    time_words,
+    write_page,
+)  # fmt: skip
 from bayesdiff.reporting.pictures import BUDGET
 from bayesdiff.reporting.traces import Trace
 from bayesdiff.scoring.metrics import in_order
-from bayesdiff.studies.figures import curves_of, worded
+from bayesdiff.studies.figures import ARMS, curves_of, worded
 from bayesdiff.studies.measures import MEASURES
 from bayesdiff.studies.pages import commands_of, heading
-from bayesdiff.studies.plan import Study
+from bayesdiff.studies.plan import EVALUATION, Study
 from bayesdiff.studies.rows import Found, Row, rows_of
 from bayesdiff.studies.tables import printed_table, study_table
 
@@ -33,6 +49,14 @@ SYMBOLS = {"good": "●", "plain": "○", "warn": "▲", "bad": "◆"}
 GRID_QUALITIES = ((None, 1.0), (85, 1.0), (75, 0.75), (70, 0.5), (60, 0.33))
 """WebP quality and scale of the grids of samples, the best first; None keeps the file's own bytes."""
 FIDELITY = "dino"
+AXES = {
+    "bnn": "arm", "shots.count": "training images", "data.subject": "subject", "method.learning_rate": "learning rate",
+    "method.rank": "rank", "training.batch_size": "batch size", "sampler.guidance_scale": "guidance", "bnn.sigma_init": "first sigma",
+    "bnn.kl_weight": "KL weight",
+}  # fmt: skip
+"""What a column of the table is called; an axis of a study of a user's own is shown by its name."""
+LEVEL = 0.05
+"""Of p-values, corrected over the table."""
 BANDS = 3
 """Most curves that have bands: those of more hide each other."""
 
@@ -53,29 +77,40 @@ def study_page(study: Study, archive: Archive, back: str = "", budget: int = BUD
     arms = [_arm(one) for one in unique]
     differences, metrics = _differences(rows, table)
     subjects, groups = _subjects(found), _groups(study, rows)
+    grids = grid_uris([arm.grid if arm.evaluation == MAIN else None for arm in arms], budget)
     data = {
         "kind": "study", "metric": next(iter(differences), ""), "metrics": _with_units(metrics, arms), "differences": differences,
-        "arms": [arm_data(arm) for arm in arms], "curve": charts.curve_chart(1, "run"), "groups": groups,
-        "forest": charts.forest_chart(max(map(len, differences.values()))) if differences else None,
+        "arms": [arm_data(arm) for arm in arms], "charts": {size: charts.curve_chart(size) for size in {1, *(len(g["rows"]) for g in groups)}},
+        "groups": groups, "forest": charts.forest_chart(max(map(len, differences.values()))) if differences else None,
     }  # fmt: skip
     return render(
         "study.html", heading(study), data, answer=answer_of(study, rows, table), back=back, groups=groups, subjects=subjects,
         grid_rows=[_line(row, arms, subjects) for row in rows], metrics=metrics, kinds=_legend(arms),
-        reference=worded(*study.compare) if study.compare else "", printed=_printed(study, rows, table), runs=_runs(arms, budget),
-        absent=_absent(study, rows, archive.results),
+        reference=worded(*study.compare) if study.compare else "", printed=_printed(study, rows, table),
+        groups_of_runs=_runs(rows, arms, grids), settings=settings_of(rows), costs=costs_of(rows), commands=_commands(study, archive.results),
+        absent=_absent(study, rows, archive.results), stores=stores_of(arms) | {f"grid-{i}": uri for i, uri in enumerate(grids) if uri},
     )  # fmt: skip
 
 
 def _arm(found: Found) -> Trace:
     """A run of a study as an arm; its samples are in its grid alone."""
-    images, record = found.images, found.record
-    name = found.folder.name if found.evaluation == MAIN else f"{found.folder.name}/{found.evaluation}"
+    images, record, name = found.images, found.record, _run_name(found)
     columns = {name: images.columns[name] for name in in_order(set(images.columns))}
     grid = found.folder / GRID
     return Trace(
         name, str(record.config["detector"]["metric"]), tuple(images.steps.tolist()), columns, images.places, found.verdict, record,
-        found.cell.name, found.evaluation, ceilings=record.real_to_real, grid=grid if grid.exists() else None,
+        _label(found), found.evaluation, ceilings=record.real_to_real, grid=grid if grid.exists() else None,
     )  # fmt: skip
+
+
+def _run_name(found: Found) -> str:
+    return found.folder.name if found.evaluation == MAIN else f"{found.folder.name}/{found.evaluation}"
+
+
+def _label(found: Found) -> str:
+    """A run in words: what the study varies, as far as it is one value a run."""
+    words = [worded(axis, label) for axis, label in found.cell.labels.items()]
+    return ", ".join([*words, *([found.evaluation] if found.evaluation != MAIN else [])]) or "all"
 
 
 def _with_units(metrics: list[dict[str, Any]], arms: Sequence[Trace]) -> list[dict[str, Any]]:
@@ -111,7 +146,7 @@ def _difference(row: Row, lines: pd.DataFrame) -> dict[str, Any] | None:
     interval = f", 95 % interval {low:+.3f} to {high:+.3f}" if low is not None and high is not None else ""
     sure = f", p = {p:.3f}" if p is not None else "" if of_runs else ", these runs alone"
     said = f"{line['difference']:+.3f}{interval}{sure}"
-    return {"name": _name(row), "mean": float(line["difference"]), "low": low, "high": high, "said": said, "of_runs": of_runs}
+    return {"name": _name(row), "mean": float(line["difference"]), "low": low, "high": high, "p": p, "said": said, "of_runs": of_runs}
 
 
 def _name(row: Row) -> str:
@@ -148,8 +183,17 @@ def _compared(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> str:
     lower = sum(line["high"] is not None and line["high"] < 0 for line in told)
     return (
         f"Against {against}, DINO at the last checkpoint is higher in {higher} of {len(told)} rows, lower in {lower}, and not told apart "
-        f"in {len(told) - higher - lower}.{said}"
+        f"in {len(told) - higher - lower}.{_corrected(told, higher + lower)}{said}"
     )
+
+
+def _corrected(told: Sequence[dict[str, Any]], apart: int) -> str:
+    """How many of the rows that are told apart one by one remain so once the table's comparisons are counted."""
+    known = [line["p"] for line in told if line["p"] is not None]
+    if not apart or not known:
+        return ""
+    left = sum(p <= LEVEL for p in known)
+    return f" Corrected for all comparisons of the table, {left if left else 'none'} of these remain{'s' if left == 1 else ''}."
 
 
 def _subjects(found: Sequence[Found]) -> list[str]:
@@ -161,7 +205,7 @@ def _line(row: Row, arms: Sequence[Trace], subjects: Sequence[str]) -> dict[str,
     places = {arm.name: i for i, arm in enumerate(arms)}
     cells: dict[str, list[dict[str, Any]]] = {subject: [] for subject in subjects}
     for one in row.found:
-        name = one.folder.name if one.evaluation == MAIN else f"{one.folder.name}/{one.evaluation}"
+        name = _run_name(one)
         last = one.scores.last.get(FIDELITY)
         kind, tone = _kind(arms[places[name]])
         cells[escape.plain(one.record.config["data"]["subject"])].append({
@@ -196,8 +240,7 @@ def _groups(study: Study, rows: Sequence[Row]) -> list[dict[str, Any]]:
         for start in range(0, max(len(others_of), 1), MOST_ARMS - 1):
             lines = [first, *others_of[start : start + MOST_ARMS - 1]]
             shown = lines if len(lines) <= BANDS else [_without_band(line) for line in lines]
-            chart = charts.curve_chart(len(lines), f"group {len(found)}")
-            found.append({"title": escape.plain(title), "rows": shown, "bands": len(lines) <= BANDS, "chart": chart})
+            found.append({"title": escape.plain(title), "rows": shown, "bands": len(lines) <= BANDS})
     return found
 
 
@@ -224,24 +267,76 @@ def _printed(study: Study, rows: list[Row], table: pd.DataFrame) -> dict[str, An
     """The table as ``tables/`` has it."""
     if not len(table):
         return {"heads": [], "rows": []}
-    printed = printed_table(study, rows, table)
+    printed, axes = printed_table(study, rows, table), set(rows[0].labels)
     return {
-        "heads": [str(name) for name in printed.columns],
-        "rows": [[str(value) for value in row] for row in printed.itertuples(index=False)],
+        "heads": [AXES.get(str(name), str(name)) for name in printed.columns],
+        "rows": [
+            [ARMS.get(str(value), str(value)) if name == "bnn" and name in axes else str(value) for name, value in zip(printed.columns, row, strict=True)]
+            for row in printed.itertuples(index=False)
+        ],
     }
 
 
-def _runs(arms: Sequence[Trace], budget: int) -> list[dict[str, Any]]:
-    """What is behind each link: sentence, scores, the grid of samples, the command."""
-    grids = grid_uris([arm.grid if arm.evaluation == MAIN else None for arm in arms], budget)
-    return [
-        {
-            "label": escape.plain(arm.label), "name": escape.plain(arm.name), "grid": grid, "commands": commands(arm),
-            "sentence": escape.plain(arm.verdict.sentence) if arm.verdict else "", "badge": _kind(arm),
-            "table": table_of(arm, metrics_of([arm])),
-        }
-        for arm, grid in zip(arms, grids, strict=True)
-    ]  # fmt: skip
+def _runs(rows: Sequence[Row], arms: Sequence[Trace], grids: Sequence[str]) -> list[dict[str, Any]]:
+    """The runs of every row, each once: sentence, scores, the command, and whether it has a grid of samples."""
+    places, seen = {arm.name: i for i, arm in enumerate(arms)}, set[int]()
+    found = []
+    for row in rows:
+        own = [place for one in row.found if (place := places[_run_name(one)]) not in seen]
+        seen.update(own)
+        found.append({"name": _name(row), "runs": [_run(place, arms[place], bool(grids[place])) for place in own]})
+    return [group for group in found if group["runs"]]
+
+
+def _run(place: int, arm: Trace, grid: bool) -> dict[str, Any]:
+    kind, tone = _kind(arm)
+    return {
+        "place": place, "label": escape.plain(arm.label), "name": escape.plain(arm.name), "grid": grid, "commands": commands(arm),
+        "sentence": escape.plain(arm.verdict.sentence) if arm.verdict else "", "badge": kind, "tone": tone, "symbol": SYMBOLS[tone],
+        "table": table_of(arm, metrics_of([arm])),
+    }  # fmt: skip
+
+
+def settings_of(rows: Sequence[Row]) -> dict[str, Any]:
+    """The settings in which the rows of a study differ: heads, and a line a row. What varies within a row (seed, subject) is left out."""
+    of_rows = [_settings(row) for row in rows if row.found]
+    names = [_name(row) for row in rows if row.found]
+    keys = [key for key in dict.fromkeys(key for one in of_rows for key in one) if all(len(one.get(key, {"–"})) == 1 for one in of_rows)]
+    told = {key: [next(iter(one.get(key, {"–"}))) for one in of_rows] for key in keys}
+    shown = {key: values for key, values in told.items() if len(set(values)) > 1}
+    return {"heads": list(shown), "rows": [(name, [values[i] for values in shown.values()]) for i, name in enumerate(names)]}
+
+
+def _settings(row: Row) -> dict[str, set[str]]:
+    """Setting -> its values over the runs of a row."""
+    found: dict[str, set[str]] = {}
+    for one in row.found:
+        own = flat({key: value for key, value in one.record.config.items() if key not in IGNORED})
+        for key, value in {**own, EVALUATION: one.evaluation}.items():
+            found.setdefault(key, set()).add(said(value))
+    return found
+
+
+def costs_of(rows: Sequence[Row]) -> dict[str, Any]:
+    """What a run of each row cost on average: heads by phase, and a line a row; and what all runs took together."""
+    records = [[one.record for one in {one.folder: one for one in row.found}.values()] for row in rows]
+    phases = [phase for phase in PHASES if any(phase in record.seconds for of_row in records for record in of_row)]
+    lines = []
+    for row, of_row in zip(rows, records, strict=True):
+        if of_row:
+            spent = [[record.seconds.get(phase, 0.0) for phase in phases] for record in of_row]
+            cells = [time_words(float(mean)) for mean in np.mean(spent, axis=0)]
+            peaks = {key: max(record.peak_memory_mb.get(key, 0.0) for record in of_row) for record in of_row for key in record.peak_memory_mb}
+            lines.append((_name(row), [*cells, time_words(float(np.sum(np.mean(spent, axis=0)))), memory_words(peaks, gpu=False)]))
+    whole = sum(sum(record.seconds.values()) for record in {id(record): record for of_row in records for record in of_row}.values())
+    return {"heads": [*(PHASES[phase] for phase in phases), "all", "memory"], "rows": lines if phases else [], "whole": time_words(whole)}
+
+
+def _commands(study: Study, results: Path) -> list[tuple[str, str]]:
+    """(what for, command line) to make a study, and its tables."""
+    made = [("Make the runs that are missing", command.strip("`")) for command in commands_of(study, results)]
+    shown = f"bayesdiff report {shlex.quote(study.name)} --results {shlex.quote(str(results))} --model {shlex.quote(study.model)}"
+    return [*made, ("Write this page", shown)]
 
 
 def grid_uris(paths: Sequence[Path | None], budget: int) -> list[str]:
