@@ -146,7 +146,7 @@ def _samples(folder: Path, asked: Asked, run: Run | None, cfg: Config) -> _Looke
     except UserError as error:
         if asked.pattern is None and has_checkpoints(folder):
             raise UserError(
-                f"{folder}: checkpoints and no samples; sample them with their base model: bayesdiff judge FOLDER --photos PHOTOS --model sd15"
+                f"{folder}: checkpoints and no samples; sample them with a base model: bayesdiff judge FOLDER --photos PHOTOS --model sd15"
             ) from error
         raise
     paired = pair(samples)
@@ -208,4 +208,5 @@ def _prompt_note(source: str) -> str:
 def _score_note(scored: Scored, paired: Paired, cfg: Config) -> str:
     total = len(paired.keys) * len(paired.paths)
     known = total - scored.computed
-    return f"{scored.computed} samples scored with {cfg.metrics.dino} and {cfg.metrics.clip}, {known} scored before"
+    encoders = " and ".join(dict.fromkeys((cfg.metrics.dino, cfg.metrics.clip)))
+    return f"{total} samples scored with {encoders}: {scored.computed} now, {known} before"

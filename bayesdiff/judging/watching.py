@@ -46,7 +46,8 @@ def changes(folder: Path, interval: float = INTERVAL, without: Path | None = Non
 
 
 def watch(
-    folder: Path, asked: Asked, cache: Path | None, show: Callable[[Judgement], None], interval: float = INTERVAL, without: Path | None = None
+    folder: Path, asked: Asked, cache: Path | None, show: Callable[[Judgement], None], interval: float = INTERVAL,
+    without: Path | None = None,
 ) -> Judgement:  # fmt: skip
     """Judge a folder at every change until Ctrl-C; returns the last judgement.
 

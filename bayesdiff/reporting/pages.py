@@ -134,13 +134,14 @@ def _title(arms: Sequence[Trace]) -> str:
 
 
 def about(arm: Trace) -> str:
-    """What was done, in a line below the title; of samples of others, how many there are."""
-    counted = f"{len(arm.steps)} checkpoints of {len(arm.places)} samples" if arm.steps else ""
+    """What was done, in a line below the title; empty without a record, whose notes say as much."""
     if arm.record is None:
-        return counted
+        return ""
+    counted = f"{len(arm.steps)} checkpoints of {len(arm.places)} samples" if arm.steps else ""
     config, photos = arm.record.config, len(arm.record.subject.get("photos", []))
     trained = f"{photos} training image{'s' if photos != 1 else ''}" if photos else ""
-    words = [str(config["model"]["name"]), arm_name(config["bnn"]), trained, f"{config['schedule']['steps']} steps", f"seed {config['seed']}", counted]
+    steps, seed = f"{config['schedule']['steps']} steps", f"seed {config['seed']}"
+    words = [str(config["model"]["name"]), arm_name(config["bnn"]), trained, steps, seed, counted]
     return escape.plain(" · ".join(word for word in words if word))
 
 

@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import GRID, MAIN
 from bayesdiff.recording.archive import Archive
 from bayesdiff.reporting import charts
-from bayesdiff.reporting.contrasts import IGNORED, flat, said
+from bayesdiff.reporting.contrasts import UNUSED, settings
 from bayesdiff.reporting.pages import (
     KINDS,
     MOST_ARMS,
@@ -43,6 +43,9 @@ from bayesdiff.studies.pages import commands_of, heading
 from bayesdiff.studies.plan import EVALUATION, Study
 from bayesdiff.studies.rows import Found, Row, rows_of
 from bayesdiff.studies.tables import printed_table, study_table
+
+if TYPE_CHECKING:
+    from bayesdiff.recording.record import RunRecord
 
 SYMBOLS = {"good": "●", "plain": "○", "warn": "▲", "bad": "◆"}
 """What a tone of a verdict looks like without colour."""
@@ -80,15 +83,17 @@ def study_page(study: Study, archive: Archive, back: str = "", budget: int = BUD
     grids = grid_uris([arm.grid if arm.evaluation == MAIN else None for arm in arms], budget)
     data = {
         "kind": "study", "metric": next(iter(differences), ""), "metrics": _with_units(metrics, arms), "differences": differences,
-        "arms": [arm_data(arm) for arm in arms], "charts": {size: charts.curve_chart(size) for size in {1, *(len(g["rows"]) for g in groups)}},
-        "groups": groups, "forest": charts.forest_chart(max(map(len, differences.values()))) if differences else None,
+        "arms": [arm_data(arm) for arm in arms], "groups": groups,
+        "charts": {size: charts.curve_chart(size) for size in sorted({1, *(len(group["rows"]) for group in groups)})},
+        "forest": charts.forest_chart(max(map(len, differences.values()))) if differences else None,
     }  # fmt: skip
     return render(
         "study.html", heading(study), data, answer=answer_of(study, rows, table), back=back, groups=groups, subjects=subjects,
         grid_rows=[_line(row, arms, subjects) for row in rows], metrics=metrics, kinds=_legend(arms),
         reference=worded(*study.compare) if study.compare else "", printed=_printed(study, rows, table),
-        groups_of_runs=_runs(rows, arms, grids), settings=settings_of(rows), costs=costs_of(rows), commands=_commands(study, archive.results),
-        absent=_absent(study, rows, archive.results), stores=stores_of(arms) | {f"grid-{i}": uri for i, uri in enumerate(grids) if uri},
+        groups_of_runs=_runs(rows, arms, grids), settings=settings_of(rows), costs=costs_of(rows),
+        commands=_commands(study, archive.results), absent=_absent(study, rows, archive.results),
+        stores=stores_of(arms) | {f"grid-{i}": uri for i, uri in enumerate(grids) if uri},
     )  # fmt: skip
 
 
@@ -267,13 +272,12 @@ def _printed(study: Study, rows: list[Row], table: pd.DataFrame) -> dict[str, An
     """The table as ``tables/`` has it."""
     if not len(table):
         return {"heads": [], "rows": []}
-    printed, axes = printed_table(study, rows, table), set(rows[0].labels)
+    printed = printed_table(study, rows, table)
+    if "bnn" in rows[0].labels:
+        printed["bnn"] = [ARMS.get(label, label) for label in printed["bnn"]]
     return {
         "heads": [AXES.get(str(name), str(name)) for name in printed.columns],
-        "rows": [
-            [ARMS.get(str(value), str(value)) if name == "bnn" and name in axes else str(value) for name, value in zip(printed.columns, row, strict=True)]
-            for row in printed.itertuples(index=False)
-        ],
+        "rows": [[str(value) for value in row] for row in printed.itertuples(index=False)],
     }
 
 
@@ -282,16 +286,23 @@ def _runs(rows: Sequence[Row], arms: Sequence[Trace], grids: Sequence[str]) -> l
     places, seen = {arm.name: i for i, arm in enumerate(arms)}, set[int]()
     found = []
     for row in rows:
-        own = [place for one in row.found if (place := places[_run_name(one)]) not in seen]
+        own = {place: _within(row, one) for one in row.found if (place := places[_run_name(one)]) not in seen}
         seen.update(own)
-        found.append({"name": _name(row), "runs": [_run(place, arms[place], bool(grids[place])) for place in own]})
+        found.append({"name": _name(row), "runs": [_run(place, arms[place], bool(grids[place]), short) for place, short in own.items()]})
     return [group for group in found if group["runs"]]
 
 
-def _run(place: int, arm: Trace, grid: bool) -> dict[str, Any]:
+def _within(row: Row, found: Found) -> str:
+    """What tells a run from the others of its row."""
+    others = [worded(axis, label) for axis, label in found.cell.labels.items() if axis not in row.labels]
+    return escape.plain(", ".join(others)) or "the run"
+
+
+def _run(place: int, arm: Trace, grid: bool, short: str) -> dict[str, Any]:
     kind, tone = _kind(arm)
     return {
-        "place": place, "label": escape.plain(arm.label), "name": escape.plain(arm.name), "grid": grid, "commands": commands(arm),
+        "place": place, "short": short, "label": escape.plain(arm.label),
+        "name": escape.plain(arm.name), "grid": grid, "commands": commands(arm),
         "sentence": escape.plain(arm.verdict.sentence) if arm.verdict else "", "badge": kind, "tone": tone, "symbol": SYMBOLS[tone],
         "table": table_of(arm, metrics_of([arm])),
     }  # fmt: skip
@@ -299,37 +310,40 @@ def _run(place: int, arm: Trace, grid: bool) -> dict[str, Any]:
 
 def settings_of(rows: Sequence[Row]) -> dict[str, Any]:
     """The settings in which the rows of a study differ: heads, and a line a row. What varies within a row (seed, subject) is left out."""
-    of_rows = [_settings(row) for row in rows if row.found]
-    names = [_name(row) for row in rows if row.found]
-    keys = [key for key in dict.fromkeys(key for one in of_rows for key in one) if all(len(one.get(key, {"–"})) == 1 for one in of_rows)]
-    told = {key: [next(iter(one.get(key, {"–"}))) for one in of_rows] for key in keys}
-    shown = {key: values for key, values in told.items() if len(set(values)) > 1}
-    return {"heads": list(shown), "rows": [(name, [values[i] for values in shown.values()]) for i, name in enumerate(names)]}
+    found = [(_name(row), _settings(row)) for row in rows if row.found]
+    keys = [key for key in dict.fromkeys(key for _, one in found for key in one) if all(len(one.get(key, "1")) == 1 for _, one in found)]
+    told = {key: [next(iter(one.get(key, {UNUSED}))) for _, one in found] for key in keys}
+    shown = {key: values for key, values in told.items() if len(set(values) - {UNUSED}) > 1}
+    return {"heads": list(shown), "rows": [(name, [values[i] for values in shown.values()]) for i, (name, _) in enumerate(found)]}
 
 
 def _settings(row: Row) -> dict[str, set[str]]:
     """Setting -> its values over the runs of a row."""
     found: dict[str, set[str]] = {}
     for one in row.found:
-        own = flat({key: value for key, value in one.record.config.items() if key not in IGNORED})
-        for key, value in {**own, EVALUATION: one.evaluation}.items():
-            found.setdefault(key, set()).add(said(value))
+        for key, value in {**settings(one.record.config), EVALUATION: one.evaluation}.items():
+            found.setdefault(key, set()).add(value)
     return found
 
 
 def costs_of(rows: Sequence[Row]) -> dict[str, Any]:
     """What a run of each row cost on average: heads by phase, and a line a row; and what all runs took together."""
-    records = [[one.record for one in {one.folder: one for one in row.found}.values()] for row in rows]
-    phases = [phase for phase in PHASES if any(phase in record.seconds for of_row in records for record in of_row)]
-    lines = []
-    for row, of_row in zip(rows, records, strict=True):
-        if of_row:
-            spent = [[record.seconds.get(phase, 0.0) for phase in phases] for record in of_row]
-            cells = [time_words(float(mean)) for mean in np.mean(spent, axis=0)]
-            peaks = {key: max(record.peak_memory_mb.get(key, 0.0) for record in of_row) for record in of_row for key in record.peak_memory_mb}
-            lines.append((_name(row), [*cells, time_words(float(np.sum(np.mean(spent, axis=0)))), memory_words(peaks, gpu=False)]))
-    whole = sum(sum(record.seconds.values()) for record in {id(record): record for of_row in records for record in of_row}.values())
-    return {"heads": [*(PHASES[phase] for phase in phases), "all", "memory"], "rows": lines if phases else [], "whole": time_words(whole)}
+    of_rows = {_name(row): list({one.folder: one.record for one in row.found}.values()) for row in rows if row.found}
+    records = {id(record): record for found in of_rows.values() for record in found}.values()
+    phases = [phase for phase in PHASES if any(phase in record.seconds for record in records)]
+    on_gpu = any(key.endswith("_gpu") for record in records for key in record.peak_memory_mb)
+    heads = [*(PHASES[phase] for phase in phases), "all", "memory", *(["GPU memory"] if on_gpu else [])]
+    lines = [(name, _cost(found, phases, on_gpu)) for name, found in of_rows.items()]
+    whole = time_words(sum(sum(record.seconds.values()) for record in records))
+    return {"heads": heads, "rows": lines if phases else [], "whole": whole}
+
+
+def _cost(records: Sequence[RunRecord], phases: Sequence[str], on_gpu: bool) -> list[str]:
+    """Mean seconds of some runs by phase and of all phases, and their highest memory."""
+    spent = [float(np.mean([record.seconds.get(phase, 0.0) for record in records])) for phase in phases]
+    peaks = {f"{i} {key}": value for i, record in enumerate(records) for key, value in record.peak_memory_mb.items()}
+    memory = [memory_words(peaks, gpu=gpu) for gpu in (False, *([True] if on_gpu else []))]
+    return [*map(time_words, [*spent, sum(spent)]), *memory]
 
 
 def _commands(study: Study, results: Path) -> list[tuple[str, str]]:

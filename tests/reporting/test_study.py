@@ -48,7 +48,7 @@ def test_every_run_is_behind_a_link_and_differences_are_the_tables(study: plan.S
 def test_curves_of_a_row_are_its_runs_mean_and_extremes(study: plan.Study, tmp_path: Path) -> None:
     data = Page(study_page(study, open_archive(made_records.fill(study, tmp_path)))).data
     assert [group["title"] for group in data["groups"]] == ["dreambooth", "lora"]
-    off = [arm["curves"]["dino"]["mean"] for arm in data["arms"] if "method=dreambooth bnn=off" in arm["label"]]
+    off = [arm["curves"]["dino"]["mean"] for arm in data["arms"] if arm["label"].startswith("dreambooth, plain")]
     assert len(off) == 4
     line = data["groups"][0]["rows"][0]["curves"]["dino"]
     for t in range(3):

@@ -151,6 +151,9 @@
     return row ? tipOf(row.name, [[null, "", row.said, ""]]) : null;
   }
 
+  // Ranges of more than two arms would hide each other: each arm has a lane of its own at the foot of the chart.
+  const lane = (shown, i) => (shown.length < 3 ? {} : { bottom: 3 + 10 * i, top: 11 + 10 * i, bottom_units: "screen", top_units: "screen", fill_alpha: 0.45 });
+
   // The curve of the chosen score.
   function fillCurve(chart, shown = arms, metric = state.metric) {
     shown.forEach((arm, i) => {
@@ -166,7 +169,7 @@
       set(chart, `kept-source-${i}`, { data: k < 0 ? { x: [], y: [] } : { x: [data.x[k]], y: [data.y[k]] } });
     });
     const avoid = shown.flatMap((arm, i) => (state.hidden.has(i) ? [] : arm.avoid.map((span) => [...span, i])));
-    for (let i = 0; i < 8; i += 1) set(chart, `avoid-${i}`, avoid[i] ? { left: avoid[i][0], right: avoid[i][1], visible: true, tags: ["avoid", avoid[i][3]] } : { visible: false });
+    for (let i = 0; chart.named(`avoid-${i}`); i += 1) set(chart, `avoid-${i}`, avoid[i] ? { left: avoid[i][0], right: avoid[i][1], visible: true, tags: ["avoid", avoid[i][3]], ...lane(shown, avoid[i][3]) } : { visible: false });
     const stage = shown.length === 1 && shown[0].stage;
     set(chart, "stage", stage ? { left: stage[0], right: stage[1], visible: true } : { visible: false });
     const level = shown.map((arm) => arm.ceilings[metric]).find((value) => value !== undefined);
@@ -426,8 +429,9 @@
   async function later(id, draw) {
     const host = at(id);
     if (!host) return;
+    const first = host === document.querySelector(".chart");
     waiting.set(host, () => draw(host));
-    if (host.getBoundingClientRect().top < innerHeight) await drawn(host);
+    if (first || host.getBoundingClientRect().top < innerHeight) await drawn(host);
     else near.observe(host);
   }
   addEventListener("beforeprint", () => [...waiting.keys()].forEach(drawn));
