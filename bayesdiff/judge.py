@@ -72,15 +72,14 @@ def _judgement(arguments: argparse.Namespace, asked: Asked, cache: Path | None, 
     """Judge once, or until Ctrl-C; JSON is printed once, at the end."""
     if not arguments.watch:
         found = judge_folder(arguments.folder, asked, cache)
-        _print(found, not arguments.json)
         page(found)
+        _print(found, not arguments.json)
         return found
 
     def show(judgement: Judgement) -> None:
-        if not arguments.json:
-            _print(judgement, True)
         page(judgement)
         if not arguments.json:
+            _print(judgement, True)
             print("watching; Ctrl-C ends with the verdict", flush=True)
 
     found = watch(arguments.folder, asked, cache, show, without=arguments.report)

@@ -11,7 +11,7 @@ from bayesdiff.core.errors import UserError
 from bayesdiff.recording.archive import open_archive
 from bayesdiff.reporting.pages import MOST_ARMS
 from bayesdiff.reporting.site import write_site
-from bayesdiff.reporting.study import grid_uris, study_page
+from bayesdiff.reporting.study import answer_of, costs_of, grid_uris, settings_of, study_page
 from bayesdiff.studies import plan
 from bayesdiff.studies.rows import rows_of
 from bayesdiff.studies.tables import study_table
@@ -43,6 +43,29 @@ def test_every_run_is_behind_a_link_and_differences_are_the_tables(study: plan.S
     assert "Against plain, DINO at the last checkpoint is higher in 2 of 2 rows" in page.text
     assert "16 of 16 runs have a record" in page.text
     assert "a committed record has the scores of every image" in page.text
+
+
+def test_settings_that_differ_cost_and_commands_are_there(study: plan.Study, tmp_path: Path) -> None:
+    archive = open_archive(made_records.fill(study, tmp_path))
+    rows = rows_of(study, archive)
+    found = settings_of(rows)
+    assert found["heads"] == ["method.name", "method.learning_rate", "bnn.kind"] or set(found["heads"]) >= {"method.name", "bnn.kind"}
+    assert not {"seed", "data.subject"} & set(found["heads"])
+    assert dict(found["rows"])["lora, Bayesian"][found["heads"].index("bnn.kind")] == "gaussian"
+    cost = costs_of(rows)
+    assert (cost["heads"], cost["whole"]) == (["training", "all", "memory"], "16.0 min")
+    assert cost["rows"][0] == ("dreambooth, plain", ["60.0 s", "60.0 s", "1.05 GB"])
+    page = Page(study_page(study, archive))
+    assert "Settings that differ" in page.text and "16.0 min for all runs" in page.text
+    assert "python -m bayesdiff.study table_1 --model toybox" in page.text
+
+
+def test_a_difference_that_does_not_outlast_the_correction_is_said(study: plan.Study, tmp_path: Path) -> None:
+    rows = rows_of(study, open_archive(made_records.fill(study, tmp_path)))
+    table = study_table(study, rows)
+    assert "Corrected for all comparisons of the table, 2 of these remain." in answer_of(study, rows, table)["first"]
+    table["p_holm"] = 1.0
+    assert "Corrected for all comparisons of the table, none of these remain." in answer_of(study, rows, table)["first"]
 
 
 def test_curves_of_a_row_are_its_runs_mean_and_extremes(study: plan.Study, tmp_path: Path) -> None:
