@@ -48,7 +48,7 @@ from tests.made_records import make_run
 
 Main = Callable[[list[str]], int]
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "results").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "results").glob("*.md"))]
 FOREIGN = (r"git clone https://github.com/\S+ data/google", r"ln -s google/dataset data/dreambooth", r"wandb agent SWEEP_ID")
 """Commands of others that cannot run offline."""
 
