@@ -168,37 +168,31 @@ def answer_of(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> dict[st
     diverged = len({cell.name for row in rows for cell in row.diverged})
     missing = max(cells - len(runs) - diverged, 0)
     whole = f"{len(runs)} of {cells} runs have a record" + (f", {diverged} diverged" if diverged else "")
-    return {
-        "first": _compared(study, rows, table), "whole": f"{whole}.", "missing": missing,
-        "rest": f"A corruption stage is told in {stages} of {len(verdicts)} runs; {avoid} have checkpoints to avoid.",
-    }  # fmt: skip
+    first, more = _compared(study, rows, table)
+    told = f"A corruption stage is told in {stages} of {len(verdicts)} runs; {avoid} have checkpoints to avoid."
+    return {"first": first, "rest": f"{more} {told}".strip(), "whole": f"{whole}.", "missing": missing}
 
 
-def _compared(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> str:
-    """What the differences in fidelity at the last checkpoint say."""
+def _compared(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> tuple[str, str]:
+    """What the differences in fidelity at the last checkpoint say, and what limits it."""
     told = _differences(rows, table)[0].get(FIDELITY, [])
     if study.compare is None or not told:
-        return "This study has no pairs of arms to compare yet."
+        return "This study has no pairs of arms to compare yet.", ""
     against = escape.plain(worded(*study.compare))
     if len(told) == 1:
-        return f"{told[0]['name']} against {against}: DINO at the last checkpoint differs by {told[0]['said']}."
+        return f"{told[0]['name']} against {against}: DINO at the last checkpoint differs by {told[0]['said']}.", ""
     alone = sum(not line["of_runs"] for line in told)
-    said = f" {alone} of the rows {'have' if alone > 1 else 'has'} one run on each side: another seed may differ by more." if alone else ""
+    said = f"{alone} of the rows {'have' if alone > 1 else 'has'} one run on each side: another seed may differ by more." if alone else ""
     higher = sum(line["low"] is not None and line["low"] > 0 for line in told)
     lower = sum(line["high"] is not None and line["high"] < 0 for line in told)
-    return (
-        f"Against {against}, DINO at the last checkpoint is higher in {higher} of {len(told)} rows, lower in {lower}, and not told apart "
-        f"in {len(told) - higher - lower}.{_corrected(told, higher + lower)}{said}"
-    )
-
-
-def _corrected(told: Sequence[dict[str, Any]], apart: int) -> str:
-    """How many of the rows that are told apart one by one remain so once the table's comparisons are counted."""
-    known = [line["p"] for line in told if line["p"] is not None]
-    if not apart or not known:
-        return ""
-    left = sum(p <= LEVEL for p in known)
-    return f" Corrected for all comparisons of the table, {left if left else 'none'} of these remain{'s' if left == 1 else ''}."
+    counts = f"higher in {higher} of {len(told)} rows, lower in {lower}, and not told apart in {len(told) - higher - lower}"
+    corrected = [line["p"] for line in told if line["p"] is not None]
+    left = sum(p <= LEVEL for p in corrected)
+    if higher + lower and corrected and not left:
+        first = f"Against {against}, no difference in DINO at the last checkpoint outlasts the correction for all comparisons of the table."
+        return first, f"One by one, DINO is {counts}. {said}".strip()
+    more = f"{left} of these differences outlast the correction for all comparisons of the table. " if left else ""
+    return f"Against {against}, DINO at the last checkpoint is {counts}.", f"{more}{said}".strip()
 
 
 def _subjects(found: Sequence[Found]) -> list[str]:

@@ -277,7 +277,7 @@ def test_hostile_texts_run_nothing(driver: Any, tmp_path: Path) -> None:
     content["config"]["data"]["subject"] = content["message"] = content["command"] = text
     content["config"]["sampler"]["prompts"] = [text.replace("{", "{{").replace("}", "}}")] * 2
     (run / "record.json").write_text(json.dumps(content))
-    arms = [replace(arm, notes=(text,), name=text) for arm in arms_of(run)] * 2
+    arms = [replace(arm, notes=(text,), name=text, command=text) for arm in arms_of(run)] * 2
     opened(driver, write_runs(arms, tmp_path / "page.html", title=text))
     assert run_script(driver, "window.owned === undefined")
     assert complaints(driver) == []
