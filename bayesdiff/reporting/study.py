@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from base64 import b64encode
 from collections.abc import Sequence
@@ -51,6 +52,8 @@ SYMBOLS = {"good": "●", "plain": "○", "warn": "▲", "bad": "◆"}
 """What a tone of a verdict looks like without colour."""
 GRID_QUALITIES = ((None, 1.0), (85, 1.0), (75, 0.75), (70, 0.5), (60, 0.33))
 """WebP quality and scale of the grids of samples, the best first; None keeps the file's own bytes."""
+ROOM = 12_500_000
+"""Bytes that the grids and scores of a page may take together, so that all of it stays below 15 MB."""
 FIDELITY = "dino"
 AXES = {
     "bnn": "arm", "shots.count": "training images", "data.subject": "subject", "method.learning_rate": "learning rate",
@@ -80,7 +83,9 @@ def study_page(study: Study, archive: Archive, back: str = "", budget: int = BUD
     arms = [_arm(one) for one in unique]
     differences, metrics = _differences(rows, table)
     subjects, groups = _subjects(found), _groups(study, rows)
-    grids = grid_uris([arm.grid if arm.evaluation == MAIN else None for arm in arms], budget)
+    scores = stores_of(arms)
+    left = min(budget, ROOM - round(1.5 * len(json.dumps(scores))))  # the tables of scores take about half as much again
+    grids = grid_uris([arm.grid if arm.evaluation == MAIN else None for arm in arms], left)
     data = {
         "kind": "study", "metric": next(iter(differences), ""), "metrics": _with_units(metrics, arms), "differences": differences,
         "arms": [arm_data(arm) for arm in arms], "groups": groups,
@@ -93,7 +98,7 @@ def study_page(study: Study, archive: Archive, back: str = "", budget: int = BUD
         reference=worded(*study.compare) if study.compare else "", printed=_printed(study, rows, table),
         groups_of_runs=_runs(rows, arms, grids), settings=settings_of(rows), costs=costs_of(rows),
         commands=_commands(study, archive.results), absent=_absent(study, rows, archive.results),
-        stores=stores_of(arms) | {f"grid-{i}": uri for i, uri in enumerate(grids) if uri},
+        stores=scores | {f"grid-{i}": uri for i, uri in enumerate(grids) if uri},
     )  # fmt: skip
 
 
