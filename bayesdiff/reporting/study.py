@@ -147,7 +147,7 @@ def _differences(rows: Sequence[Row], table: pd.DataFrame) -> tuple[dict[str, li
 
 def _difference(row: Row, lines: pd.DataFrame) -> dict[str, Any] | None:
     """The difference of one row; None for one without."""
-    mine = lines[np.logical_and.reduce([lines[axis] == label for axis, label in row.labels.items()])] if row.labels else lines
+    mine = _of_row(row, lines)
     if not len(mine):
         return None
     line = mine.iloc[0]
@@ -181,7 +181,9 @@ def answer_of(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> dict[st
 def _compared(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> tuple[str, str]:
     """What the differences in fidelity at the last checkpoint say, and what limits it."""
     told = _differences(rows, table)[0].get(FIDELITY, [])
-    if study.compare is None or not told:
+    if study.compare is None:
+        return _extremes(rows, table), "No arm of this study is the reference of others."
+    if not told:
         return "This study has no pairs of arms to compare yet.", ""
     against = escape.plain(worded(*study.compare))
     if len(told) == 1:
@@ -198,6 +200,23 @@ def _compared(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> tuple[s
         return first, f"One by one, DINO is {counts}. {said}".strip()
     more = f"{left} of these differences outlast the correction for all comparisons of the table. " if left else ""
     return f"Against {against}, DINO at the last checkpoint is {counts}.", f"{more}{said}".strip()
+
+
+def _extremes(rows: Sequence[Row], table: pd.DataFrame) -> str:
+    """Which row ends with the highest fidelity, and which with the lowest."""
+    lines = table[table["metric"] == MEASURES[FIDELITY].label] if len(table) else table
+    means = {_name(row): float(mine.iloc[0]["mean"]) for row in rows if len(mine := _of_row(row, lines))}
+    if len(means) < 2:
+        return "This study has too few arms with a record to compare yet."
+    low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    return f"DINO at the last checkpoint is highest with {high} ({means[high]:.2f}), and lowest with {low} ({means[low]:.2f})."
+
+
+def _of_row(row: Row, lines: pd.DataFrame) -> pd.DataFrame:
+    """The lines of a table that belong to a row."""
+    return (
+        lines[np.logical_and.reduce([lines[axis] == label for axis, label in row.labels.items()])] if row.labels and len(lines) else lines
+    )
 
 
 def _subjects(found: Sequence[Found]) -> list[str]:
@@ -241,10 +260,12 @@ def _groups(study: Study, rows: Sequence[Row]) -> list[dict[str, Any]]:
             grouped.setdefault(others, []).append(line)
     found: list[dict[str, Any]] = []
     for title, (first, *others_of) in grouped.items():
-        for start in range(0, max(len(others_of), 1), MOST_ARMS - 1):
+        starts = range(0, max(len(others_of), 1), MOST_ARMS - 1)
+        for number, start in enumerate(starts, 1):
             lines = [first, *others_of[start : start + MOST_ARMS - 1]]
             shown = lines if len(lines) <= BANDS else [_without_band(line) for line in lines]
-            found.append({"title": escape.plain(title), "rows": shown, "bands": len(lines) <= BANDS})
+            part = f"{number} of {len(starts)}" if len(starts) > 1 else ""
+            found.append({"title": escape.plain(", ".join(filter(None, (title, part)))), "rows": shown, "bands": len(lines) <= BANDS})
     return found
 
 

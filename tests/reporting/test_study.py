@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,14 @@ def test_settings_that_differ_cost_and_commands_are_there(study: plan.Study, tmp
     page = Page(study_page(study, archive))
     assert "Settings that differ" in page.text and "16.0 min for all runs" in page.text
     assert "python -m bayesdiff.study table_1 --model toybox" in page.text
+
+
+def test_a_study_without_pairs_says_which_arm_ends_highest(study: plan.Study, tmp_path: Path) -> None:
+    alone = replace(study, compare=None)
+    rows = rows_of(alone, open_archive(made_records.fill(study, tmp_path)))
+    answer = answer_of(alone, rows, study_table(alone, rows))
+    assert re.match(r"DINO at the last checkpoint is highest with \w+, Bayesian \(0\.\d\d\), and lowest with \w+, plain", answer["first"])
+    assert "too few arms" in answer_of(alone, rows[:1], study_table(alone, rows[:1]))["first"]
 
 
 def test_a_difference_that_does_not_outlast_the_correction_is_said(study: plan.Study, tmp_path: Path) -> None:
@@ -141,8 +151,6 @@ def test_the_same_records_give_the_same_page(study: plan.Study, tmp_path: Path) 
 
 def _without_ids(text: str) -> str:
     """Bokeh numbers its models as they are made in a process."""
-    import re
-
     return re.sub(r'"p\d+"|[0-9a-f]{8}-[0-9a-f-]{27}', "id", text)
 
 
@@ -178,3 +186,4 @@ def test_more_arms_than_marks_share_several_charts(tmp_path: Path) -> None:
     data = Page(study_page(study, open_archive(made_records.fill(study, tmp_path, cells)))).data
     assert [len(group["rows"]) for group in data["groups"]] == [MOST_ARMS, 3, MOST_ARMS, 3]
     assert {group["rows"][0]["label"] for group in data["groups"]} == {"rank 1 (1 run)"}
+    assert [group["title"] for group in data["groups"]] == ["plain, 1 of 2", "plain, 2 of 2", "Bayesian, 1 of 2", "Bayesian, 2 of 2"]
