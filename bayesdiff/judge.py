@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -93,6 +94,7 @@ def _judgement(arguments: argparse.Namespace, asked: Asked, cache: Path | None, 
 @bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
     """Judge the samples of a folder; the exit code says what was found."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait slow a training beside it
     given = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_intermixed_args(given)
     asked = Asked(
