@@ -119,7 +119,8 @@ def runs_page(arms: Sequence[Trace], title: str = "", budget: int = BUDGET) -> s
         details=[_detail(arm, metrics) for arm in arms], costs=costs(arms), absent=absent(arms, chosen), encoding=chosen.encoding.words,
         shown=len(chosen.places), total=chosen.total, metrics=metrics, unpaired=_unpaired(arms), labels=[arm.label for arm in arms],
         has_curve=any(arm.steps for arm in arms), has_pictures=bool(chosen.places), has_gaps=bool(data["gaps"]),
-        unrecorded=[arm.label for arm in arms if arm.record is None], about=about(arms[0]) if len(arms) == 1 else "", stores=stores_of(arms, chosen),
+        unrecorded=[arm.label for arm in arms if arm.record is None], about=about(arms[0]) if len(arms) == 1 else "",
+        stores=stores_of(arms, chosen),
     )  # fmt: skip
 
 
