@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -45,6 +47,7 @@ def _parser() -> Parser:
     add("--model", metavar="MODEL", help="sample the checkpoints in FOLDER with this base model: sd15, sdxl …, a folder or a hub id")
     add("--cache", type=path, metavar="CACHE", help="keep scores and such samples in this folder (default: the user's cache folder)")
     add("--watch", action="store_true", help="judge again whenever files come, until Ctrl-C, which ends with the verdict")
+    add("--report", type=path, metavar="FILE.html", help="write the page of the verdict with its samples: one file, no network")
     add("--json", action="store_true", help="print the verdict as JSON")
     return parser
 
@@ -57,13 +60,30 @@ def _print(judgement: Judgement, as_words: bool) -> None:
         print(json.dumps({**as_json(verdict, reading), **judgement.details}, indent=1))
 
 
-def _judgement(arguments: argparse.Namespace, asked: Asked, cache: Path | None) -> Judgement:
+def _page(judgement: Judgement, target: Path, words: list[str]) -> None:
+    """Write the page; where it is goes to stderr, so that JSON stays JSON."""
+    from bayesdiff.reporting.judged import judged_arm
+    from bayesdiff.reporting.pages import write_runs
+
+    write_runs([judged_arm(judgement, ["bayesdiff", "judge", *words])], target)
+    print(f"page: {target}", file=sys.stderr)
+
+
+def _judgement(arguments: argparse.Namespace, asked: Asked, cache: Path | None, page: Callable[[Judgement], None]) -> Judgement:
     """Judge once, or until Ctrl-C; JSON is printed once, at the end."""
     if not arguments.watch:
         found = judge_folder(arguments.folder, asked, cache)
+        page(found)
         _print(found, not arguments.json)
         return found
-    found = watch(arguments.folder, asked, cache, (lambda _: None) if arguments.json else _show)
+
+    def show(judgement: Judgement) -> None:
+        page(judgement)
+        if not arguments.json:
+            _print(judgement, True)
+            print("watching; Ctrl-C ends with the verdict", flush=True)
+
+    found = watch(arguments.folder, asked, cache, show, without=arguments.report)
     if arguments.json:
         _print(found, False)
     else:
@@ -71,22 +91,21 @@ def _judgement(arguments: argparse.Namespace, asked: Asked, cache: Path | None) 
     return found
 
 
-def _show(judgement: Judgement) -> None:
-    _print(judgement, True)
-    print("watching; Ctrl-C ends with the verdict", flush=True)
-
-
 @bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
     """Judge the samples of a folder; the exit code says what was found."""
-    arguments = _parser().parse_intermixed_args(argv)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait slow a training beside it
+    given = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_intermixed_args(given)
     asked = Asked(
         arguments.photos, arguments.class_noun, arguments.identifier, arguments.metrics, arguments.prompts, arguments.pattern,
         arguments.model, tuple(arguments.words),
     )  # fmt: skip
     if wrong := [word for word in arguments.words if "=" not in word]:
         raise UserError(f"{wrong[0]}: give one folder a time, and settings as KEY=VALUE")
-    judgement = _judgement(arguments, asked, arguments.cache or default_cache())
+    target: Path | None = arguments.report
+    page = (lambda _: None) if target is None else (lambda found: _page(found, target, given))
+    judgement = _judgement(arguments, asked, arguments.cache or default_cache(), page)
     if judgement.verdict.flagged:
         return ExitCode.FOUND
     return ExitCode.NOT_JUDGED if judgement.verdict.kind in CANNOT_BE_JUDGED else ExitCode.DONE

@@ -52,12 +52,17 @@ def _runs(arguments: argparse.Namespace, folders: list[Path]) -> Path:
 
 
 def _judged(arguments: argparse.Namespace, folder: Path) -> Trace:
+    """A folder of samples as ``judge`` judges it; its command is ``judge`` with the same words."""
+    from bayesdiff.judging.judgement import judge_folder
     from bayesdiff.judging.scored import default_cache
     from bayesdiff.judging.settings import Asked
     from bayesdiff.reporting.judged import judged_arm
 
-    asked = Asked(arguments.photos, arguments.class_noun, arguments.identifier, arguments.metrics, arguments.prompts, arguments.pattern)
-    return judged_arm(folder, asked, arguments.cache or default_cache())
+    names = ("photos", "class_noun", "identifier", "metrics", "prompts", "pattern")
+    given = {name: getattr(arguments, name) for name in names}
+    judgement = judge_folder(folder, Asked(**given), arguments.cache or default_cache())
+    options = [word for name, value in given.items() if value for word in (f"--{name.replace('_', '-')}", str(value))]
+    return judged_arm(judgement, ["bayesdiff", "judge", str(folder), *options])
 
 
 def _study(arguments: argparse.Namespace, name: str) -> Path:

@@ -22,7 +22,7 @@ class Page(HTMLParser):
         self.texts: list[str] = []
         self.open: list[str] = []
         self.stray: list[str] = []
-        self._data: list[str] = []
+        self._blocks: dict[str, list[str]] = {}
         self.feed(text)
         self.close()
 
@@ -39,8 +39,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         inside = self.open[-1] if self.open else ""
-        if inside == "script" and self.elements[-1][1].get("id") == "data":
-            self._data.append(data)
+        if inside == "script" and self.elements[-1][1].get("type") == "application/json":
+            self._blocks.setdefault(str(self.elements[-1][1]["id"]), []).append(data)
         elif inside not in ("script", "style"):
             self.texts.append(data)
 
@@ -50,7 +50,15 @@ class Page(HTMLParser):
 
     @property
     def data(self) -> Any:
-        return json.loads("".join(self._data))
+        return self.store("data")
+
+    def store(self, name: str) -> Any:
+        """The content of a block of data."""
+        return json.loads("".join(self._blocks[name]))
+
+    @property
+    def stores(self) -> set[str]:
+        return set(self._blocks)
 
     def count(self, tag: str) -> int:
         return sum(name == tag for name, _ in self.elements)
@@ -59,7 +67,9 @@ class Page(HTMLParser):
 def check_whole(page: Page) -> None:
     """The page is as its template has it: every tag is closed, and no text became an element, a handler or an address elsewhere."""
     assert page.open == [] and page.stray == []
-    assert page.count("script") == 3 or (page.count("script") == 2 and page.data["kind"] == "index")
+    code = [attributes for tag, attributes in page.elements if tag == "script" and "type" not in attributes]
+    assert len(code) == (1 if page.data["kind"] == "index" else 2)
+    assert len(page.stores) == page.count("script") - len(code), "every other script is a block of data with a name of its own"
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
     addresses = [value for _, attributes in page.elements for name, value in attributes.items() if name in ("src", "href")]
     assert all(value is not None and (value.startswith(("data:", "#")) or value.endswith(".html")) for value in addresses)

@@ -11,6 +11,7 @@ other targets of ``make`` and the sweep of ``wandb sweep`` are there; what is no
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -48,7 +49,7 @@ from tests.made_records import make_run
 
 Main = Callable[[list[str]], int]
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "results").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "results").glob("*.md"))]
 FOREIGN = (r"git clone https://github.com/\S+ data/google", r"ln -s google/dataset data/dreambooth", r"wandb agent SWEEP_ID")
 """Commands of others that cannot run offline."""
 
@@ -113,6 +114,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     curve = list(zip(TWELVE, CLEAR.mean(axis=1), strict=True))
     for name in ("FILE", "curve", "plain", "bayesian"):
         (folder / f"{name}.csv").write_text("\n".join(["step,dino", *[f"{step},{score}" for step, score in curve]]))
+    metrics = [{"step": step, "valid dino_similarity": score} for step, score in curve]
+    (folder / "results" / "NAME.json").write_text(json.dumps({"train_info": {"metrics": metrics}}))
     charted = [f'"{step}","{score}","{score}","{score}"' for step, score in curve]
     (folder / "export.csv").write_text("\n".join(['"Step","plain - dino","plain - dino__MIN","plain - dino__MAX"', *charted]))
     return folder

@@ -17,6 +17,7 @@ from PIL import Image
 
 from bayesdiff.core.errors import ExitCode
 from bayesdiff.judge import main
+from tests.made_pages import Page, check_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = (0.9, 0.6, 0.3, 0.1, 0.1, 0.1, 0.3, 0.5, 0.7, 0.5, 0.3, 0.1, 0.1, 0.1, 0.1, 0.1)
@@ -55,6 +56,25 @@ def test_a_stage_is_found_avoided_and_said_first(words: list[str], capsys: pytes
     assert main([*words, "--json"]) == ExitCode.FOUND
     told = json.loads(capsys.readouterr().out)
     assert (told["layout"], told["samples"], told["scored_now"]) == ("a folder a step", 96, 0)
+
+
+def test_a_report_is_the_page_of_the_verdict(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the samples, which stay as they are; the page's own command has the words that were given."""
+    target = tmp_path / "out" / "page.html"
+    assert main([*words, "--json", "--report", str(target)]) == ExitCode.FOUND
+    out, err = capsys.readouterr()
+    assert err.endswith(f"page: {target}\n")
+    page = Page(target.read_text())
+    check_whole(page)
+    assert json.loads(out)["sentence"] in page.text
+    (arm,) = page.data["arms"]
+    assert arm["pictures"] == arm["steps"] == list(range(100, 1700, 100))
+    assert all(uri.startswith("data:image/webp") for step in arm["steps"] for uri in page.store(f"pictures-0-{step}"))
+    assert len(page.data["photos"]) == 1
+    assert [metric["name"] for metric in page.data["metrics"]][:2] == ["dino", "clip_i"]
+    assert f"Judge it again bayesdiff judge {tmp_path / 'out'} --photos" in page.text
+    assert main([*words, "--report", str(tmp_path / "photos" / "0.png" / "x.html")]) == ExitCode.BAD_INPUT
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_known_samples_are_judged_without_loading_an_encoder(words: list[str], tmp_path: Path) -> None:

@@ -64,6 +64,23 @@ def test_samples_of_another_trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert {path.name for path in (tmp_path / "out [red] {{ x }}").iterdir()} == {f"step-{100 * i}" for i in range(1, 9)}
 
 
+def test_samples_beside_a_run_have_no_settings_to_compare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page says so, instead of that no setting differs."""
+    made_run(tmp_path / "run", steps=6)
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 64), "red").save(tmp_path / "photos" / "0.png")
+    for i in range(1, 7):
+        (step := tmp_path / "sample" / f"step-{100 * i}").mkdir(parents=True)
+        Image.new("RGB", (64, 64), (40 * i, 0, 0)).save(step / "0.png")
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "sample", "--photos", "photos", "--metrics", "toybox", "--cache", "cache"]) == ExitCode.DONE
+    page = Page((tmp_path / "report.html").read_text())
+    check_whole(page)
+    assert "Settings that differ None." not in page.text
+    assert f"{tmp_path.name}/sample: no record here has the settings." in page.text
+    assert "Judge it again bayesdiff judge sample --photos photos --metrics toybox" in page.text
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -83,7 +83,7 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1)
-def _usual() -> dict[str, Any]:
+def usual() -> dict[str, Any]:
     """Every setting's default, as dotted keys; those that have none are ``???``."""
     made = {part.name: part.default_factory() if callable(part.default_factory) else part.default for part in fields(Config)}
     content = {name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value for name, value in made.items()}
@@ -96,8 +96,8 @@ def run_key(cfg: Config) -> str:
     Settings at their default do not enter, so that an option that is added later leaves the names of old
     records as they are.
     """
-    usual = _usual()
-    content = {key: value for key, value in _flat(key_content(cfg)).items() if key not in usual or usual[key] != value}
+    default = usual()
+    content = {key: value for key, value in _flat(key_content(cfg)).items() if key not in default or default[key] != value}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

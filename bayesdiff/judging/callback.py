@@ -55,12 +55,13 @@ class Progress:
 
     @property
     def best_step(self) -> int:
-        """The checkpoint to keep so far."""
+        """The checkpoint to keep so far; the best of those after step 0 where ``verdict.better_than_base`` is false."""
         return self.verdict.best_step
 
     def __str__(self) -> str:
         more = self.reason or warning(self.verdict)
-        return f"step {self.step}: fidelity {self.fidelity:.3f}; keep step {self.best_step} so far{f'; {more}' if more else ''}"
+        keep = f"keep step {self.best_step} so far" if self.verdict.better_than_base else "none is better than the base model so far"
+        return f"step {self.step}: fidelity {self.fidelity:.3f}; {keep}{f'; {more}' if more else ''}"
 
 
 class CheckpointJudge:
@@ -100,11 +101,12 @@ class CheckpointJudge:
 
         Raises:
             UserError: images, and no photographs to compare them with.
-            ValueError: a step that is not after the last one, or another number of images than before.
+            ValueError: a step that is not after the last one, another number of images than before, or images as arrays.
         """
-        listed = list(given) if isinstance(given, Sequence) else []
-        images = [one.convert("RGB") for one in listed if isinstance(one, Image.Image)]
+        images = _images(given)
         scores = self._scored(step, images) if images else np.atleast_1d(np.asarray(given, dtype=np.float64))
+        if scores.ndim > 1:
+            raise ValueError(f"scores of shape {scores.shape}: give PIL images (output_type='pil'), or one score an image")
         verdict = self.monitor.update(step, scores)
         return Progress(step, float(scores.mean()), verdict, reason_to_stop(verdict, self.monitor.steps, self.patience))
 
@@ -167,6 +169,15 @@ class CheckpointJudge:
         for step, paths in sorted(found.items()):
             scores = self._score(step, [open_picture(path) for path in sorted(paths)])
             self.monitor.update(step, scores)
+
+
+def _images(given: Sequence[Image.Image] | ArrayLike) -> list[Image.Image]:
+    """The images as RGB; nothing where scores are given. Raises ``ValueError`` for both in one list."""
+    listed = list(given) if isinstance(given, Sequence) else []
+    images = [one.convert("RGB") for one in listed if isinstance(one, Image.Image)]
+    if images and len(images) < len(listed):
+        raise ValueError(f"{len(listed) - len(images)} of {len(listed)} are no PIL images: give images alone, or scores alone")
+    return images
 
 
 class VerdictCallback:

@@ -17,6 +17,7 @@ from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.layout import CHECKPOINTS
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.diagnosis import ALIGNMENT, judge_run
+from bayesdiff.diffusion.subject import Subject
 from bayesdiff.judging.checkpoints import Checkpoints, find_checkpoints, has_checkpoints
 from bayesdiff.judging.layouts import Samples, find_samples
 from bayesdiff.judging.pairing import Paired, pair
@@ -49,6 +50,14 @@ class Judgement:
     reading: Reading
     details: dict[str, Any]
     """Layout, counts, sources of prompts, what was left out."""
+    paired: Paired
+    """The files behind the scores; those of checkpoints are gone where no cache keeps them."""
+    prompts: dict[int, str]
+    """Number of a prompt -> the prompt, or where it is not known its name among the samples."""
+    subject: Subject
+    scored: Scored
+    run: Run | None
+    """The run of this package that the samples belong to."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,13 @@ def _judged(
     )  # fmt: skip
     more = {"samples": len(paired.keys) * len(paired.paths), "scored_now": scored.computed, "prompts_from": looked.source,
             "photographs": [photo.name for photo in subject.photos]}  # fmt: skip
-    return Judgement(verdict, reading, {**looked.details, **more})
+    return Judgement(verdict, reading, {**looked.details, **more}, paired, _texts(looked), subject, scored, run)
+
+
+def _texts(looked: _Looked) -> dict[int, str]:
+    known = dict(enumerate(prompt.text for prompt in looked.prompts)) if looked.source else {}
+    named = {number: seen[0].prompt for number, seen in looked.paired.prompts.items() if seen}
+    return {number: known.get(number) or named.get(number, "") for number in looked.paired.prompts}
 
 
 def verdict_of(
@@ -131,7 +146,7 @@ def _samples(folder: Path, asked: Asked, run: Run | None, cfg: Config) -> _Looke
     except UserError as error:
         if asked.pattern is None and has_checkpoints(folder):
             raise UserError(
-                f"{folder}: checkpoints and no samples; name the base model to sample them with: --model sd15, a folder or a hub id"
+                f"{folder}: checkpoints and no samples; sample them with a base model: bayesdiff judge FOLDER --photos PHOTOS --model sd15"
             ) from error
         raise
     paired = pair(samples)
@@ -193,4 +208,5 @@ def _prompt_note(source: str) -> str:
 def _score_note(scored: Scored, paired: Paired, cfg: Config) -> str:
     total = len(paired.keys) * len(paired.paths)
     known = total - scored.computed
-    return f"{scored.computed} samples scored with {cfg.metrics.dino} and {cfg.metrics.clip}, {known} scored before"
+    encoders = " and ".join(dict.fromkeys((cfg.metrics.dino, cfg.metrics.clip)))
+    return f"{total} samples scored with {encoders}: {scored.computed} now, {known} before"

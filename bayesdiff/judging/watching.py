@@ -17,13 +17,14 @@ INTERVAL = 2.0
 Listing = dict[str, tuple[int, int]]
 
 
-def listing(folder: Path) -> Listing:
-    """Size and time of the last change (ns) of every file below a folder; hidden ones are left out."""
+def listing(folder: Path, without: Path | None = None) -> Listing:
+    """Size and time of the last change (ns) of every file below a folder; hidden ones are left out, and the page that we write."""
     found: Listing = {}
+    own = None if without is None else without.absolute()
     for root, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            if name.startswith("."):
+            if name.startswith(".") or Path(root, name).absolute() == own:
                 continue
             try:
                 status = Path(root, name).stat()
@@ -33,22 +34,26 @@ def listing(folder: Path) -> Listing:
     return found
 
 
-def changes(folder: Path, interval: float = INTERVAL) -> Iterator[None]:
+def changes(folder: Path, interval: float = INTERVAL, without: Path | None = None) -> Iterator[None]:
     """At once, and then whenever a file has come, gone or changed; never ends."""
     seen: Listing | None = None
     while True:
-        now = listing(folder)
+        now = listing(folder, without)
         if now != seen:
             seen = now
             yield
         time.sleep(interval)
 
 
-def watch(folder: Path, asked: Asked, cache: Path | None, show: Callable[[Judgement], None], interval: float = INTERVAL) -> Judgement:
+def watch(
+    folder: Path, asked: Asked, cache: Path | None, show: Callable[[Judgement], None], interval: float = INTERVAL,
+    without: Path | None = None,
+) -> Judgement:  # fmt: skip
     """Judge a folder at every change until Ctrl-C; returns the last judgement.
 
     Args:
         show: is given every judgement.
+        without: a file that ``show`` writes, which is no change.
 
     Raises:
         UserError: settings or photographs that cannot be used, or nothing that could be judged before the end.
@@ -59,7 +64,7 @@ def watch(folder: Path, asked: Asked, cache: Path | None, show: Callable[[Judgem
     last: Judgement | None = None
     why = "nothing was there to judge"
     try:
-        for _ in changes(folder, interval):
+        for _ in changes(folder, interval, without):
             try:
                 last = judge_folder(folder, asked, cache)
             except UserError as error:  # too few checkpoints so far, or a file that is being written

@@ -106,16 +106,24 @@ def draw_band(axes: Axes, curve: pd.DataFrame, metric: str, label: str, number: 
     axes.fill_between(curve["step"], centre - half, centre + half, color=colour, alpha=0.2, linewidth=0)
 
 
+def kept_step(verdict: CorruptionVerdict) -> int | None:
+    """The checkpoint to keep; None where none is better than the base model."""
+    return verdict.best_step if verdict.better_than_base else None
+
+
 def _draw_verdict(axes: Axes, verdict: CorruptionVerdict, steps: Sequence[int], values: Sequence[float]) -> None:
-    """Shade the stage; mark peak, trough and the checkpoint to keep on the curve of ``values`` at ``steps``."""
-    if verdict.onset_step is not None and verdict.recovery_step is not None:
+    """Hatch what is to be avoided, shade the stage; mark peak, trough and the checkpoint to keep on ``values`` at ``steps``."""
+    for i, (first, last) in enumerate([*verdict.avoid, *verdict.grainy]):
+        axes.axvspan(first, last, facecolor="none", edgecolor="C3", alpha=0.35, hatch="//", label="" if i else "to avoid")
+    if verdict.flagged and verdict.onset_step is not None and verdict.recovery_step is not None:
         axes.axvspan(verdict.onset_step, verdict.recovery_step, color="C3", alpha=0.12, label="corruption stage")
     height = dict(zip(steps, values, strict=True))
-    for step, word, marker, colour in (
-        (verdict.peak_step, "peak", "^", "C1"),
-        (verdict.trough_step, "trough", "v", "C3"),
-        (verdict.best_step, "checkpoint to keep", "*", "C2"),
-    ):
+    kept = kept_step(verdict)
+    marked = {verdict.peak_step: ("peak", "^", "C1"), verdict.trough_step: ("trough", "v", "C3")}
+    if kept is not None:
+        word = "peak, and checkpoint to keep" if kept == verdict.peak_step else "checkpoint to keep"
+        marked[kept] = (word, "*", "C2")
+    for step, (word, marker, colour) in marked.items():
         if step is not None and step in height:
             size = 13 if marker == "*" else 8
             axes.plot([step], [height[step]], marker, markersize=size, color=colour, zorder=3, label=f"{word} (step {step})")
@@ -188,17 +196,19 @@ def _draw_probes(places: Sequence[Axes], probes: pd.DataFrame) -> None:
         for i, name in enumerate(names):
             for weights, rows in probes.groupby("weights", sort=False):
                 dash, of = ("-", "") if weights == "kept" else ("--", f", {weights}")
-                place.plot(rows["step"], rows[name], dash, color=f"C{i}", linewidth=1, label=escape.plot(f"{PROBE_LABELS[name]}{of}"))
-        place.set(xlabel="training step", yscale="log")
+                look: dict[str, Any] = {"color": f"C{i}", "linewidth": 1, "marker": MARKS[i][0], "markersize": 3}
+                place.plot(rows["step"], rows[name], dash, label=escape.plot(f"{PROBE_LABELS[name]}{of}"), **look)
+        place.set(yscale="log")
+        place.set_xlabel("training step", fontsize=8)
         place.set_title(title, fontsize=8)
-        place.tick_params(labelsize=7)
+        place.tick_params(which="both", labelsize=7)
         place.legend(fontsize=6)
 
 
 def _cells(run: Path, curve: pd.DataFrame, verdict: CorruptionVerdict, photos: Sequence[Image.Image]) -> list[tuple[str, Image.Image]]:
     """The training images, then the named steps in their order; a step that has several names is shown once."""
     steps = [int(s) for s in curve["step"]]
-    roles = {"first": steps[0], "peak": verdict.peak_step, "trough": verdict.trough_step, "to keep": verdict.best_step, "last": steps[-1]}
+    roles = {"first": steps[0], "peak": verdict.peak_step, "trough": verdict.trough_step, "to keep": kept_step(verdict), "last": steps[-1]}
     named: dict[int, list[str]] = {}
     for role, step in roles.items():
         if step is not None:

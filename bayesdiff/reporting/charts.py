@@ -22,7 +22,7 @@ LIGHT = ("#0072b2", "#c04f00", "#007a5a", "#a8558a", "#8a6500", "#4a5568")
 DARK = ("#56b4e9", "#f0965a", "#2fc59b", "#e3a0c8", "#e8c64a", "#b8c4d6")
 """Hues of Okabe and Ito's palette (2008), which most colour-blind people tell apart, darkened and lightened for the two grounds."""
 SPANS = 8
-"""Most ranges of steps that a chart shades."""
+"""Most ranges of steps that a chart shades; one of several arms, half as many of each."""
 
 
 @cache
@@ -38,7 +38,7 @@ def curve_chart(arms: int, name: str = "curve") -> dict[str, Any]:
     from bokeh.models import ColumnDataSource
 
     chart = _base(name, 380)
-    _ranges(chart)
+    _ranges(chart, max(SPANS, SPANS // 2 * arms))
     for i in range(arms):
         source = _source(i)
         kept = ColumnDataSource({"x": [0], "y": [0]}, name=f"kept-source-{i}")
@@ -112,11 +112,11 @@ def _source(arm: int, *words: str) -> ColumnDataSource:
     return ColumnDataSource({key: [0, 1] for key in ("x", "y", "low", "high", *words)}, name=f"source-{arm}")
 
 
-def _ranges(chart: Figure) -> None:
+def _ranges(chart: Figure, count: int) -> None:
     """Boxes for what is to be avoided and for the stage: told apart by their hatching as well as by colour."""
     from bokeh.models import BoxAnnotation, Span
 
-    for i in range(SPANS):
+    for i in range(count):
         hatching: dict[str, Any] = {"hatch_pattern": "right_diagonal_line", "hatch_alpha": 0.28, "hatch_scale": 14, "hatch_weight": 1.2}
         chart.add_layout(BoxAnnotation(
             left=0, right=0, visible=False, name=f"avoid-{i}", tags=["avoid", 0], level="underlay", fill_alpha=0.07, line_alpha=0.5,

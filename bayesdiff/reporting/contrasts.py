@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesdiff.config.identity import usual
 from bayesdiff.corruption.shape import Array
 from bayesdiff.recording.pairs import sampling
 from bayesdiff.reporting.traces import Trace
@@ -15,6 +16,16 @@ from bayesdiff.stats import paired_difference
 
 IGNORED = ("paths", "tracker", "evaluations", "device", "experiment_name", "report")
 """Settings that change nothing of a result."""
+OF_ARMS = {
+    "bnn.ema_decay": "ema", "bnn.input_noise": "input_noise", "bnn.dropout": "dropout", "bnn.l2_weight": "l2_to_pretrained",
+    "bnn.prompt_dropout": "prompt_dropout",
+    **dict.fromkeys((
+        "bnn.layers", "bnn.time_layers", "bnn.sigma", "bnn.sigma_init", "bnn.sigma_parametrization", "bnn.sigma_learning_rate_factor",
+        "bnn.prior_sigma", "bnn.kl", "bnn.kl_weight", "model.sigma_learning_rate_factor",
+    ), "gaussian"),
+}  # fmt: skip
+"""Settings that one kind of arm alone reads."""
+UNUSED = "–"
 
 
 @dataclass(frozen=True)
@@ -36,17 +47,26 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of a record that count: none that its arm does not use, and the default of those that it is too old to name."""
+    arm = str(config["bnn"]["kind"])
+    known = {key: value for key, value in usual().items() if value != "???" and key.partition(".")[0] not in IGNORED}
+    found = known | flat({key: value for key, value in config.items() if key not in IGNORED})
+    return {key: said(value) for key, value in found.items() if OF_ARMS.get(key, arm) == arm}
+
+
 def differing(arms: Sequence[Trace]) -> list[tuple[str, list[str]]]:
-    """(key, value of each arm) of every setting that is not the same in all of them; a setting that a record lacks is a dash."""
-    configs = [flat({k: v for k, v in arm.record.config.items() if k not in IGNORED}) if arm.record else {} for arm in arms]
+    """(key, value of each arm) of every setting that two arms have otherwise; a dash stands where an arm does not use it."""
+    configs = [settings(arm.record.config) if arm.record else {} for arm in arms]
     keys = list(dict.fromkeys(key for config in configs for key in config))
-    rows = [(key, [_said(config[key]) if key in config else "–" for config in configs]) for key in keys]
+    rows = [(key, [config.get(key, UNUSED) for config in configs]) for key in keys]
     rows.append(("evaluation", [arm.evaluation for arm in arms]))
-    rows.append(("training images", [", ".join(_photos(arm)) or "–" for arm in arms]))
-    return [(key, values) for key, values in rows if len(set(values)) > 1]
+    rows.append(("training images", [", ".join(_photos(arm)) or UNUSED for arm in arms]))
+    return [(key, values) for key, values in rows if len(set(values) - {UNUSED}) > 1]
 
 
-def _said(value: Any) -> str:
+def said(value: Any) -> str:
+    """A setting as the command line has it."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -71,13 +71,13 @@ def environment() -> Environment:
     return made
 
 
-def render(template: str, title: str, data: dict[str, Any], **content: Any) -> str:
-    """A whole page; ``data`` is what its script reads. A page without charts does without their library."""
+def render(template: str, title: str, data: dict[str, Any], stores: dict[str, Any] | None = None, **content: Any) -> str:
+    """A whole page; ``data`` is what its script reads at once, ``stores`` what it reads later. Without charts it has no library."""
     asset = {name: (TEMPLATES / f"report.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
     palette = {"light": charts.LIGHT, "dark": charts.DARK, "markers": charts.MARKERS, "dashes": charts.DASHES}
     return environment().get_template(template).render(
         title=escape.plain(title), data={**data, "palette": palette}, assets=asset, version=__version__,
-        library="" if data["kind"] == "index" else charts.library(), **content,
+        library="" if data["kind"] == "index" else charts.library(), stores=stores or {}, **content,
     )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ def runs_page(arms: Sequence[Trace], title: str = "", budget: int = BUDGET) -> s
     chosen = plan(arms, budget)
     metrics = metrics_of(arms)
     data = {
-        "kind": "runs", "metric": arms[0].metric, "metrics": metrics, "arms": [arm_data(arm, chosen) for arm in arms],
+        "kind": "runs", "metric": arms[0].metric, "metrics": metrics, "arms": [arm_data(arm) for arm in arms],
         "prompts": [{"text": prompt_at(arms, at), "place": list(at)} for at in chosen.places],
         "photos": [data_uri(photo) for photo in _photos(arms)[:MOST_PHOTOS]],
         "curve": charts.curve_chart(len(arms)), **_gaps(arms, [metric["name"] for metric in metrics]),
@@ -119,6 +119,8 @@ def runs_page(arms: Sequence[Trace], title: str = "", budget: int = BUDGET) -> s
         details=[_detail(arm, metrics) for arm in arms], costs=costs(arms), absent=absent(arms, chosen), encoding=chosen.encoding.words,
         shown=len(chosen.places), total=chosen.total, metrics=metrics, unpaired=_unpaired(arms), labels=[arm.label for arm in arms],
         has_curve=any(arm.steps for arm in arms), has_pictures=bool(chosen.places), has_gaps=bool(data["gaps"]),
+        unrecorded=[arm.label for arm in arms if arm.record is None], about=about(arms[0]) if len(arms) == 1 else "",
+        stores=stores_of(arms, chosen),
     )  # fmt: skip
 
 
@@ -130,6 +132,18 @@ def _title(arms: Sequence[Trace]) -> str:
         return arms[0].name if len(arms) == 1 else f"{len(arms)} runs"
     methods = {str(arm.record.config["method"]["name"]) for arm in arms if arm.record is not None}
     return f"{subjects.pop()}, {' and '.join(sorted(methods))}"
+
+
+def about(arm: Trace) -> str:
+    """What was done, in a line below the title; empty without a record, whose notes say as much."""
+    if arm.record is None:
+        return ""
+    counted = f"{len(arm.steps)} checkpoints of {len(arm.places)} samples" if arm.steps else ""
+    config, photos = arm.record.config, len(arm.record.subject.get("photos", []))
+    trained = f"{photos} training image{'s' if photos != 1 else ''}" if photos else ""
+    steps, seed = f"{config['schedule']['steps']} steps", f"seed {config['seed']}"
+    words = [str(config["model"]["name"]), arm_name(config["bnn"]), trained, steps, seed, counted]
+    return escape.plain(" · ".join(word for word in words if word))
 
 
 def _photos(arms: Sequence[Trace]) -> list[Any]:
@@ -163,28 +177,44 @@ def numbers(values: Any) -> list[Any]:
 
 
 def curves(arm: Trace) -> dict[str, dict[str, list[Any]]]:
-    """Metric -> mean (T,) with its 95 % band over images, and the scores themselves (T, images)."""
+    """Metric -> mean (T,) with its 95 % band over images."""
     found = {}
     for name, scores in arm.columns.items():
         count = scores.shape[1]
         half = 1.96 * scores.std(1, ddof=1) / math.sqrt(count) if count > 1 else np.zeros(len(scores))
         mean = scores.mean(1)
-        found[name] = {"mean": numbers(mean), "low": numbers(mean - half), "high": numbers(mean + half), "scores": numbers(scores)}
+        found[name] = {"mean": numbers(mean), "low": numbers(mean - half), "high": numbers(mean + half)}
     return found
 
 
-def arm_data(arm: Trace, chosen: Plan | None = None) -> dict[str, Any]:
-    """What the script knows of an arm."""
+def arm_data(arm: Trace) -> dict[str, Any]:
+    """What the script reads of an arm when the page opens."""
     verdict = arm.verdict
     judged = verdict if verdict is not None and len(verdict.labels) == len(arm.steps) else None
     return {
         "name": escape.plain(arm.name), "label": escape.plain(arm.label), "metric": arm.metric,
         "steps": list(arm.steps), "curves": curves(arm),
-        "places": [list(place) for place in arm.places], "stages": list(judged.labels) if judged is not None else [],
+        "stages": list(judged.labels) if judged is not None else [],
         "keep": kept_step(verdict), "avoid": spans_to_avoid(verdict), "stage": _stage(verdict),
         "ceilings": {name: round(value, DIGITS) for name, value in arm.ceilings.items()},
-        "pictures": samples_of(arm, chosen) if chosen is not None else {},
+        "pictures": sorted(arm.files),
     }  # fmt: skip
+
+
+def stores_of(arms: Sequence[Trace], chosen: Plan | None = None) -> dict[str, Any]:
+    """What the script reads when it is asked for, by the name of the block: the scores of an arm, and its samples at a step.
+
+    A page opens as soon without them as if it had none: the browser only passes over their text.
+    """
+    scores = {
+        f"scores-{i}": {"places": [list(at) for at in arm.places], "scores": {name: numbers(of) for name, of in arm.columns.items()}}
+        for i, arm in enumerate(arms)
+    }
+    pictures = {
+        f"pictures-{i}-{step}": uris
+        for i, arm in enumerate(arms) if chosen is not None for step, uris in samples_of(arm, chosen).items()
+    }  # fmt: skip
+    return scores | pictures
 
 
 def kept_step(verdict: CorruptionVerdict | None) -> int | None:
@@ -294,6 +324,8 @@ def _detail(arm: Trace, metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def commands(arm: Trace) -> list[tuple[str, str]]:
     """(what for, command line) to repeat an arm."""
+    if arm.command:
+        return [("Judge it again", escape.plain(arm.command))]
     if arm.record is None or arm.evaluation != MAIN:
         return []
     found = [("Run it again", arm.record.command)] if arm.record.command else []
@@ -307,12 +339,12 @@ def costs(arms: Sequence[Trace]) -> dict[str, Any]:
     found = [(arm.label, arm.record) for arm in arms if arm.record is not None and arm.evaluation == MAIN]
     records = [record for _, record in found]
     phases = [phase for phase in PHASES if any(phase in record.seconds for record in records)]
-    rows = [(PHASES[phase], [_time(record.seconds.get(phase)) for record in records]) for phase in phases]
+    rows = [(PHASES[phase], [time_words(record.seconds.get(phase)) for record in records]) for phase in phases]
     if phases:
-        rows.append(("all", [_time(sum(record.seconds.values())) for record in records]))
-        rows.append(("memory of the process", [_memory(record.peak_memory_mb, gpu=False) for record in records]))
+        rows.append(("all", [time_words(sum(record.seconds.values())) for record in records]))
+        rows.append(("memory of the process", [memory_words(record.peak_memory_mb, gpu=False) for record in records]))
     if any(key.endswith("_gpu") for record in records for key in record.peak_memory_mb):
-        rows.append(("memory of the GPU", [_memory(record.peak_memory_mb, gpu=True) for record in records]))
+        rows.append(("memory of the GPU", [memory_words(record.peak_memory_mb, gpu=True) for record in records]))
     return {"labels": [label for label, _ in found], "rows": rows, "place": _place(records)}
 
 
@@ -325,17 +357,14 @@ def _place(records: Sequence[RunRecord]) -> list[tuple[str, list[str]]]:
     return rows + [(name, [str(own.get(name, "–")) for own in versions]) for name in sorted({name for own in versions for name in own})]
 
 
-def _time(seconds: float | None) -> str:
+def time_words(seconds: float | None) -> str:
+    """Seconds as a person says them; a dash for None."""
     if seconds is None:
         return "–"
     return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _memory(megabytes: dict[str, float], gpu: bool) -> str:
+def memory_words(megabytes: dict[str, float], gpu: bool) -> str:
+    """The highest of a record's peaks, of the GPU or of the process; a dash where there is none."""
     found = [value for key, value in megabytes.items() if key.endswith("_gpu") == gpu]
     return f"{max(found) * 2**20 / 1e9:.2f} GB" if found else "–"
-
-
-def arm_words(arm: Trace) -> str:
-    """What the arm of a record is called."""
-    return arm_name(arm.record.config["bnn"]) if arm.record is not None else arm.name

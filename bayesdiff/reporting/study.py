@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from base64 import b64encode
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,22 +19,50 @@ from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import GRID, MAIN
 from bayesdiff.recording.archive import Archive
 from bayesdiff.reporting import charts
-from bayesdiff.reporting.pages import KINDS, MOST_ARMS, arm_data, commands, metrics_of, numbers, render, table_of, write_page
+from bayesdiff.reporting.contrasts import UNUSED, settings
+from bayesdiff.reporting.pages import (
+    KINDS,
+    MOST_ARMS,
+    PHASES,
+    arm_data,
+    commands,
+    memory_words,
+    metrics_of,
+    numbers,
+    render,
+    stores_of,
+    table_of,
+    time_words,
+    write_page,
+)  # fmt: skip
 from bayesdiff.reporting.pictures import BUDGET
 from bayesdiff.reporting.traces import Trace
 from bayesdiff.scoring.metrics import in_order
-from bayesdiff.studies.figures import curves_of, worded
+from bayesdiff.studies.figures import ARMS, curves_of, worded
 from bayesdiff.studies.measures import MEASURES
 from bayesdiff.studies.pages import commands_of, heading
-from bayesdiff.studies.plan import Study
+from bayesdiff.studies.plan import EVALUATION, Study
 from bayesdiff.studies.rows import Found, Row, rows_of
 from bayesdiff.studies.tables import printed_table, study_table
+
+if TYPE_CHECKING:
+    from bayesdiff.recording.record import RunRecord
 
 SYMBOLS = {"good": "●", "plain": "○", "warn": "▲", "bad": "◆"}
 """What a tone of a verdict looks like without colour."""
 GRID_QUALITIES = ((None, 1.0), (85, 1.0), (75, 0.75), (70, 0.5), (60, 0.33))
 """WebP quality and scale of the grids of samples, the best first; None keeps the file's own bytes."""
+ROOM = 12_500_000
+"""Bytes that the grids and scores of a page may take together, so that all of it stays below 15 MB."""
 FIDELITY = "dino"
+AXES = {
+    "bnn": "arm", "shots.count": "training images", "data.subject": "subject", "method.learning_rate": "learning rate",
+    "method.rank": "rank", "training.batch_size": "batch size", "sampler.guidance_scale": "guidance", "bnn.sigma_init": "first sigma",
+    "bnn.kl_weight": "KL weight",
+}  # fmt: skip
+"""What a column of the table is called; an axis of a study of a user's own is shown by its name."""
+LEVEL = 0.05
+"""Of p-values, corrected over the table."""
 BANDS = 3
 """Most curves that have bands: those of more hide each other."""
 
@@ -53,29 +83,44 @@ def study_page(study: Study, archive: Archive, back: str = "", budget: int = BUD
     arms = [_arm(one) for one in unique]
     differences, metrics = _differences(rows, table)
     subjects, groups = _subjects(found), _groups(study, rows)
+    scores = stores_of(arms)
+    left = min(budget, ROOM - round(1.5 * len(json.dumps(scores))))  # the tables of scores take about half as much again
+    grids = grid_uris([arm.grid if arm.evaluation == MAIN else None for arm in arms], left)
     data = {
         "kind": "study", "metric": next(iter(differences), ""), "metrics": _with_units(metrics, arms), "differences": differences,
-        "arms": [arm_data(arm) for arm in arms], "curve": charts.curve_chart(1, "run"), "groups": groups,
+        "arms": [arm_data(arm) for arm in arms], "groups": groups,
+        "charts": {size: charts.curve_chart(size) for size in sorted({1, *(len(group["rows"]) for group in groups)})},
         "forest": charts.forest_chart(max(map(len, differences.values()))) if differences else None,
     }  # fmt: skip
     return render(
         "study.html", heading(study), data, answer=answer_of(study, rows, table), back=back, groups=groups, subjects=subjects,
         grid_rows=[_line(row, arms, subjects) for row in rows], metrics=metrics, kinds=_legend(arms),
-        reference=worded(*study.compare) if study.compare else "", printed=_printed(study, rows, table), runs=_runs(arms, budget),
-        absent=_absent(study, rows, archive.results),
+        reference=worded(*study.compare) if study.compare else "", printed=_printed(study, rows, table),
+        groups_of_runs=_runs(rows, arms, grids), settings=settings_of(rows), costs=costs_of(rows),
+        commands=_commands(study, archive.results), absent=_absent(study, rows, archive.results),
+        stores=scores | {f"grid-{i}": uri for i, uri in enumerate(grids) if uri},
     )  # fmt: skip
 
 
 def _arm(found: Found) -> Trace:
     """A run of a study as an arm; its samples are in its grid alone."""
-    images, record = found.images, found.record
-    name = found.folder.name if found.evaluation == MAIN else f"{found.folder.name}/{found.evaluation}"
+    images, record, name = found.images, found.record, _run_name(found)
     columns = {name: images.columns[name] for name in in_order(set(images.columns))}
     grid = found.folder / GRID
     return Trace(
         name, str(record.config["detector"]["metric"]), tuple(images.steps.tolist()), columns, images.places, found.verdict, record,
-        found.cell.name, found.evaluation, ceilings=record.real_to_real, grid=grid if grid.exists() else None,
+        _label(found), found.evaluation, ceilings=record.real_to_real, grid=grid if grid.exists() else None,
     )  # fmt: skip
+
+
+def _run_name(found: Found) -> str:
+    return found.folder.name if found.evaluation == MAIN else f"{found.folder.name}/{found.evaluation}"
+
+
+def _label(found: Found) -> str:
+    """A run in words: what the study varies, as far as it is one value a run."""
+    words = [worded(axis, label) for axis, label in found.cell.labels.items()]
+    return ", ".join([*words, *([found.evaluation] if found.evaluation != MAIN else [])]) or "all"
 
 
 def _with_units(metrics: list[dict[str, Any]], arms: Sequence[Trace]) -> list[dict[str, Any]]:
@@ -102,7 +147,7 @@ def _differences(rows: Sequence[Row], table: pd.DataFrame) -> tuple[dict[str, li
 
 def _difference(row: Row, lines: pd.DataFrame) -> dict[str, Any] | None:
     """The difference of one row; None for one without."""
-    mine = lines[np.logical_and.reduce([lines[axis] == label for axis, label in row.labels.items()])] if row.labels else lines
+    mine = _of_row(row, lines)
     if not len(mine):
         return None
     line = mine.iloc[0]
@@ -111,7 +156,7 @@ def _difference(row: Row, lines: pd.DataFrame) -> dict[str, Any] | None:
     interval = f", 95 % interval {low:+.3f} to {high:+.3f}" if low is not None and high is not None else ""
     sure = f", p = {p:.3f}" if p is not None else "" if of_runs else ", these runs alone"
     said = f"{line['difference']:+.3f}{interval}{sure}"
-    return {"name": _name(row), "mean": float(line["difference"]), "low": low, "high": high, "said": said, "of_runs": of_runs}
+    return {"name": _name(row), "mean": float(line["difference"]), "low": low, "high": high, "p": p, "said": said, "of_runs": of_runs}
 
 
 def _name(row: Row) -> str:
@@ -128,27 +173,49 @@ def answer_of(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> dict[st
     diverged = len({cell.name for row in rows for cell in row.diverged})
     missing = max(cells - len(runs) - diverged, 0)
     whole = f"{len(runs)} of {cells} runs have a record" + (f", {diverged} diverged" if diverged else "")
-    return {
-        "first": _compared(study, rows, table), "whole": f"{whole}.", "missing": missing,
-        "rest": f"A corruption stage is told in {stages} of {len(verdicts)} runs; {avoid} have checkpoints to avoid.",
-    }  # fmt: skip
+    first, more = _compared(study, rows, table)
+    told = f"A corruption stage is told in {stages} of {len(verdicts)} runs; {avoid} have checkpoints to avoid."
+    return {"first": first, "rest": f"{more} {told}".strip(), "whole": f"{whole}.", "missing": missing}
 
 
-def _compared(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> str:
-    """What the differences in fidelity at the last checkpoint say."""
+def _compared(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> tuple[str, str]:
+    """What the differences in fidelity at the last checkpoint say, and what limits it."""
     told = _differences(rows, table)[0].get(FIDELITY, [])
-    if study.compare is None or not told:
-        return "This study has no pairs of arms to compare yet."
+    if study.compare is None:
+        return _extremes(rows, table), "No arm of this study is the reference of others."
+    if not told:
+        return "This study has no pairs of arms to compare yet.", ""
     against = escape.plain(worded(*study.compare))
     if len(told) == 1:
-        return f"{told[0]['name']} against {against}: DINO at the last checkpoint differs by {told[0]['said']}."
+        return f"{told[0]['name']} against {against}: DINO at the last checkpoint differs by {told[0]['said']}.", ""
     alone = sum(not line["of_runs"] for line in told)
-    said = f" {alone} of the rows {'have' if alone > 1 else 'has'} one run on each side: another seed may differ by more." if alone else ""
+    said = f"{alone} of the rows {'have' if alone > 1 else 'has'} one run on each side: another seed may differ by more." if alone else ""
     higher = sum(line["low"] is not None and line["low"] > 0 for line in told)
     lower = sum(line["high"] is not None and line["high"] < 0 for line in told)
+    counts = f"higher in {higher} of {len(told)} rows, lower in {lower}, and not told apart in {len(told) - higher - lower}"
+    corrected = [line["p"] for line in told if line["p"] is not None]
+    left = sum(p <= LEVEL for p in corrected)
+    if higher + lower and corrected and not left:
+        first = f"Against {against}, no difference in DINO at the last checkpoint outlasts the correction for all comparisons of the table."
+        return first, f"One by one, DINO is {counts}. {said}".strip()
+    more = f"{left} of these differences outlast the correction for all comparisons of the table. " if left else ""
+    return f"Against {against}, DINO at the last checkpoint is {counts}.", f"{more}{said}".strip()
+
+
+def _extremes(rows: Sequence[Row], table: pd.DataFrame) -> str:
+    """Which row ends with the highest fidelity, and which with the lowest."""
+    lines = table[table["metric"] == MEASURES[FIDELITY].label] if len(table) else table
+    means = {_name(row): float(mine.iloc[0]["mean"]) for row in rows if len(mine := _of_row(row, lines))}
+    if len(means) < 2:
+        return "This study has too few arms with a record to compare yet."
+    low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    return f"DINO at the last checkpoint is highest with {high} ({means[high]:.2f}), and lowest with {low} ({means[low]:.2f})."
+
+
+def _of_row(row: Row, lines: pd.DataFrame) -> pd.DataFrame:
+    """The lines of a table that belong to a row."""
     return (
-        f"Against {against}, DINO at the last checkpoint is higher in {higher} of {len(told)} rows, lower in {lower}, and not told apart "
-        f"in {len(told) - higher - lower}.{said}"
+        lines[np.logical_and.reduce([lines[axis] == label for axis, label in row.labels.items()])] if row.labels and len(lines) else lines
     )
 
 
@@ -161,7 +228,7 @@ def _line(row: Row, arms: Sequence[Trace], subjects: Sequence[str]) -> dict[str,
     places = {arm.name: i for i, arm in enumerate(arms)}
     cells: dict[str, list[dict[str, Any]]] = {subject: [] for subject in subjects}
     for one in row.found:
-        name = one.folder.name if one.evaluation == MAIN else f"{one.folder.name}/{one.evaluation}"
+        name = _run_name(one)
         last = one.scores.last.get(FIDELITY)
         kind, tone = _kind(arms[places[name]])
         cells[escape.plain(one.record.config["data"]["subject"])].append({
@@ -193,11 +260,12 @@ def _groups(study: Study, rows: Sequence[Row]) -> list[dict[str, Any]]:
             grouped.setdefault(others, []).append(line)
     found: list[dict[str, Any]] = []
     for title, (first, *others_of) in grouped.items():
-        for start in range(0, max(len(others_of), 1), MOST_ARMS - 1):
+        starts = range(0, max(len(others_of), 1), MOST_ARMS - 1)
+        for number, start in enumerate(starts, 1):
             lines = [first, *others_of[start : start + MOST_ARMS - 1]]
             shown = lines if len(lines) <= BANDS else [_without_band(line) for line in lines]
-            chart = charts.curve_chart(len(lines), f"group {len(found)}")
-            found.append({"title": escape.plain(title), "rows": shown, "bands": len(lines) <= BANDS, "chart": chart})
+            part = f"{number} of {len(starts)}" if len(starts) > 1 else ""
+            found.append({"title": escape.plain(", ".join(filter(None, (title, part)))), "rows": shown, "bands": len(lines) <= BANDS})
     return found
 
 
@@ -225,23 +293,84 @@ def _printed(study: Study, rows: list[Row], table: pd.DataFrame) -> dict[str, An
     if not len(table):
         return {"heads": [], "rows": []}
     printed = printed_table(study, rows, table)
+    if "bnn" in rows[0].labels:
+        printed["bnn"] = [ARMS.get(label, label) for label in printed["bnn"]]
     return {
-        "heads": [str(name) for name in printed.columns],
+        "heads": [AXES.get(str(name), str(name)) for name in printed.columns],
         "rows": [[str(value) for value in row] for row in printed.itertuples(index=False)],
     }
 
 
-def _runs(arms: Sequence[Trace], budget: int) -> list[dict[str, Any]]:
-    """What is behind each link: sentence, scores, the grid of samples, the command."""
-    grids = grid_uris([arm.grid if arm.evaluation == MAIN else None for arm in arms], budget)
-    return [
-        {
-            "label": escape.plain(arm.label), "name": escape.plain(arm.name), "grid": grid, "commands": commands(arm),
-            "sentence": escape.plain(arm.verdict.sentence) if arm.verdict else "", "badge": _kind(arm),
-            "table": table_of(arm, metrics_of([arm])),
-        }
-        for arm, grid in zip(arms, grids, strict=True)
-    ]  # fmt: skip
+def _runs(rows: Sequence[Row], arms: Sequence[Trace], grids: Sequence[str]) -> list[dict[str, Any]]:
+    """The runs of every row, each once: sentence, scores, the command, and whether it has a grid of samples."""
+    places, seen = {arm.name: i for i, arm in enumerate(arms)}, set[int]()
+    found = []
+    for row in rows:
+        own = {place: _within(row, one) for one in row.found if (place := places[_run_name(one)]) not in seen}
+        seen.update(own)
+        found.append({"name": _name(row), "runs": [_run(place, arms[place], bool(grids[place]), short) for place, short in own.items()]})
+    return [group for group in found if group["runs"]]
+
+
+def _within(row: Row, found: Found) -> str:
+    """What tells a run from the others of its row."""
+    others = [worded(axis, label) for axis, label in found.cell.labels.items() if axis not in row.labels]
+    return escape.plain(", ".join(others)) or "the run"
+
+
+def _run(place: int, arm: Trace, grid: bool, short: str) -> dict[str, Any]:
+    kind, tone = _kind(arm)
+    return {
+        "place": place, "short": short, "label": escape.plain(arm.label),
+        "name": escape.plain(arm.name), "grid": grid, "commands": commands(arm),
+        "sentence": escape.plain(arm.verdict.sentence) if arm.verdict else "", "badge": kind, "tone": tone, "symbol": SYMBOLS[tone],
+        "table": table_of(arm, metrics_of([arm])),
+    }  # fmt: skip
+
+
+def settings_of(rows: Sequence[Row]) -> dict[str, Any]:
+    """The settings in which the rows of a study differ: heads, and a line a row. What varies within a row (seed, subject) is left out."""
+    found = [(_name(row), _settings(row)) for row in rows if row.found]
+    keys = [key for key in dict.fromkeys(key for _, one in found for key in one) if all(len(one.get(key, "1")) == 1 for _, one in found)]
+    told = {key: [next(iter(one.get(key, {UNUSED}))) for _, one in found] for key in keys}
+    shown = {key: values for key, values in told.items() if len(set(values) - {UNUSED}) > 1}
+    return {"heads": list(shown), "rows": [(name, [values[i] for values in shown.values()]) for i, (name, _) in enumerate(found)]}
+
+
+def _settings(row: Row) -> dict[str, set[str]]:
+    """Setting -> its values over the runs of a row."""
+    found: dict[str, set[str]] = {}
+    for one in row.found:
+        for key, value in {**settings(one.record.config), EVALUATION: one.evaluation}.items():
+            found.setdefault(key, set()).add(value)
+    return found
+
+
+def costs_of(rows: Sequence[Row]) -> dict[str, Any]:
+    """What a run of each row cost on average: heads by phase, and a line a row; and what all runs took together."""
+    of_rows = {_name(row): list({one.folder: one.record for one in row.found}.values()) for row in rows if row.found}
+    records = {id(record): record for found in of_rows.values() for record in found}.values()
+    phases = [phase for phase in PHASES if any(phase in record.seconds for record in records)]
+    on_gpu = any(key.endswith("_gpu") for record in records for key in record.peak_memory_mb)
+    heads = [*(PHASES[phase] for phase in phases), "all", "memory", *(["GPU memory"] if on_gpu else [])]
+    lines = [(name, _cost(found, phases, on_gpu)) for name, found in of_rows.items()]
+    whole = time_words(sum(sum(record.seconds.values()) for record in records))
+    return {"heads": heads, "rows": lines if phases else [], "whole": whole}
+
+
+def _cost(records: Sequence[RunRecord], phases: Sequence[str], on_gpu: bool) -> list[str]:
+    """Mean seconds of some runs by phase and of all phases, and their highest memory."""
+    spent = [float(np.mean([record.seconds.get(phase, 0.0) for record in records])) for phase in phases]
+    peaks = {f"{i} {key}": value for i, record in enumerate(records) for key, value in record.peak_memory_mb.items()}
+    memory = [memory_words(peaks, gpu=gpu) for gpu in (False, *([True] if on_gpu else []))]
+    return [*map(time_words, [*spent, sum(spent)]), *memory]
+
+
+def _commands(study: Study, results: Path) -> list[tuple[str, str]]:
+    """(what for, command line) to make a study, and its tables."""
+    made = [("Make the runs that are missing", command.strip("`")) for command in commands_of(study, results)]
+    shown = f"bayesdiff report {shlex.quote(study.name)} --results {shlex.quote(str(results))} --model {shlex.quote(study.model)}"
+    return [*made, ("Write this page", shown)]
 
 
 def grid_uris(paths: Sequence[Path | None], budget: int) -> list[str]:

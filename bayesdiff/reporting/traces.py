@@ -52,6 +52,8 @@ class Trace:
     """What a reader of the page should know, whole sentences or fragments."""
     grid: Path | None = None
     """The committed picture of prompts by steps."""
+    command: str = ""
+    """What repeats it, where its record does not say."""
 
     @property
     def judged(self) -> bool:

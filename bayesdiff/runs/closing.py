@@ -112,9 +112,10 @@ def _unless_it_fails(record: RunRecord, name: str, action: Callable[[], None]) -
 def _picture(cfg: Config, record: RunRecord, subject: Subject, shown: list[Shown]) -> None:
     """Curve and grid of every evaluation."""
     from bayesdiff.corruption import CorruptionVerdict
-    from bayesdiff.recording.plots import plot_curve, plot_grid
+    from bayesdiff.recording.plots import kept_step, plot_curve, plot_grid
 
-    title = f"{subject.name}, {len(subject.photos)} image(s), {cfg.method.name}, {arm_name(vars(cfg.bnn))}"
+    count = len(subject.photos)
+    title = f"{subject.name}, {count} training image{'s' if count != 1 else ''}, {cfg.method.name}, {arm_name(vars(cfg.bnn))}"
     for one in shown:
         kept = record.verdict if one.name == MAIN else record.evaluations[one.name]["verdict"]
         assert kept is not None, "every evaluation with scores was judged"
@@ -123,7 +124,7 @@ def _picture(cfg: Config, record: RunRecord, subject: Subject, shown: list[Shown
         with phase(record, "plot"):
             photos = [photo.image for photo in subject.photos]
             plot_curve(one.folder, one.curve, verdict, cfg.detector.metric.value, named, photos)
-            plot_grid(one.folder, [int(s) for s in one.curve["step"]], [p.text for p in one.prompts], photos, kept=verdict.best_step)
+            plot_grid(one.folder, [int(s) for s in one.curve["step"]], [p.text for p in one.prompts], photos, kept=kept_step(verdict))
 
 
 def _page(cfg: Config, folder: Path, record: RunRecord) -> None:

@@ -106,6 +106,25 @@ def test_the_line_for_a_log_names_the_step_the_fidelity_and_what_to_keep() -> No
     assert str(CheckpointJudge().update(7, [0.5, 0.6])) == "step 7: fidelity 0.550; keep step 7 so far"
 
 
+def test_images_that_are_no_pictures_are_refused(photos: Path) -> None:
+    """A pipeline may return arrays; they are no scores, and none of them is left out in silence."""
+    judge = CheckpointJudge(photos, metrics="toybox")
+    with pytest.raises(ValueError, match=r"scores of shape \(2, 4, 4, 3\): give PIL images"):
+        judge.update(1, np.zeros((2, 4, 4, 3)))
+    with pytest.raises(ValueError, match="1 of 2 are no PIL images"):
+        judge.update(1, [Image.new("RGB", (8, 8)), np.zeros((4, 4, 3))])
+    with pytest.raises(ValueError, match="no PIL images"):
+        judge.update(1, [Image.new("RGB", (8, 8)), 0.5])
+
+
+def test_a_base_model_that_is_not_beaten_is_said() -> None:
+    judge = CheckpointJudge()
+    for step, score in enumerate([0.9, 0.3, 0.2, 0.3, 0.2, 0.3, 0.2]):
+        progress = judge.update(100 * step, [score - 0.01, score, score + 0.01])
+    assert not progress.verdict.better_than_base
+    assert "none is better than the base model so far" in str(progress)
+
+
 def test_what_cannot_be_judged_is_refused(photos: Path) -> None:
     with pytest.raises(UserError, match="images are compared with photographs"):
         CheckpointJudge(metrics="toybox").update(1, images(0.5))

@@ -150,7 +150,7 @@ def test_the_folder_is_left_as_it_is_and_what_is_missing_is_sampled_alone(
 
 def test_what_cannot_be_asked_is_refused_before_anything_is_sampled(adapters: Path, twin: Path, photos: Path) -> None:
     for asked, said in (
-        (Asked(photos), "checkpoints and no samples; name the base model"),
+        (Asked(photos), "checkpoints and no samples; sample them with a base model"),
         (Asked(None, model=str(twin)), "--photos is missing"),
         (Asked(photos, model=str(twin)), "no prompts to sample with"),
         (Asked(photos, "dog", "qwe", "toybox", model=str(twin / "none")), "cannot be loaded"),

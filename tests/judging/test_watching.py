@@ -28,6 +28,19 @@ def test_every_change_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert seen == [{}, {"one.png": 1}, {"one.png": 2}, {}]
 
 
+def test_the_page_that_a_watch_writes_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a page within the watched folder would have it judged for ever."""
+    (tmp_path / "0.png").write_bytes(b"1")
+    page = tmp_path / "page.html"
+    doings = iter([lambda: page.write_text("a"), lambda: page.write_text("ab"), lambda: (_ for _ in ()).throw(KeyboardInterrupt)])
+    monkeypatch.setattr(watching.time, "sleep", lambda _: next(doings)())
+    seen = 0
+    with pytest.raises(KeyboardInterrupt):
+        for _ in changes(tmp_path, without=page):
+            seen += 1
+    assert seen == 1
+
+
 def test_a_watch_that_saw_nothing_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (8, 8), "red").save(tmp_path / "photos" / "0.png")

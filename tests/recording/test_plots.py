@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,10 @@ from bayesdiff.recording.plots import (
     HEADER,
     LEFT,
     PROBED,
+    _draw_verdict,
     axis_label,
     grid_steps,
+    kept_step,
     plot_curve,
     plot_grid,
     plot_verdicts,
@@ -240,6 +243,18 @@ def test_marks_on_the_curve_can_be_told_apart_and_read(run: Path, monkeypatch: p
     assert any(label.startswith("checkpoint to keep (step") for label in marks)
     assert AXIS_LABELS["dino"] in texts
     assert not any("_" in text for text in texts)
+
+
+def test_what_is_to_be_avoided_is_hatched_and_nothing_is_kept_that_is_not_better_than_the_base(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = detect_corruption(*image_matrix(per_image(scores(STAGE)), "dino"), checkpoint_noise=0.01)
+    axes = Figure().subplots()
+    _draw_verdict(axes, replace(found, avoid=((STEPS[2], STEPS[3]),), better_than_base=False), STEPS, STAGE)
+    labels = axes.get_legend_handles_labels()[1]
+    assert "to avoid" in labels and not any("keep" in label for label in labels)
+    assert [patch.get_hatch() for patch in axes.patches if patch.get_label() == "to avoid"] == ["//"]
+    assert kept_step(found) == found.best_step
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bayesdiff.reporting.contrasts import differing, flat, gap, why_not_paired
+from bayesdiff.reporting.contrasts import differing, flat, gap, settings, why_not_paired
 from bayesdiff.reporting.traces import Trace, arms_of, named
 from bayesdiff.stats import paired_difference
 from tests.made_runs import made_run
@@ -26,6 +27,19 @@ def test_settings_that_differ_are_named_and_no_others(pair: list[Trace]) -> None
     assert found["method.learning_rate"] == ["0.0005", "0.0002"]
     assert found["bnn.kind"] == ["off", "gaussian"]
     assert set(found) == {"method.learning_rate", "bnn.kind"}
+
+
+def test_settings_of_other_arms_and_of_older_records_make_no_difference(pair: list[Trace]) -> None:
+    """A record that is too old to name a setting had its default; a plain arm has no use for the noise of another."""
+    assert pair[0].record is not None
+    config = json.loads(json.dumps(pair[0].record.config))
+    del config["sampler"]["precision"], config["probes"]
+    config["bnn"]["input_noise"] = 7.0
+    older = replace(pair[0], record=replace(pair[0].record, config=config))
+    assert differing([pair[0], older]) == []
+    assert "bnn.sigma_init" in settings(pair[1].record.config) and "bnn.sigma_init" not in settings(config)  # type: ignore[union-attr]
+    config["sampler"]["precision"] = "fp16"
+    assert differing([pair[0], older]) == [("sampler.precision", ["auto", "fp16"])]
 
 
 def test_nested_settings_become_dotted_keys() -> None:

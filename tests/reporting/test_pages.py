@@ -43,7 +43,8 @@ def test_the_answer_stands_first_and_is_the_verdicts_own(runs: list[Path]) -> No
 
 
 def test_the_script_has_curve_levels_and_every_sample_at_true_pixels(runs: list[Path]) -> None:
-    data = Page(runs_page(arms_of(runs[0]))).data
+    page = Page(runs_page(arms_of(runs[0])))
+    data = page.data
     (arm,) = data["arms"]
     record = load_record(runs[0])
     assert record is not None and record.verdict is not None
@@ -51,9 +52,10 @@ def test_the_script_has_curve_levels_and_every_sample_at_true_pixels(runs: list[
     assert (arm["keep"], arm["stages"]) == (record.verdict["best_step"], record.verdict["labels"])
     assert [span[:2] for span in arm["avoid"]] == record.verdict["avoid"]
     assert arm["stage"] == [record.verdict["onset_step"], record.verdict["recovery_step"]]
-    assert arm["curves"]["dino"]["mean"][3] == pytest.approx(np.mean(arm["curves"]["dino"]["scores"][3]), abs=1e-5)
-    assert all(len(arm["pictures"][str(step)]) == len(data["prompts"]) == 6 for step in arm["steps"])
-    assert all(uri.startswith("data:image/webp;base64,") for uri in arm["pictures"]["0"])
+    assert arm["curves"]["dino"]["mean"][3] == pytest.approx(np.mean(page.store("scores-0")["scores"]["dino"][3]), abs=1e-5)
+    assert arm["pictures"] == arm["steps"]
+    assert all(len(page.store(f"pictures-0-{step}")) == len(data["prompts"]) == 6 for step in arm["steps"])
+    assert all(uri.startswith("data:image/webp;base64,") for uri in page.store("pictures-0-0"))
     assert len(data["photos"]) == 1
 
 
@@ -135,7 +137,7 @@ def test_six_arms_of_forty_checkpoints_fit(tmp_path: Path) -> None:
     target = write_runs(arms, tmp_path / "page.html")
     assert 5e6 < target.stat().st_size <= 15e6
     page = Page(target.read_text())
-    assert all(None not in arm["pictures"]["200"] for arm in page.data["arms"])
+    assert all(None not in page.store(f"pictures-{i}-200") for i in range(6))
     assert "their grain is smoothed a little" in page.text
 
 

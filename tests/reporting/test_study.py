@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from bayesdiff.core.errors import UserError
 from bayesdiff.recording.archive import open_archive
 from bayesdiff.reporting.pages import MOST_ARMS
 from bayesdiff.reporting.site import write_site
-from bayesdiff.reporting.study import grid_uris, study_page
+from bayesdiff.reporting.study import answer_of, costs_of, grid_uris, settings_of, study_page
 from bayesdiff.studies import plan
 from bayesdiff.studies.rows import rows_of
 from bayesdiff.studies.tables import study_table
@@ -45,10 +47,45 @@ def test_every_run_is_behind_a_link_and_differences_are_the_tables(study: plan.S
     assert "a committed record has the scores of every image" in page.text
 
 
+def test_settings_that_differ_cost_and_commands_are_there(study: plan.Study, tmp_path: Path) -> None:
+    archive = open_archive(made_records.fill(study, tmp_path))
+    rows = rows_of(study, archive)
+    found = settings_of(rows)
+    assert found["heads"] == ["method.name", "method.learning_rate", "bnn.kind"] or set(found["heads"]) >= {"method.name", "bnn.kind"}
+    assert not {"seed", "data.subject"} & set(found["heads"])
+    assert dict(found["rows"])["lora, Bayesian"][found["heads"].index("bnn.kind")] == "gaussian"
+    cost = costs_of(rows)
+    assert (cost["heads"], cost["whole"]) == (["training", "all", "memory"], "16.0 min")
+    assert cost["rows"][0] == ("dreambooth, plain", ["60.0 s", "60.0 s", "1.05 GB"])
+    page = Page(study_page(study, archive))
+    assert "Settings that differ" in page.text and "16.0 min for all runs" in page.text
+    assert "python -m bayesdiff.study table_1 --model toybox" in page.text
+
+
+def test_a_study_without_pairs_says_which_arm_ends_highest(study: plan.Study, tmp_path: Path) -> None:
+    alone = replace(study, compare=None)
+    rows = rows_of(alone, open_archive(made_records.fill(study, tmp_path)))
+    answer = answer_of(alone, rows, study_table(alone, rows))
+    assert re.match(r"DINO at the last checkpoint is highest with \w+, Bayesian \(0\.\d\d\), and lowest with \w+, plain", answer["first"])
+    assert "too few arms" in answer_of(alone, rows[:1], study_table(alone, rows[:1]))["first"]
+
+
+def test_a_difference_that_does_not_outlast_the_correction_is_said(study: plan.Study, tmp_path: Path) -> None:
+    rows = rows_of(study, open_archive(made_records.fill(study, tmp_path)))
+    table = study_table(study, rows)
+    answer = answer_of(study, rows, table)
+    assert answer["first"].startswith("Against plain, DINO at the last checkpoint is higher in 2 of 2 rows")
+    assert answer["rest"].startswith("2 of these differences outlast the correction")
+    table["p_holm"] = 1.0
+    answer = answer_of(study, rows, table)
+    assert answer["first"].startswith("Against plain, no difference in DINO at the last checkpoint outlasts the correction")
+    assert answer["rest"].startswith("One by one, DINO is higher in 2 of 2 rows")
+
+
 def test_curves_of_a_row_are_its_runs_mean_and_extremes(study: plan.Study, tmp_path: Path) -> None:
     data = Page(study_page(study, open_archive(made_records.fill(study, tmp_path)))).data
     assert [group["title"] for group in data["groups"]] == ["dreambooth", "lora"]
-    off = [arm["curves"]["dino"]["mean"] for arm in data["arms"] if "method=dreambooth bnn=off" in arm["label"]]
+    off = [arm["curves"]["dino"]["mean"] for arm in data["arms"] if arm["label"].startswith("dreambooth, plain")]
     assert len(off) == 4
     line = data["groups"][0]["rows"][0]["curves"]["dino"]
     for t in range(3):
@@ -114,8 +151,6 @@ def test_the_same_records_give_the_same_page(study: plan.Study, tmp_path: Path) 
 
 def _without_ids(text: str) -> str:
     """Bokeh numbers its models as they are made in a process."""
-    import re
-
     return re.sub(r'"p\d+"|[0-9a-f]{8}-[0-9a-f-]{27}', "id", text)
 
 
@@ -151,3 +186,4 @@ def test_more_arms_than_marks_share_several_charts(tmp_path: Path) -> None:
     data = Page(study_page(study, open_archive(made_records.fill(study, tmp_path, cells)))).data
     assert [len(group["rows"]) for group in data["groups"]] == [MOST_ARMS, 3, MOST_ARMS, 3]
     assert {group["rows"][0]["label"] for group in data["groups"]} == {"rank 1 (1 run)"}
+    assert [group["title"] for group in data["groups"]] == ["plain, 1 of 2", "plain, 2 of 2", "Bayesian, 1 of 2", "Bayesian, 2 of 2"]

@@ -7,11 +7,24 @@
     node.append(...children.filter((child) => child !== null));
     return node;
   };
+  // What is read later: the scores of an arm, its samples at a step, a grid; each is a block of its own after this script.
+  const store = (name) => { const node = at(name); return node ? JSON.parse(node.textContent) : null; };
+  const read = new Map();
+  const scoresOf = (i) => {
+    if (!read.has(i)) { const found = store(`scores-${i}`); if (found) read.set(i, found); }
+    return read.get(i) || { places: [], scores: {} };
+  };
+  const parsed = new Promise((done) => { if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", done, { once: true }); else done(); });
   const arms = page.arms || [];
   const steps = [...new Set(arms.flatMap((arm) => arm.steps))].sort((a, b) => a - b);
   const state = { metric: page.metric, index: 0, prompt: 0, zoom: "auto", hidden: new Set(), charts: {} };
   const dark = () => document.documentElement.dataset.theme === "dark";
-  const tone = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const tones = new Map();
+  function tone(name) {
+    const key = `${document.documentElement.dataset.theme} ${name}`;
+    if (!tones.has(key)) tones.set(key, getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim());
+    return tones.get(key);
+  }
   const number = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));
   const signed = (value) => (value === null || value === undefined ? "–" : (value < 0 ? "−" : "+") + Math.abs(value).toFixed(3));
   const metricOf = (name) => page.metrics.find((metric) => metric.name === name);
@@ -66,7 +79,7 @@
         }
         for (const head of ["lower_head", "upper_head"]) if (model[head]) model[head].line_color = color;
       } else if (kind === "ink") model.line_color = ink;
-      else if (kind === "text") model.text_color = ink;
+      else if (kind === "text") Object.assign(model, { text_color: ink, background_fill_color: tone("card"), background_fill_alpha: 0.82 });
       else if (kind === "avoid") {
         const color = arms.length > 1 && page.kind === "runs" ? colors[arm % 6] : tone("bad");
         Object.assign(model, { fill_color: color, hatch_color: color, line_color: color, hatch_pattern: HATCHES[arm % 6] });
@@ -97,6 +110,7 @@
     state.charts[host.id] = chart;
     fill(chart);
     paint(chart);
+    if (at("slider") && steps.length) set(chart, "now", { location: steps[state.index], visible: true });
     return chart;
   }
   const set = (chart, name, values) => { const model = chart.named(name); if (model) Object.assign(model, values); };
@@ -137,6 +151,9 @@
     return row ? tipOf(row.name, [[null, "", row.said, ""]]) : null;
   }
 
+  // Ranges of more than two arms would hide each other: each arm has a lane of its own at the foot of the chart.
+  const lane = (shown, i) => (shown.length < 3 ? {} : { bottom: 3 + 10 * i, top: 11 + 10 * i, bottom_units: "screen", top_units: "screen", fill_alpha: 0.45 });
+
   // The curve of the chosen score.
   function fillCurve(chart, shown = arms, metric = state.metric) {
     shown.forEach((arm, i) => {
@@ -152,7 +169,7 @@
       set(chart, `kept-source-${i}`, { data: k < 0 ? { x: [], y: [] } : { x: [data.x[k]], y: [data.y[k]] } });
     });
     const avoid = shown.flatMap((arm, i) => (state.hidden.has(i) ? [] : arm.avoid.map((span) => [...span, i])));
-    for (let i = 0; i < 8; i += 1) set(chart, `avoid-${i}`, avoid[i] ? { left: avoid[i][0], right: avoid[i][1], visible: true, tags: ["avoid", avoid[i][3]] } : { visible: false });
+    for (let i = 0; chart.named(`avoid-${i}`); i += 1) set(chart, `avoid-${i}`, avoid[i] ? { left: avoid[i][0], right: avoid[i][1], visible: true, tags: ["avoid", avoid[i][3]], ...lane(shown, avoid[i][3]) } : { visible: false });
     const stage = shown.length === 1 && shown[0].stage;
     set(chart, "stage", stage ? { left: stage[0], right: stage[1], visible: true } : { visible: false });
     const level = shown.map((arm) => arm.ceilings[metric]).find((value) => value !== undefined);
@@ -196,12 +213,17 @@
     chart.figure.left[0].axis_label = `difference of ${metricOf(state.metric).label}`;
   }
 
+  function nameMetric() {
+    const metric = metricOf(state.metric);
+    if (!metric) return;
+    if (at("unit")) at("unit").textContent = metric.unit;
+    if (at("gap-unit")) at("gap-unit").textContent = `${metric.label}.`;
+    if (page.kind === "runs") fillKey();
+  }
   function choose(metric) {
     state.metric = metric;
-    if (at("unit")) at("unit").textContent = metricOf(metric).unit;
-    if (at("gap-unit")) at("gap-unit").textContent = `${metricOf(metric).label}.`;
+    nameMetric();
     Object.values(state.charts).forEach((chart) => { chart.fill(chart); paint(chart); });
-    if (page.kind === "runs") fillKey();
     if (at("pictures")) showPictures();
   }
 
@@ -212,26 +234,27 @@
     host.replaceChildren();
     if (page.photos.length) host.append(make("div", { className: "group" }, make("p", { textContent: page.photos.length > 1 ? "Training images" : "Training image" }), make("div", { className: "row" }, ...page.photos.map((src, i) => picture(src, "", `training image ${i + 1}`)))));
     arms.forEach((arm, i) => {
-      const row = make("div", { className: "row" }, sample(arm, step, "this step"), arm.keep !== null && arm.pictures[arm.keep] ? sample(arm, arm.keep, "to keep", true) : null);
+      const row = make("div", { className: "row" }, sample(i, step, "this step"), arm.keep !== null && arm.pictures.includes(arm.keep) ? sample(i, arm.keep, "to keep", true) : null);
       const head = arms.length > 1 ? make("p", {}, markOf(i), arm.label) : make("p", { textContent: "Samples" });
       host.append(make("div", { className: "group" }, head, row));
     });
     sizePictures();
   }
-  function sample(arm, step, word, kept = false) {
-    const src = (arm.pictures[step] || [])[state.prompt] || null;
+  function sample(i, step, word, keep = false) {
+    const arm = arms[i];
     const t = arm.steps.indexOf(step);
+    const src = arm.pictures.includes(step) ? (store(`pictures-${i}-${step}`) || [])[state.prompt] : null;
     const [prompt, image] = page.prompts[state.prompt].place;
-    const k = arm.places.findIndex((place) => place[0] === prompt && place[1] === image);
-    const curve = arm.curves[state.metric];
-    const score = curve && t >= 0 && k >= 0 ? `${metricOf(state.metric).label} ${number(curve.scores[t][k])}` : "";
+    const { places, scores } = scoresOf(i);
+    const k = places.findIndex((place) => place[0] === prompt && place[1] === image);
+    const score = scores[state.metric] && t >= 0 && k >= 0 ? `${metricOf(state.metric).label} ${number(scores[state.metric][t][k])}` : "";
     const stage = t >= 0 ? arm.stages[t] || "" : "";
     const figure = picture(src, score, `${arm.label || "sample"}, step ${step}, ${page.prompts[state.prompt].text}`, t < 0 ? "no checkpoint here" : "no sample here");
-    figure.querySelector("figcaption").prepend(make("b", { textContent: `${kept ? "★ " : ""}step ${step}` }), ` ${kept ? word : stage || word}`, make("br"));
+    figure.querySelector("figcaption").prepend(make("b", { textContent: `${keep ? "★ " : ""}step ${step}` }), ` ${keep ? word : stage || word}`, make("br"));
     return figure;
   }
   function picture(src, caption, alt, lacking = "no picture") {
-    const frame = make("div", { className: "frame" }, src ? make("img", { src, alt }) : make("div", { className: "none", textContent: lacking }));
+    const frame = make("div", { className: "frame" }, src ? make("img", { decoding: "sync", src, alt }) : make("div", { className: "none", textContent: lacking }));
     return make("figure", {}, frame, make("figcaption", { textContent: caption }));
   }
   function sizePictures() {
@@ -304,23 +327,31 @@
     addEventListener("resize", sizePictures);
     document.querySelectorAll("tr[data-step]").forEach((row) => row.addEventListener("click", () => go(steps.indexOf(Number(row.dataset.step)))));
     const worst = arms[0].avoid[0];
-    go(worst ? steps.indexOf(worst[0]) : k >= 0 ? k : steps.length - 1);
+    state.index = worst ? steps.indexOf(worst[0]) : last;  // beside the one to keep: what keeping another one would cost
   }
 
   // CSV of means, or of every image.
   const quoted = (value) => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
   const cell = (value) => (value === null ? "" : String(value));
-  function csv(arm, what) {
+  function csv(i, what) {
+    const arm = arms[i];
     const names = Object.keys(arm.curves);
     const lines = [];
     if (what === "curve") {
-      lines.push(["step", "stage", ...names.flatMap((name) => [name, `${name}_low`, `${name}_high`])].map(quoted));
+      lines.push(["step", "stage", ...names.flatMap((name) => [name, `${name}_low`, `${name}_high`])]);
       arm.steps.forEach((step, t) => lines.push([step, arm.stages[t] || "", ...names.flatMap((name) => ["mean", "low", "high"].map((part) => cell(arm.curves[name][part][t])))]));
     } else {
-      lines.push(["step", "prompt", "image", ...names].map(quoted));
-      arm.steps.forEach((step, t) => arm.places.forEach(([prompt, image], k) => lines.push([step, prompt, image, ...names.map((name) => cell(arm.curves[name].scores[t][k]))])));
+      const { places, scores } = scoresOf(i);
+      lines.push(["step", "prompt", "image", ...names]);
+      arm.steps.forEach((step, t) => places.forEach(([prompt, image], k) => lines.push([step, prompt, image, ...names.map((name) => cell(scores[name][t][k]))])));
     }
-    return lines.map((line) => line.join(",")).join("\n") + "\n";
+    return written(lines);
+  }
+  const written = (lines) => lines.map((line) => line.map((value) => quoted(String(value))).join(",")).join("\n") + "\n";
+  const csvOfTable = (table) => written([...table.rows].map((row) => [...row.cells].map((one) => one.textContent.trim())));
+  function csvOfRuns() {
+    const names = [...new Set(arms.flatMap((arm) => Object.keys(arm.curves)))];
+    return written([["run", "what", "step", "stage", ...names], ...arms.flatMap((arm) => arm.steps.map((step, t) => [arm.name, arm.label, step, arm.stages[t] || "", ...names.map((name) => (arm.curves[name] ? cell(arm.curves[name].mean[t]) : ""))]))]);
   }
   function download(text, name) {
     const url = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
@@ -331,8 +362,10 @@
     setTimeout(() => URL.revokeObjectURL(url), 1000);
   }
   document.querySelectorAll("[data-csv]").forEach((button) => {
-    button.onclick = () => { const arm = arms[Number(button.dataset.csv)]; download(csv(arm, button.dataset.what), `${arm.name.replace(/[^\w.-]+/g, "_")}-${button.dataset.what}.csv`); };
+    button.onclick = () => { const i = Number(button.dataset.csv); download(csv(i, button.dataset.what), `${arms[i].name.replace(/[^\w.-]+/g, "_")}-${button.dataset.what}.csv`); };
   });
+  document.querySelectorAll("[data-csv-table]").forEach((button) => { button.onclick = () => download(csvOfTable(at(button.dataset.csvTable)), "table.csv"); });
+  document.querySelectorAll("[data-csv-runs]").forEach((button) => { button.onclick = () => download(csvOfRuns(), "curves.csv"); });
   document.querySelectorAll("[data-copy]").forEach((button) => {
     button.onclick = async () => {
       const text = button.parentElement.querySelector("code").textContent;
@@ -356,16 +389,22 @@
   }
   function openRun() {
     const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    if (target && target.tagName === "DETAILS") { target.open = true; target.scrollIntoView({ block: "start" }); }
+    if (!target || target.tagName !== "DETAILS") return;
+    for (let node = target; node; node = node.parentElement.closest("details")) node.open = true;
+    target.scrollIntoView({ block: "start" });
   }
   function startStudy() {
-    document.querySelectorAll("details[data-run]").forEach((details) => details.addEventListener("toggle", () => {
+    document.querySelectorAll("details[data-run]").forEach((details) => details.addEventListener("toggle", async () => {
       const host = details.querySelector(".chart");
-      if (!details.open || !host || host.dataset.drawn) return;
+      if (!details.open || host.dataset.drawn) return;
       host.dataset.drawn = "yes";
       const arm = arms[Number(details.dataset.run)];
-      embed(page.curve, host, (chart) => fillCurve(chart, [arm], arm.metric), (x) => tellCurve([arm], arm.metric, x));
+      embed(page.charts[1], host, (chart) => fillCurve(chart, [arm], arm.metric), (x) => tellCurve([arm], arm.metric, x));
+      await parsed;
+      const sheet = details.querySelector("img[data-grid]");
+      if (sheet) sheet.src = store(sheet.dataset.grid);
     }));
+    document.querySelectorAll('a[href^="#run-"]').forEach((link) => link.addEventListener("click", () => setTimeout(openRun)));
     addEventListener("hashchange", openRun);
     openRun();
   }
@@ -378,15 +417,36 @@
     at("metric").value = state.metric;
     at("metric").addEventListener("change", (event) => choose(event.target.value));
   }
+  // A chart is drawn when it comes near the window, and all are before they are printed.
+  const waiting = new Map();
+  const near = new IntersectionObserver((entries) => entries.forEach((entry) => entry.isIntersecting && drawn(entry.target)), { rootMargin: "300px" });
+  function drawn(host) {
+    const draw = waiting.get(host);
+    waiting.delete(host);
+    near.unobserve(host);
+    return draw && draw();
+  }
+  async function later(id, draw) {
+    const host = at(id);
+    if (!host) return;
+    const first = host === document.querySelector(".chart");
+    waiting.set(host, () => draw(host));
+    if (first || host.getBoundingClientRect().top < innerHeight) await drawn(host);
+    else near.observe(host);
+  }
+  addEventListener("beforeprint", () => [...waiting.keys()].forEach(drawn));
+
   async function start() {
+    nameMetric();
     if (at("slider") && steps.length) startSlider();
-    if (at("curve")) await embed(page.curve, at("curve"), (chart) => fillCurve(chart), (x) => tellCurve(arms, state.metric, x));
-    if (at("gaps")) { await embed(page.gap_chart, at("gaps"), fillGaps, tellGaps); at("gap-key").replaceChildren(...arms.slice(1).map((arm, i) => make("span", { className: "item" }, markOf(i + 1), arm.label))); }
+    await later("curve", (host) => embed(page.curve, host, (chart) => fillCurve(chart), (x) => tellCurve(arms, state.metric, x)));
+    await later("forest", (host) => embed(page.forest, host, fillForest, (x, y) => tellForest(y)));
+    await later("gaps", (host) => embed(page.gap_chart, host, fillGaps, tellGaps));
+    if (at("gaps")) at("gap-key").replaceChildren(...arms.slice(1).map((arm, i) => make("span", { className: "item" }, markOf(i + 1), arm.label)));
     for (const [i, group] of (page.groups || []).entries()) {
-      await embed(group.chart, at(`group-${i}`), (chart) => fillCurve(chart, group.rows, "dino"), (x) => tellCurve(group.rows, "dino", x));
+      await later(`group-${i}`, (host) => embed(page.charts[group.rows.length], host, (chart) => fillCurve(chart, group.rows, "dino"), (x) => tellCurve(group.rows, "dino", x)));
     }
-    if (at("forest")) await embed(page.forest, at("forest"), fillForest, (x, y) => tellForest(y));
-    if (page.metrics && page.metrics.length && state.metric) choose(state.metric);
+    await parsed;
     if (at("slider") && steps.length) go(state.index);
     if (page.kind === "study") startStudy();
     document.documentElement.dataset.ready = "yes";
