@@ -134,7 +134,27 @@ class World:
             pipeline.load_pipeline(cfg.model, torch.device("cpu"))
             encoders.load_encoders(cfg.metrics, torch.device("cpu"))
         record.environment("cpu")
-        _draw_something()
+        self._end_a_run()
+
+    def _end_a_run(self) -> None:
+        """A run is done by a fork and its end drawn again here: fonts, formulas and the libraries of a page are loaded once."""
+        from bayesdiff.core.layout import RESUME
+        from bayesdiff.diffusion.subject import load_subject
+        from bayesdiff.recording.record import load_record
+        from bayesdiff.runs.closing import end_again
+
+        words, runs = next(self.words()), self.folder / "warm"
+        with (self.folder / "warm.txt").open("w+") as said:
+            code = wait(fork(functools.partial(self.command, [*words, f"paths.runs={runs}"]), said))
+            said.seek(0)
+            assert code == 0, said.read()
+        (run,) = runs.glob("toybox-*")
+        (run / RESUME).mkdir()  # as if it had been killed behind its verdict
+        cfg, record = self.compose(words), load_record(run)
+        assert record is not None
+        with contextlib.redirect_stdout(io.StringIO()):
+            end_again(cfg, run, record, load_subject(cfg.data, cfg.shots.count, cfg.seed, cfg.model.resolution))
+        assert "failed" not in record.message, record.message
 
     def words(self) -> Iterator[tuple[str, ...]]:
         """The words of each run's command, but for the folder of runs."""
@@ -185,20 +205,6 @@ def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
         return known[key]
 
     return remembered
-
-
-def _draw_something() -> None:
-    """matplotlib looks for its fonts once."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots()
-    axes.set_title("warm")
-    for kind in ("png", "svg"):
-        figure.savefig(io.BytesIO(), format=kind)
-    plt.close(figure)
 
 
 def fork(call: Callable[[], int | None], output: IO[str], before: Callable[[], None] = lambda: None) -> int:
