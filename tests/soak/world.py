@@ -135,6 +135,7 @@ class World:
             encoders.load_encoders(cfg.metrics, torch.device("cpu"))
         record.environment("cpu")
         self._end_a_run()
+        OF_THE_WORLD.update(_open_descriptors())
 
     def _end_a_run(self) -> None:
         """A run is done by a fork and its end drawn again here: fonts, formulas and the libraries of a page are loaded once."""
@@ -207,6 +208,21 @@ def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
     return remembered
 
 
+OF_THE_WORLD: set[int] = set()
+"""Descriptors that were open when this process was warm: of fonts, which a fork reads too."""
+
+
+def _open_descriptors() -> set[int]:
+    return {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208  names alone
+
+
+def _close_all_but(kept: set[int]) -> None:
+    """Locks of the parent go with its own descriptors."""
+    for number in _open_descriptors() - kept - {0, 1, 2}:
+        with contextlib.suppress(OSError):  # of the listing itself
+            os.close(number)
+
+
 def fork(call: Callable[[], int | None], output: IO[str], before: Callable[[], None] = lambda: None) -> int:
     """A process that calls and ends with the code that is returned; its words go to ``output``. Returns its id."""
     sys.stdout.flush()
@@ -221,7 +237,7 @@ def _child(call: Callable[[], int | None], output: int, before: Callable[[], Non
     try:
         os.dup2(output, 1)
         os.dup2(output, 2)
-        os.closerange(3, 256)  # locks of the parent go with its own descriptors
+        _close_all_but(OF_THE_WORLD)
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="utf-8", line_buffering=True)
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8", line_buffering=True)
         before()
