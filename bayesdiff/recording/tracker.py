@@ -106,6 +106,7 @@ class Wandb:
         )  # fmt: skip
         for handler in log.handlers:
             handler.addFilter(_in_public)
+        self._drop_links()
         for space in ("train", "eval"):
             self.run.define_metric(f"{space}/step")
             self.run.define_metric(f"{space}/*", step_metric=f"{space}/step")
@@ -128,6 +129,13 @@ class Wandb:
         self.run.log({"scores": table})
         self.run.summary.update(summary)
         self.run.finish()
+        self._drop_links()
+
+    def _drop_links(self) -> None:
+        """A link to the client's own log in the user's cache names the home folder, and leads nowhere on another machine."""
+        for path in (Path(self.run.dir).parent / "logs").glob("*"):
+            if path.is_symlink():
+                path.unlink()
 
     def where(self) -> str:
         """Of an offline run that was resumed the last folder alone is whole."""
