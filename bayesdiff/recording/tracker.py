@@ -124,7 +124,7 @@ class Wandb:
     def finish(self, scores: pd.DataFrame, summary: dict[str, Any]) -> None:
         import wandb
 
-        table = wandb.Table(dataframe=scores)
+        table: Any = wandb.Table(dataframe=scores)
         table.bind_to_run(self.run, "scores", self.run.step)  # a file of the run: as an artifact it would lie below the user's home
         self.run.log({"scores": table})
         self.run.summary.update(summary)
