@@ -6,12 +6,12 @@ import json
 import shlex
 import socket
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from made_records import fill, make_run, prepare
 from PIL import Image
+from searched import holding
 
 from bayesdiff import claims, export, run, study, tables
 from bayesdiff.core.errors import UserError
@@ -23,15 +23,6 @@ from bayesdiff.studies import engine, plan
 ENVIRONMENT = {"WANDB_API_KEY": "c0ffee" * 7, "HF_TOKEN": "hf_" + "FakeFake" * 4, "AWS_SECRET_ACCESS_KEY": "not/really+a/secret+key"}
 OVERRIDE = "sk-" + "FakeKey0123456789"
 HOST = "my-very-own-machine"
-
-
-def holding(root: Path, words: Iterable[str]) -> list[tuple[str, str]]:
-    """(file, word) of every file below a folder that holds a word, in its bytes or in its name."""
-    found = []
-    for path in root.rglob("*"):
-        content = str(path.relative_to(root)).encode() + (path.read_bytes() if path.is_file() else b"")
-        found += [(str(path), word) for word in words if word.encode() in content]
-    return found
 
 
 @pytest.fixture

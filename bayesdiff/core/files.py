@@ -80,9 +80,13 @@ def _remove(path: Path) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder that is whole until it is gone: a kill on the way leaves only what the next start sweeps."""
-    aside = _beside(folder)
-    folder.replace(aside)
+    """Remove a folder that is whole until it is gone: a kill on the way leaves only what the next start sweeps.
+
+    One that was set aside already, and could not be removed, is not set aside again: its name would grow until no name can be longer.
+    """
+    aside = folder if folder.name.endswith(STAGING) else _beside(folder)
+    if aside is not folder:
+        folder.replace(aside)
     _remove(aside)
 
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import sys
+import unicodedata
+import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from bayesdiff.core.errors import UserError, first_line, shortened
 from bayesdiff.core.files import no_path, read_file
@@ -19,6 +24,9 @@ from bayesdiff.readings.thinning import thinned
 from bayesdiff.readings.wandb_runs import CLOUD, SUFFIX, cloud_table, offline_files, offline_table, resumed
 
 STDIN = "-"
+PACKED = b"\x1f\x8b"
+MOST_UNPACKED = 2**29
+"""Bytes of a table that is packed, or comes through a pipe: there a few bytes can stand for any number."""
 KINDS = f"a run folder, a table (CSV, JSON, JSON lines, Parquet), TensorBoard or offline W&B files, {CLOUD}ENTITY/PROJECT/RUN, or {STDIN}"
 
 
@@ -35,7 +43,13 @@ def read(source: str, naming: Naming) -> list[Reading]:
     Raises:
         UserError: nothing there, no table, or columns that cannot be told apart.
     """
-    return [thinned(reading) for reading in _read(source, naming)]
+    return [thinned(reading) for reading in _read(source, _composed(naming))]
+
+
+def _composed(naming: Naming) -> Naming:
+    """Names as ``read_table`` has those of a table: an accent is a part of its letter, whichever way it was typed."""
+    step, metric, run = (name and unicodedata.normalize("NFC", name) for name in (naming.step, naming.metric, naming.run))
+    return replace(naming, step=step, metric=metric, run=run, values=tuple(unicodedata.normalize("NFC", name) for name in naming.values))
 
 
 def read_all(sources: Sequence[str], naming: Naming) -> Iterator[Reading]:
@@ -46,7 +60,7 @@ def read_all(sources: Sequence[str], naming: Naming) -> Iterator[Reading]:
 
 def _read(source: str, naming: Naming) -> list[Reading]:
     if source == STDIN:
-        return read_bytes(sys.stdin.buffer.read(), "stdin", naming)
+        return read_bytes(_bounded(sys.stdin.buffer, "stdin"), "stdin", naming)
     if source.startswith(CLOUD):
         return read_table(cloud_table(source, naming), source, naming)
     if why := no_path(source):
@@ -107,7 +121,7 @@ def read_bytes(data: bytes, name: str, naming: Naming) -> list[Reading]:
 
 
 def _read_bytes(data: bytes, name: str, naming: Naming) -> list[Reading]:
-    if data.startswith(b"\x1f\x8b"):
+    if data.startswith(PACKED):
         return read_bytes(_unzipped(data, name), name, naming)
     if data.startswith(b"PAR1"):
         return read_table(parquet_table(data, name), name, naming)
@@ -123,6 +137,16 @@ def _read_bytes(data: bytes, name: str, naming: Naming) -> list[Reading]:
 
 def _unzipped(data: bytes, name: str) -> bytes:
     try:
-        return gzip.decompress(data)
-    except (OSError, EOFError) as error:
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+            found = _bounded(packed, name)
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{name}: a gzip file that is not whole; copy it again") from error
+    if found.startswith(PACKED):
+        raise UserError(f"{name}: packed twice; unpack it once")
+    return found
+
+
+def _bounded(file: IO[bytes] | gzip.GzipFile, name: str) -> bytes:
+    if len(found := file.read(MOST_UNPACKED + 1)) > MOST_UNPACKED:
+        raise UserError(f"{name}: a table of more than {MOST_UNPACKED / 2**30:.1f} GB; leave rows out, or save it as Parquet")
+    return found

@@ -6,6 +6,7 @@ What was guessed, sorted or left out stands in a reading's notes; what cannot be
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ OWN_CHOICE = ("dino", "clip_i")
 """Fidelities of this package's own tables, the one that is judged first."""
 LONG = (("metric", "value"), ("tag", "value"))
 VALUES = ("value", "values")
+MOST_STEPS = 2**53
+"""Beyond this a number of a table is no whole number any more."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def read_table(cells: pd.DataFrame, name: str, naming: Naming, notes: Sequence[s
     Raises:
         UserError: columns that cannot be told apart, or cells that cannot be read.
     """
-    cells = cells.rename(columns=lambda c: str(c).strip())
+    cells = cells.rename(columns=lambda c: unicodedata.normalize("NFC", str(c).strip()))  # as ``sources`` has the names that were asked for
     cells = cells.loc[:, [not (c.startswith("Unnamed:") and bool((cells[c] == "").all())) for c in cells.columns]]
     if cells.empty or len(cells.columns) < 2:
         raise UserError(f"{name}: a table with a column of steps and one of scores is needed; it has {len(cells)} rows")
@@ -235,6 +238,8 @@ def _whole_steps(index: pd.Index, name: str) -> pd.Index:
     steps = pd.Index(index.astype(np.float64))
     if not np.isfinite(steps).all() or (steps != np.round(steps)).any():
         raise UserError(f"{name}: steps must be whole numbers; choose another column with --step")
+    if (beyond := steps[(steps < 0) | (steps > MOST_STEPS)]).size:
+        raise UserError(f"{name}: {beyond[0]:g} is no training step; correct it, or choose another column with --step")
     if (twice := steps[steps.duplicated()]).size:
         raise UserError(
             f"{name}: step {int(twice[0])} stands in {int((steps == twice[0]).sum())} rows; name the column that tells them apart "

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import time
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 from bayesdiff.config.identity import as_dict, run_key, run_name
 from bayesdiff.config.schema import Config
 from bayesdiff.core.layout import MAIN
+from bayesdiff.core.privacy import public
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +52,19 @@ def _wait_for_the_next_second(folder: Path) -> None:
         time.sleep(ahead)
 
 
+@contextmanager
+def _nameless_host() -> Iterator[None]:
+    """TensorBoard puts the host's name into the names of its files, and has no setting against it; the run's lock keeps hosts apart."""
+    from tensorboard.summary.writer import event_file_writer as module
+
+    real = module.socket
+    module.socket = SimpleNamespace(gethostname=lambda: "host")
+    try:
+        yield
+    finally:
+        module.socket = real
+
+
 class TensorBoard:
     """Event files in ``tensorboard/`` of the run folder; rows after the resumed step are purged there."""
 
@@ -58,7 +74,8 @@ class TensorBoard:
         self.folder = folder / TENSORBOARD
         again = self.folder.exists()
         _wait_for_the_next_second(self.folder)
-        self.writer: Any = SummaryWriter(str(self.folder), purge_step=resumed_at + 1 if again else None)
+        with _nameless_host():
+            self.writer: Any = SummaryWriter(str(self.folder), purge_step=resumed_at + 1 if again else None)
         if not again:
             self.writer.add_text("run", f"{run_name(cfg)} ({run_key(cfg)})", 0)
 
@@ -102,7 +119,7 @@ class Mlflow:
             self.client.update_run(self.run_id, status=RunStatus.to_string(RunStatus.RUNNING))
         else:
             self.run_id = self.client.create_run(experiment, tags={"run_key": run_key(cfg)}, run_name=run_name(cfg)).info.run_id
-            self.client.log_dict(self.run_id, as_dict(cfg), "config.json")
+            self.client.log_dict(self.run_id, public(as_dict(cfg)), "config.json")
 
     def _log(self, step: int, values: dict[str, float]) -> None:
         from mlflow.entities import Metric
@@ -137,7 +154,7 @@ class Trackio:
         self.project = cfg.tracker.project
         with redirect_stdout(StringIO()):  # it says how to look at the run in several lines; ``where`` does in one
             self.run = trackio.init(
-                project=self.project, name=run_name(cfg), resume="allow", config={"cfg": as_dict(cfg), "run_key": run_key(cfg)},
+                project=self.project, name=run_name(cfg), resume="allow", config={"cfg": public(as_dict(cfg)), "run_key": run_key(cfg)},
                 embed=False, auto_log_gpu=False, auto_log_cpu=False,
             )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import warnings
@@ -30,6 +31,12 @@ PRIVATE: dict[str, Any] = {
     "x_save_requirements": False, "host": "", "username": "", "email": "",
 }  # fmt: skip
 """Settings of Weights & Biases without which it keeps host, user, folders, the remote of git and the words of the command."""
+
+
+def _in_public(record: logging.LogRecord) -> bool:
+    """A line of W&B's ``debug.log``, which names folders, without secrets and home folder."""
+    record.msg, record.args = public(record.getMessage()), ()
+    return True
 
 
 def without_echo(arguments: list[str]) -> list[str]:
@@ -87,6 +94,8 @@ class Wandb:
     def __init__(self, cfg: Config, folder: Path):
         import wandb
 
+        log = logging.getLogger("wandb")
+        log.addFilter(_in_public)  # of what is said until there is a file; a filter is added once
         known = {name: value for name, value in PRIVATE.items() if name in wandb.Settings.model_fields}
         self.run = wandb.init(
             project=cfg.tracker.project, entity=cfg.tracker.entity, mode=cfg.tracker.mode.value, dir=str(folder),
@@ -95,6 +104,9 @@ class Wandb:
             config=dict(zip(TRACKED_KEYS, (public(as_dict(cfg)), run_key(cfg)), strict=True)), reinit="create_new",
             settings=wandb.Settings(console="off", silent=True, **known),
         )  # fmt: skip
+        for handler in log.handlers:
+            handler.addFilter(_in_public)
+        self._drop_links()
         for space in ("train", "eval"):
             self.run.define_metric(f"{space}/step")
             self.run.define_metric(f"{space}/*", step_metric=f"{space}/step")
@@ -112,9 +124,18 @@ class Wandb:
     def finish(self, scores: pd.DataFrame, summary: dict[str, Any]) -> None:
         import wandb
 
-        self.run.log({"scores": wandb.Table(dataframe=scores)})
+        table: Any = wandb.Table(dataframe=scores)
+        table.bind_to_run(self.run, "scores", self.run.step)  # a file of the run: as an artifact it would lie below the user's home
+        self.run.log({"scores": table})
         self.run.summary.update(summary)
         self.run.finish()
+        self._drop_links()
+
+    def _drop_links(self) -> None:
+        """A link to the client's own log in the user's cache names the home folder, and leads nowhere on another machine."""
+        for path in (Path(self.run.dir).parent / "logs").glob("*"):
+            if path.is_symlink():
+                path.unlink()
 
     def where(self) -> str:
         """Of an offline run that was resumed the last folder alone is whole."""

@@ -23,11 +23,11 @@ def latex_tables(table: pd.DataFrame, repeated: int, caption: str, label: str) -
         table: text cells; a column that alone is wider than a page stands by itself.
         caption, label: of the first part; the others are called continued.
     """
-    parts = columns_of(table, repeated)
+    parts, labels = columns_of(table, repeated), set(table.columns[:repeated])
     written = []
     for i, names in enumerate(parts):
         more = f" (continued, {i + 1} of {len(parts)})" if i else ""
-        shown = pd.DataFrame({escape.latex(name): [_cell(value) for value in table[name]] for name in names})
+        shown = pd.DataFrame({escape.latex(name): [_cell(value, name in labels) for value in table[name]] for name in names})
         of_part = f"{label}-{i + 1}" if i else label
         text = shown.to_latex(index=False, escape=False, caption=escape.latex_caption(caption) + more, label=of_part)
         written.append(text.replace(r"\begin{tabular}", "\\footnotesize\n\\begin{tabular}", 1))
@@ -38,7 +38,7 @@ def columns_of(table: pd.DataFrame, repeated: int) -> list[list[str]]:
     """The columns of each part."""
     names = [str(name) for name in table.columns]
     head, others = names[:repeated], names[repeated:]
-    room = ROOM - sum(_width(table, name) for name in head)
+    room = ROOM - sum(_width(table, name, label=True) for name in head)
     parts: list[list[str]] = [[]]
     for name in others:
         if parts[-1] and sum(_width(table, one) for one in [*parts[-1], name]) > room:
@@ -47,14 +47,15 @@ def columns_of(table: pd.DataFrame, repeated: int) -> list[list[str]]:
     return [[*head, *part] for part in parts]
 
 
-def _lines(value: object) -> list[str]:
-    return [part for part in _PARTS.split(str(value)) if part] or [""]
+def _lines(value: object, label: bool) -> list[str]:
+    """A label is a user's own text: no mark in it breaks it."""
+    return [str(value)] if label else [part for part in _PARTS.split(str(value)) if part] or [""]
 
 
-def _width(table: pd.DataFrame, name: str) -> int:
-    return GAP + max([len(name), *(len(line) for value in table[name] for line in _lines(value))])
+def _width(table: pd.DataFrame, name: str, label: bool = False) -> int:
+    return GAP + max([len(name), *(len(line) for value in table[name] for line in _lines(value, label))])
 
 
-def _cell(value: object) -> str:
-    lines = [escape.latex(line) for line in _lines(value)]
+def _cell(value: object, label: bool) -> str:
+    lines = [escape.latex(line) for line in _lines(value, label)]
     return lines[0] if len(lines) == 1 else r"\shortstack[l]{" + r"\\ ".join(lines) + "}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,20 @@ def test_what_cannot_be_cleaned_up_hides_no_error(tmp_path: Path, monkeypatch: p
         part.write_text("half")
         monkeypatch.setattr("os.unlink", failing(errno.EROFS))
         failing(errno.EROFS)()
+
+
+def test_what_could_not_be_removed_is_not_set_aside_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try would make its name longer, until no name can be."""
+    (tmp_path / "step-000001").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # a disk that fails
+        discard(tmp_path / "step-000001")
+        (aside,) = tmp_path.iterdir()
+        for _ in range(9):
+            discard(aside)
+        assert list(tmp_path.iterdir()) == [aside]
+    discard(aside)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_discarded_is_never_half_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

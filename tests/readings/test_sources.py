@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import sys
+import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ import pandas as pd
 import pytest
 
 from bayesdiff.core.errors import UserError
-from bayesdiff.readings import Naming, read, read_all
+from bayesdiff.readings import Naming, read, read_all, sources
 
 CSV = b"step,dino\n0,0.1\n10,0.2\n"
 FRAME = pd.DataFrame({"step": [0, 10], "dino": [0.1, 0.2]})
@@ -48,6 +49,10 @@ REFUSED = {
     "spreadsheet": (b"PK\x03\x04....", "save its sheet as CSV"),
     "old spreadsheet": (b"\xd0\xcf\x11\xe0....", "save its sheet as CSV"),
     "half a gzip": (gzip.compress(CSV)[:-9], "copy it again"),
+    "changed gzip": (gzip.compress(CSV)[:12] + b"\xff" * 9 + gzip.compress(CSV)[21:], "copy it again"),
+    "gzip in gzip": (gzip.compress(gzip.compress(CSV)), "packed twice"),
+    "step that is none": (b"step,dino\n0,.1\n1e30,.2\n", "1e\\+30 is no training step; correct it"),
+    "step below 0": (b"step,dino\n-10,.1\n10,.2\n", "-10 is no training step; correct it"),
     "half a parquet": (parquet()[:-9], "write it again"),
     "nothing": (b"", "the file is empty"),
     "weights": (bytes(range(256)) * 8, "no text"),
@@ -62,6 +67,24 @@ def test_what_is_no_table_is_refused_in_one_line(kind: str, tmp_path: Path) -> N
         read(str(tmp_path / "file"), Naming())
     assert str(caught.value).startswith(str(tmp_path / "file"))
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_packed_or_comes_through_a_pipe_is_read_up_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes of gzip, or a pipe that never ends, would fill the memory."""
+    monkeypatch.setattr(sources, "MOST_UNPACKED", 10_000)
+    (tmp_path / "bomb.csv.gz").write_bytes(gzip.compress(b"0" * 100_000))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"0" * 100_000)))
+    for source, name in ((str(tmp_path / "bomb.csv.gz"), "bomb.csv.gz"), ("-", "stdin")):
+        with pytest.raises(UserError, match=rf"{name}: a table of more than .* GB; leave rows out"):
+            read(source, Naming())
+
+
+def test_an_accent_is_a_part_of_its_letter_whichever_way_it_was_typed(tmp_path: Path) -> None:
+    for written, asked in ((1, 0), (0, 1)):
+        names = [unicodedata.normalize(form, "fidélité") for form in ("NFC", "NFD")]
+        (tmp_path / "x.csv").write_text(f"step,{names[written]},loss\n0,0.1,1\n10,0.2,1\n")
+        (reading,) = read(str(tmp_path / "x.csv"), Naming(values=(names[asked],)))
+        assert reading.metric == names[0]
 
 
 def test_folders_and_names_without_anything(tmp_path: Path) -> None:

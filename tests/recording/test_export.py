@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from markdown_it import MarkdownIt
 from PIL import Image
 from safetensors.torch import load_file
 from tiny import ARMS, BNN_OFF, BNN_ON, METHOD_NAMES, Make
@@ -152,3 +153,26 @@ def test_another_step_is_never_exported_as_the_best(run_of: Any, tmp_path: Path,
     assert main([str(run)]) == 2
     assert "its best checkpoint, step 2, is not kept; choose by --step" in capsys.readouterr().err
     assert not (run / "export-2").exists()
+
+
+@pytest.mark.parametrize("text", ["Ca$$h_1 | `x` <script>a()</script> [b]", "```\\ # ![i](j) **k**", "<!-- {~^} & \"'"])
+def test_the_card_of_a_run_with_hostile_texts_shows_them(run_of: Any, tmp_path: Path, text: str) -> None:
+    """Title, words, verdict, base model and command of a stranger's record; nothing of them is markup, and no fence ends early."""
+    run = Path(shutil.copytree(run_of("dreambooth", BNN_OFF), tmp_path / "run"))
+    content = json.loads((run / "record.json").read_text())
+    content["config"]["data"] |= {"subject": text, "identifier": text}
+    content["config"]["model"]["path"] = f"base/{text}"
+    content |= {"command": f"x {text}\n```\n# y", "verdict": {**(content["verdict"] or {}), "sentence": f"v {text}", "best_step": 3}}
+    content["subject"]["class_noun"] = text
+    (run / "record.json").write_text(json.dumps(content))
+    export(run, 3, tmp_path / f"out {text.replace('/', ' ')}")
+    (card,) = (path.read_text() for path in tmp_path.glob("out*/README.md"))
+    tokens = MarkdownIt("commonmark").parse(card)
+    kinds = [token.type for token in tokens if token.type.endswith("_open") or token.type in ("fence", "html_block")]
+    assert [kind for kind in kinds if kind != "paragraph_open"] == ["heading_open", "fence", "fence"]
+    inside = [one for token in tokens for one in (token.children or [])]
+    assert {one.type for one in inside} <= {"text", "text_special", "code_inline", "softbreak", "image"}
+    assert [one.attrGet("src") for one in inside if one.type == "image"] == ["curve.png"]
+    shown = "".join(one.content for one in inside if one.type != "image")
+    assert shown.count(text) == 5
+    assert [token.content for token in tokens if token.type == "fence"][1] == content["command"] + "\n"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from PIL import Image
+from searched import holding
 
 from bayesdiff.config.identity import run_key
 from bayesdiff.config.schema import Config
@@ -15,6 +17,7 @@ from bayesdiff.recording.tracker import Tracker
 
 SCORES = pd.DataFrame({"step": [40], "prompt": [0], "image": [0], "metric": ["dino"], "reference": ["a.png"], "value": [0.5]})
 
+HOST = "my-very-own-machine"
 Walk = Callable[[str], tuple[Config, Path, str]]
 
 
@@ -31,17 +34,24 @@ def stretch(cfg: Config, run: Path, start: int, steps: tuple[int, ...]) -> Track
 
 
 @pytest.fixture
-def walked(tmp_path: Path, make_config: Callable[..., Config], capsys: pytest.CaptureFixture[str]) -> Walk:
-    """A run that was killed behind step 30, resumed at step 20 and finished; returns what it said at its end."""
+def walked(tmp_path: Path, make_config: Callable[..., Config], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Walk:
+    """A run that was killed behind step 30, resumed at step 20 and finished; returns what it said at its end.
+
+    Its photographs are below the user's home, and nothing that is written names that or the host.
+    """
 
     def walk(name: str) -> tuple[Config, Path, str]:
-        cfg, run = make_config(f"tracker={name}", "tracker.project=own"), tmp_path / "run"
+        (home := tmp_path / "home" / "alice").mkdir(parents=True)
+        monkeypatch.setenv("HOME", str(home))
+        monkeypatch.setattr(socket, "gethostname", lambda: HOST)
+        cfg, run = make_config(f"tracker={name}", "tracker.project=own", f"data.path={home / 'photos'}"), tmp_path / "run"
         run.mkdir()
         stretch(cfg, run, 0, (10, 20, 30))
         tracker = stretch(cfg, run, 20, (30, 40))
         assert [type(sink).__name__.lower() for sink in tracker.sinks] == ["jsonl", name]
         tracker.finish(SCORES, {"status": "completed", "best_step": 40})
         assert len(tracker.sinks) == 2, "no sink failed"
+        assert holding(run, [HOST, str(home)]) == []
         return cfg, run, capsys.readouterr().out
 
     return walk

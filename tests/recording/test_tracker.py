@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
+from searched import holding
 
 from bayesdiff.config.identity import as_dict, run_key
 from bayesdiff.config.schema import Config
@@ -152,23 +154,37 @@ def test_a_stop_by_the_keyboard_is_not_swallowed(
         tracker.train(10, {"loss": 0.5})
 
 
-def test_weights_and_biases_works_offline_and_writes_no_key(tmp_path: Path, make_config: Callable[..., Config]) -> None:
-    cfg = make_config("tracker=wandb")
-    run, config = tmp_path / "run", tmp_path / "config.yaml"
-    run.mkdir()
+def has_namespaces() -> bool:
+    """Whether a process of its own can have another host name."""
+    return shutil.which("unshare") is not None and subprocess.run([*OTHER_HOST, "true"], capture_output=True).returncode == 0
+
+
+OTHER_HOST = ["unshare", "-Ur", "--uts", "sh", "-c", 'hostname my-very-own-machine; exec "$@"', "sh"]
+
+
+def test_weights_and_biases_works_offline_and_writes_neither_keys_nor_whose_machine_it_is(
+    tmp_path: Path, make_config: Callable[..., Config]
+) -> None:
+    """By its own client, in a home folder; where the system lets a process be on a host of another name, that name too."""
+    home = tmp_path / "home" / "alice"
+    run, config = home / "run", tmp_path / "config.yaml"
+    run.mkdir(parents=True)
+    cfg = make_config("tracker=wandb", f"data.path={home / 'photos'}")
     config.write_text(OmegaConf.to_yaml(OmegaConf.create(as_dict(cfg))))
-    places = {f"WANDB_{name}_DIR": str(tmp_path / name.lower()) for name in ("CONFIG", "CACHE", "DATA", "ARTIFACT")}
     path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    env = {**os.environ, **places, "WANDB_API_KEY": KEY, "WANDB_MODE": "offline", "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", TRACK, str(run), str(config)], env=env, capture_output=True, text=True, timeout=120)
+    private = {"WANDB_API_KEY": KEY, "HF_TOKEN": "hf_" + "FakeFake" * 4, "USER": "alice-the-user", "LOGNAME": "alice-the-user"}
+    env = {**os.environ, **private, "HOME": str(home), "HOSTNAME": "my-very-own-machine", "WANDB_MODE": "offline", "PYTHONPATH": path}
+    words = [sys.executable, "-c", TRACK, str(run), str(config), "--token=an-override"]
+    words = [*OTHER_HOST, *words] if has_namespaces() else words
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=120, cwd=home)
     assert done.returncode == 0, done.stderr
     assert "sinks left: Jsonl Wandb" in done.stdout
     (offline,) = (run / "wandb").glob("offline-run-*")
     (log,) = offline.glob("*.wandb")
     assert run_key(cfg) in log.name
-    written = [p for p in run.rglob("*") if p.is_file()]
-    assert len(written) > 2
-    assert [p for p in written if KEY.encode() in p.read_bytes()] == []
+    assert len([p for p in run.rglob("*") if p.is_file()]) > 5
+    assert holding(run, [*private.values(), str(home), "my-very-own-machine", "an-override"]) == []
+    assert "~/photos" in (run / "wandb" / "debug.log").read_text(), "the log is there, and shortened"
     assert KEY not in done.stdout + done.stderr
 
 

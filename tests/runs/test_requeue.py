@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from submitit.core.job_environment import SignalHandler
+from submitit.core.utils import DelayedSubmission, JobPaths, UncompletedJobError
 from tiny import BNN_ON, Make
 
-from bayesdiff.core.layout import RESUME, TRAIN_LOG
+from bayesdiff.core.layout import RESUME, TRAIN_LOG, steps_in
 from bayesdiff.runs import experiment
 from bayesdiff.runs.experiment import run_experiment
 from tests.soak.verdict import differing
@@ -74,6 +77,54 @@ def test_a_run_whose_job_is_requeued_ends_as_if_it_had_not_been(make_config: Mak
     assert "Resuming from step " in said and "Resuming from step 0 " not in said
     assert differing(run, whole) == []
     assert not (run / RESUME).exists()
+
+
+class Again:
+    """A job that can be requeued, as the plugin's are."""
+
+    def __call__(self) -> None: ...
+
+    def checkpoint(self) -> DelayedSubmission:
+        return DelayedSubmission(Again())
+
+
+@pytest.mark.parametrize(
+    ("minutes", "timeouts", "end", "left"),
+    [(600, 0, SystemExit, [0]), (1, 1, SystemExit, [0]), (1, 0, UncompletedJobError, [])],
+    ids=["preempted", "timed out", "timed out too often"],
+)
+def test_a_time_out_saves_the_step_as_a_preemption_does(
+    make_config: Make, tiny_smoke: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    minutes: int, timeouts: int, end: type[BaseException], left: list[int],
+) -> None:  # fmt: skip
+    """submitit's own handler: it requeues a job that timed out only so often (``max_num_timeout``, 0 by default), and else gives it up."""
+    words = ["schedule.steps=4", "schedule.checkpoints=[0,4]", "schedule.log_every=1", "schedule.keep=all"]
+    whole, _ = run_experiment(make_config(*tiny_smoke, *words, f"paths.runs={tmp_path / 'whole'}"))
+    requeued: list[int] = []
+    (tmp_path / "jobs").mkdir()
+    job = DelayedSubmission(Again())
+    job.set_timeout(minutes, timeouts)
+    environment = SimpleNamespace(global_rank=0, _requeue=requeued.append)
+    handler = SignalHandler(environment, JobPaths(tmp_path / "jobs", job_id="1"), job)  # type: ignore[arg-type]
+    real = experiment.Tracker.train
+
+    def told(self: experiment.Tracker, step: int, row: dict[str, float]) -> None:
+        real(self, step, row)
+        if step == 2:
+            signal.raise_signal(signal.SIGUSR2)
+
+    before = signal.signal(signal.SIGUSR2, handler.checkpoint_and_try_requeue)
+    try:
+        with monkeypatch.context() as patch, pytest.raises(end):
+            patch.setattr(experiment.Tracker, "train", told)
+            run_experiment(make_config(*tiny_smoke, *words))
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    (run,) = (tmp_path / "runs").glob("toybox-*")
+    assert (requeued, steps_in(run / RESUME)) == (left, [0, 2])
+    _, record = run_experiment(make_config(*tiny_smoke, *words))
+    assert record.status == "completed"
+    assert differing(run, whole) == []
 
 
 def test_a_handler_that_comes_back_lets_the_run_go_on(make_config: Make, tiny_smoke: list[str], tmp_path: Path) -> None:

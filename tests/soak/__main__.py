@@ -22,6 +22,11 @@ from pathlib import Path
 from tests.soak.parts import PARTS, Size, Soak
 
 
+def _spent(began: float) -> str:
+    """Seconds since then, and of CPU by this process and all that it waited for."""
+    return f"{time.monotonic() - began:.0f} s, {sum(os.times()[:4]):.0f} s of CPU"
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser("python -m tests.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for field in fields(Size):
@@ -29,21 +34,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--keep", action="store_true", help="leave the folder, and say where it is")
     arguments = parser.parse_args(argv)
-    began, before = time.monotonic(), os.times()
+    began = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="soak-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     try:
         soak = Soak(folder, Size(*(getattr(arguments, field.name) for field in fields(Size))))
+        print(f"undisturbed: {_spent(began)}", flush=True)
         for name in arguments.only:
             PARTS[name](soak)
+            print(f"{name}: {_spent(began)} in all; {dict(soak.counts)}, wrong: {len(soak.wrong)}", flush=True)
         soak.report()
     finally:
         if arguments.keep:
             print(folder)
         else:
             shutil.rmtree(folder)
-    after = os.times()
-    cpu = sum(after[:4]) - sum(before[:4])
-    print(f"{time.monotonic() - began:.0f} s, {cpu:.0f} s of CPU")
+    print(_spent(began))
     return 1 if soak.wrong else 0
 
 

@@ -142,7 +142,7 @@ class Ledger:
 
     def claim(self, name: str) -> bool:
         """Whether this process is the first with a name that is not left out."""
-        key = hashlib.sha256(name.encode()).hexdigest()[:24]
+        key = self._key(name)
         if int(key, 16) % self.one_in or (self.most is not None and len(self) >= self.most):
             return False
         try:
@@ -152,6 +152,14 @@ class Ledger:
         os.write(number, name.encode())
         os.close(number)
         return True
+
+    @staticmethod
+    def _key(name: str) -> str:
+        return hashlib.sha256(name.encode()).hexdigest()[:24]
+
+    def __contains__(self, name: str) -> bool:
+        """Whether it was claimed, or is left out."""
+        return int(key := self._key(name), 16) % self.one_in != 0 or (self.folder / key).exists()
 
     def names(self) -> list[str]:
         return sorted(path.read_text() for path in self.folder.iterdir())
@@ -202,8 +210,14 @@ ERRNOS = (*STAYING, *PASSING)
 
 
 def failing_at(ledger: Ledger, kinds: tuple[int, ...] = ERRNOS) -> Act:
-    """Raise each kind of error once at every kind of site; behind one that stays a process cannot write any more."""
+    """Raise each kind of error once at every kind of site; behind one that stays a process cannot write any more.
+
+    Some sites are only met behind a fault that passes: what was half-written is removed. Where such a site lacks errors, what
+    leads to it fails again.
+    """
     stays: list[int] = []
+    failed: list[Site] = []
+    behind = Behind(ledger, kinds)
 
     def act(site: Site) -> None:
         if stays:
@@ -211,11 +225,42 @@ def failing_at(ledger: Ledger, kinds: tuple[int, ...] = ERRNOS) -> Act:
                 raise _error(stays[0], site)
             return
         for number in kinds:
-            if ledger.claim(f"{errno.errorcode[number]} {site.kind}"):
+            if ledger.claim(_pair(number, site.kind)):
                 stays.extend({number} & set(STAYING))
+                behind.note(failed, site)
+                failed.append(site)
                 raise _error(number, site)
+        if not failed and behind.lacks(site):
+            failed.append(site)
+            raise _error(PASSING[0], site)
 
     return act
+
+
+def _pair(number: int, kind: str) -> str:
+    return f"{errno.errorcode[number]} {kind}"
+
+
+class Behind:
+    """Which kinds of sites were met behind a fault at which others, by all processes; read once in each."""
+
+    def __init__(self, ledger: Ledger, kinds: tuple[int, ...]):
+        self.ledger, self.kinds = ledger, kinds
+        self.pairs = Ledger(ledger.folder.with_name(f"{ledger.folder.name} behind"))
+        self.tries = Ledger(ledger.folder.with_name(f"{ledger.folder.name} again"))
+        self.known: list[list[str]] | None = None
+
+    def note(self, failed: list[Site], site: Site) -> None:
+        if failed:
+            self.pairs.claim(f"{failed[0].kind}\n{site.kind}")
+
+    def lacks(self, site: Site) -> bool:
+        """Whether a site behind this one lacks an error; said once for each kind of error, for it may not be met again."""
+        if self.known is None:
+            self.known = [name.split("\n") for name in self.pairs.names()]
+        there = [kind for first, kind in self.known if first == site.kind]
+        lacking = [kind for kind in there if any(_pair(number, kind) not in self.ledger for number in self.kinds)]
+        return any(self.tries.claim(f"{number} {site.kind}\n{kind}") for kind in lacking for number in self.kinds)
 
 
 def _error(number: int, site: Site) -> OSError:

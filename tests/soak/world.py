@@ -134,7 +134,28 @@ class World:
             pipeline.load_pipeline(cfg.model, torch.device("cpu"))
             encoders.load_encoders(cfg.metrics, torch.device("cpu"))
         record.environment("cpu")
-        _draw_something()
+        self._end_a_run()
+        OF_THE_WORLD.update(_open_descriptors())
+
+    def _end_a_run(self) -> None:
+        """A run is done by a fork and its end drawn again here: fonts, formulas and the libraries of a page are loaded once."""
+        from bayesdiff.core.layout import RESUME
+        from bayesdiff.diffusion.subject import load_subject
+        from bayesdiff.recording.record import load_record
+        from bayesdiff.runs.closing import end_again
+
+        words, runs = next(self.words()), self.folder / "warm"
+        with (self.folder / "warm.txt").open("w+") as said:
+            code = wait(fork(functools.partial(self.command, [*words, f"paths.runs={runs}"]), said))
+            said.seek(0)
+            assert code == 0, said.read()
+        (run,) = runs.glob("toybox-*")
+        (run / RESUME).mkdir()  # as if it had been killed behind its verdict
+        cfg, record = self.compose(words), load_record(run)
+        assert record is not None
+        with contextlib.redirect_stdout(io.StringIO()):
+            end_again(cfg, run, record, load_subject(cfg.data, cfg.shots.count, cfg.seed, cfg.model.resolution))
+        assert "failed" not in record.message, record.message
 
     def words(self) -> Iterator[tuple[str, ...]]:
         """The words of each run's command, but for the folder of runs."""
@@ -187,18 +208,19 @@ def _remembered(function: Callable[..., Any]) -> Callable[..., Any]:
     return remembered
 
 
-def _draw_something() -> None:
-    """matplotlib looks for its fonts once."""
-    import matplotlib
+OF_THE_WORLD: set[int] = set()
+"""Descriptors that were open when this process was warm: of fonts, which a fork reads too."""
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots()
-    axes.set_title("warm")
-    for kind in ("png", "svg"):
-        figure.savefig(io.BytesIO(), format=kind)
-    plt.close(figure)
+def _open_descriptors() -> set[int]:
+    return {int(name) for name in os.listdir("/proc/self/fd")}  # noqa: PTH208  names alone
+
+
+def _close_all_but(kept: set[int]) -> None:
+    """Locks of the parent go with its own descriptors."""
+    for number in _open_descriptors() - kept - {0, 1, 2}:
+        with contextlib.suppress(OSError):  # of the listing itself
+            os.close(number)
 
 
 def fork(call: Callable[[], int | None], output: IO[str], before: Callable[[], None] = lambda: None) -> int:
@@ -215,7 +237,7 @@ def _child(call: Callable[[], int | None], output: int, before: Callable[[], Non
     try:
         os.dup2(output, 1)
         os.dup2(output, 2)
-        os.closerange(3, 256)  # locks of the parent go with its own descriptors
+        _close_all_but(OF_THE_WORLD)
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), encoding="utf-8", line_buffering=True)
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), encoding="utf-8", line_buffering=True)
         before()
