@@ -63,7 +63,21 @@ def make_config() -> Callable[..., Config]:
 
 
 @pytest.fixture
-def smoke(random_pipeline: Path, random_encoders: dict[str, str], tmp_path: Path) -> list[str]:
+def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of runs are put together as ever and written as a few pixels: drawing them takes half of a small run.
+
+    ``test_plots`` looks at whole pictures; commands in processes of their own, studies and the soak draw them.
+    """
+    from tiny import save_few_pixels
+
+    from bayesdiff.recording import plots
+
+    monkeypatch.setattr(plots, "settle", lambda figure: None)
+    monkeypatch.setattr(plots, "save_figure", save_few_pixels)
+
+
+@pytest.fixture
+def smoke(random_pipeline: Path, random_encoders: dict[str, str], tmp_path: Path, quick_pictures: None) -> list[str]:
     """Overrides of a run in seconds on random weights, writing below ``tmp_path``."""
     encoders = [f"{key}={value}" for key, value in random_encoders.items()]
     return ["+experiment=smoke", "report=false", f"model.path={random_pipeline}", *encoders, f"paths.runs={tmp_path / 'runs'}"]
@@ -80,10 +94,10 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tiny_smoke(tiny_models: Path, tmp_path: Path) -> list[str]:
+def tiny_smoke(tiny_models: Path, tmp_path: Path, quick_pictures: None) -> list[str]:
     """``smoke`` on models of a few thousand weights."""
     encoders = [f"metrics.{name}=local-dir:{tiny_models / name}" for name in ("clip", "dino")]
-    return ["+experiment=smoke", f"model.path={tiny_models / 'pipeline'}", *encoders, f"paths.runs={tmp_path / 'runs'}"]
+    return ["+experiment=smoke", "report=false", f"model.path={tiny_models / 'pipeline'}", *encoders, f"paths.runs={tmp_path / 'runs'}"]
 
 
 @pytest.fixture
