@@ -86,7 +86,8 @@ def test_words_that_do_more_than_set_a_value_are_left_to_hydra() -> None:
     "words",
     [
         ("paths.runs=elsewhere",), ("paths.runs='~/a, b'", "paths.cache=there"), ("paths.runs=3",), ("bnn=on", "paths.runs=/x/y"),
-        ("bnn=on", "model.sigma_learning_rate_factor=3"), ("bnn=on", "model.sigma_learning_rate_factor=3", "bnn.sigma_learning_rate_factor=2"),
+        ("bnn=on", "model.sigma_learning_rate_factor=3"),
+        ("bnn=on", "model.sigma_learning_rate_factor=3", "bnn.sigma_learning_rate_factor=2"),
     ],
 )  # fmt: skip
 def test_settings_that_are_made_of_others_follow_them(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
