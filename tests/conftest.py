@@ -6,6 +6,7 @@ ones; tests that speak of the shipped toybox say so.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,12 @@ import torch
 
 from bayesdiff.config.schema import Config
 from bayesdiff.studies.derive import derive
+
+
+def pytest_collection_finish() -> None:
+    """What torch, diffusers and the tests themselves are made of is no garbage: the collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
