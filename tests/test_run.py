@@ -62,6 +62,11 @@ def test_showing_the_configuration_loads_no_model_library(tmp_path: Path) -> Non
     assert loaded_after(code, tmp_path) == set()
 
 
+def test_a_subject_that_is_unknown_is_refused_before_models_can_be_loaded(tmp_path: Path) -> None:
+    code = "import runpy; sys.argv = ['run', 'data.subject=toy_dgo']; runpy.run_module('bayesdiff.run', run_name='__main__')"
+    assert loaded_after(code, tmp_path) <= {"pandas"}
+
+
 SMOKE = "{smoke}"
 """Stands for the overrides of a run on random weights."""
 BAD: dict[str, tuple[list[str], str]] = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
 
 from bayesdiff.config.schema import Config, Weights
 from bayesdiff.core.layout import PROBES
@@ -20,6 +19,8 @@ DIGITS = 7
 
 def _probe(training: Training, cfg: Config) -> list[dict[str, float]]:
     """The probes of the model as it stands, on the first training photograph."""
+    import torch
+
     from bayesdiff.diffusion.batch import encode_text
     from bayesdiff.diffusion.graphed import graphed_forward
     from bayesdiff.training.probes import probe
