@@ -6,10 +6,9 @@ ones; tests that speak of the shipped toybox say so.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
-from copy import deepcopy
-from functools import cache
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -18,8 +17,14 @@ os.environ.setdefault("WANDB_MODE", "offline")
 import pytest
 import torch
 
-from bayesdiff.config.compose import compose
 from bayesdiff.config.schema import Config
+from bayesdiff.studies.derive import derive
+
+
+def pytest_collection_finish() -> None:
+    """What torch, diffusers and the tests themselves are made of is no garbage: the collector need not look at it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -54,24 +59,32 @@ def random_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"metrics.clip": f"local-dir:{folder / 'clip'}", "metrics.dino": f"local-dir:{folder / 'dino'}"}
 
 
-@cache
-def _composed(overrides: tuple[str, ...]) -> Config:
-    """Composing takes a tenth of a second: tests that ask for the same words share it."""
-    return compose(overrides)
-
-
 @pytest.fixture
 def make_config() -> Callable[..., Config]:
-    """Compose and validate a configuration from override strings, as the command line does; each caller gets its own."""
+    """A validated configuration from override strings, equal to the command line's (``test_derive``), a hundred times as fast."""
 
     def build(*overrides: str) -> Config:
-        return deepcopy(_composed(overrides))
+        return derive(overrides)
 
     return build
 
 
 @pytest.fixture
-def smoke(random_pipeline: Path, random_encoders: dict[str, str], tmp_path: Path) -> list[str]:
+def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of runs are put together as ever and written as a few pixels: drawing them takes half of a small run.
+
+    ``test_plots`` looks at whole pictures; commands in processes of their own, studies and the soak draw them.
+    """
+    from tiny import save_few_pixels
+
+    from bayesdiff.recording import plots
+
+    monkeypatch.setattr(plots, "settle", lambda figure: None)
+    monkeypatch.setattr(plots, "save_figure", save_few_pixels)
+
+
+@pytest.fixture
+def smoke(random_pipeline: Path, random_encoders: dict[str, str], tmp_path: Path, quick_pictures: None) -> list[str]:
     """Overrides of a run in seconds on random weights, writing below ``tmp_path``."""
     encoders = [f"{key}={value}" for key, value in random_encoders.items()]
     return ["+experiment=smoke", "report=false", f"model.path={random_pipeline}", *encoders, f"paths.runs={tmp_path / 'runs'}"]
@@ -88,10 +101,10 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tiny_smoke(tiny_models: Path, tmp_path: Path) -> list[str]:
+def tiny_smoke(tiny_models: Path, tmp_path: Path, quick_pictures: None) -> list[str]:
     """``smoke`` on models of a few thousand weights."""
     encoders = [f"metrics.{name}=local-dir:{tiny_models / name}" for name in ("clip", "dino")]
-    return ["+experiment=smoke", f"model.path={tiny_models / 'pipeline'}", *encoders, f"paths.runs={tmp_path / 'runs'}"]
+    return ["+experiment=smoke", "report=false", f"model.path={tiny_models / 'pipeline'}", *encoders, f"paths.runs={tmp_path / 'runs'}"]
 
 
 @pytest.fixture

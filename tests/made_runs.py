@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from bayesdiff.config.compose import compose
 from bayesdiff.config.identity import as_dict, run_key
 from bayesdiff.core.layout import image_name, images_folder
 from bayesdiff.corruption.diagnosis import judge_run
@@ -17,6 +16,7 @@ from bayesdiff.recording.archive import detector_version
 from bayesdiff.recording.record import RunRecord
 from bayesdiff.scoring.curve import score_columns
 from bayesdiff.scoring.metrics import COLUMNS
+from bayesdiff.studies.derive import derive
 
 STAGE = (0.2, 0.5, 0.7, 0.85, 0.86, 0.84, 0.5, 0.45, 0.44, 0.5, 0.84, 0.85, 0.86, 0.85, 0.86)
 """Means of DINO at the checkpoints: a fall from the seventh to the tenth, and back."""
@@ -26,7 +26,7 @@ def made_run(
     folder: Path, *words: str, steps: int = len(STAGE), side: int = 16, prompts: int = 2, images: int = 3, shift: float = 0.0, seed: int = 0
 ) -> Path:
     """A finished run of ``+experiment=smoke`` and further words in ``folder``, whose samples are noise around a colour."""
-    cfg = compose(["+experiment=smoke", f"sampler.images_per_prompt={images}", *words])
+    cfg = derive(("+experiment=smoke", f"sampler.images_per_prompt={images}", *words))
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     means = np.interp(np.linspace(0, 1, steps), np.linspace(0, 1, len(STAGE)), STAGE) + shift

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -72,8 +73,15 @@ def _without_types(text: str) -> str:
     return ast.unparse(tree)
 
 
-SEEN = {name: _imports(name, path.read_text()) for name, path in FILES.items()}
-RUN = {name: _imports(name, _without_types(path.read_text())) for name, path in FILES.items()}
+@cache
+def seen(module: str) -> set[str]:
+    """Our modules that a module imports."""
+    return _imports(module, FILES[module].read_text())
+
+
+def run(module: str) -> set[str]:
+    """The same, but for types alone."""
+    return _imports(module, _without_types(FILES[module].read_text()))
 
 
 EVERY_FORM = """
@@ -107,17 +115,17 @@ def test_every_module_stands_in_the_drawing_once() -> None:
 def test_no_room_imports_one_of_its_floor_or_higher(module: str) -> None:
     floors = _drawing()[0]
     room = _room(module)
-    higher = {(room, _room(name)) for name in SEEN[module] if _room(name) != room and floors[_room(name)] <= floors[room]}
+    higher = {(room, _room(name)) for name in seen(module) if _room(name) != room and floors[_room(name)] <= floors[room]}
     assert not higher, f"{module} (floor {floors[room]})"
 
 
 def test_no_module_imports_in_a_circle() -> None:
     """Not even inside a room; there an import for types alone may look back."""
-    assert list(TopologicalSorter({module: RUN[module] for module in FILES}).static_order())  # raises CycleError, which names the circle
+    assert list(TopologicalSorter({module: run(module) for module in FILES}).static_order())  # raises CycleError, which names the circle
 
 
 def test_commands_import_no_command() -> None:
-    assert not {(name, other) for name in COMMANDS for other in SEEN[name] if other in COMMANDS}
+    assert not {(name, other) for name in COMMANDS for other in seen(name) if other in COMMANDS}
 
 
 def test_the_top_level_has_short_commands_only() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,14 @@ SHAPE = re.compile(rf"\((?:|…|{_SIZE},|{_SIZE}(?:, {_SIZE})+,?)\)")
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
+@cache
 def trees() -> dict[str, ast.Module]:
     paths = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
     return {name: ast.parse(path.read_text()) for name, path in paths.items()}
 
 
-TREES = trees()
-CLASSES = {node.name: node for tree in TREES.values() for node in tree.body if isinstance(node, ast.ClassDef)}
+def classes() -> dict[str, ast.ClassDef]:
+    return {node.name: node for tree in trees().values() for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def takes_arrays(function: Function) -> bool:
@@ -37,7 +39,8 @@ def docstring(function: Function, owner: ast.ClassDef | None) -> str:
     said = ast.get_docstring(function)
     if said or owner is None:
         return said or ""
-    bases = [CLASSES[base] for base in map(ast.unparse, owner.bases) if base in CLASSES]
+    known = classes()
+    bases = [known[base] for base in map(ast.unparse, owner.bases) if base in known]
     hooks = [(hook, base) for base in bases for hook in base.body if isinstance(hook, Function) and hook.name == function.name]
     return docstring(*hooks[0]) if hooks else ""
 
@@ -51,16 +54,18 @@ def public(body: list[ast.stmt], owner: ast.ClassDef | None = None) -> Iterator[
             yield node.name, docstring(node, owner)
 
 
-SAID = {f"{module}.{name}": said for module, tree in TREES.items() for name, said in public(tree.body)}
+@cache
+def all_said() -> dict[str, str]:
+    return {f"{module}.{name}": said for module, tree in trees().items() for name, said in public(tree.body)}
 
 
 def test_there_are_functions_of_arrays() -> None:
-    assert len(SAID) > 100
-    assert "arms.ema.Ema.state" in SAID, "methods are among them"
+    assert len(all_said()) > 100
+    assert "arms.ema.Ema.state" in all_said(), "methods are among them"
 
 
 def test_public_functions_say_the_shapes_of_their_arrays() -> None:
-    assert {name for name, said in SAID.items() if not SHAPE.search(said)} == set()
+    assert {name for name, said in all_said().items() if not SHAPE.search(said)} == set()
 
 
 @pytest.mark.parametrize("said", ["(T,)", "(…)", "()", "(B, 3, H, W)", "(…, T - width + 1)", "(T, images)", "(draws, T)"])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from bayesdiff.config.schema import Config, ModelConf
+from bayesdiff.core.files import atomic_write
 from bayesdiff.diffusion.batch import Conditioning, Encoded
 from bayesdiff.diffusion.pipeline import load_pipeline
 from bayesdiff.pretraining.denoiser import build_scheduler
@@ -106,6 +110,27 @@ def weights(state: Training) -> dict[str, torch.Tensor]:
 def differing(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> list[str]:
     """Names whose tensors are not bit-equal."""
     return sorted(name for name in a.keys() | b.keys() if name not in a or name not in b or not torch.equal(a[name], b[name]))
+
+
+def save_few_pixels(figure: Any, *targets: Path) -> None:
+    """In place of ``save_figure``: a picture that is another one where a line, a text or an image of the figure is."""
+    import matplotlib.pyplot as plt
+    from matplotlib.image import AxesImage
+    from matplotlib.lines import Line2D
+    from matplotlib.text import Text
+
+    digest = hashlib.sha256()
+    for artist in figure.findobj():
+        if isinstance(artist, Line2D):
+            digest.update(np.asarray(artist.get_xydata()).tobytes())
+        elif isinstance(artist, Text):
+            digest.update(artist.get_text().encode())
+        elif isinstance(artist, AxesImage):
+            digest.update(np.asarray(artist.get_array()).tobytes())
+    for target in targets:
+        with atomic_write(target) as part:
+            Image.frombytes("L", (8, 4), digest.digest()).save(part, format="PNG")
+    plt.close(figure)
 
 
 def load(folder: Path) -> StableDiffusionPipeline:

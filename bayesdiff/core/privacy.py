@@ -49,14 +49,21 @@ def has_secret(text: str) -> bool:
 
 def redacted(text: str) -> str:
     """A text without its secrets."""
-    text = _of_environment().sub(REMOVED, text)
-    return _NAMED.sub(rf"\1={REMOVED}", _TOKEN.sub(REMOVED, text))
+    return _redacted(text, _of_environment())
+
+
+def _redacted(text: str, secrets: re.Pattern[str]) -> str:
+    return _NAMED.sub(rf"\1={REMOVED}", _TOKEN.sub(REMOVED, secrets.sub(REMOVED, text)))
 
 
 def without_home(text: str) -> str:
     """A text in which the user's home folder is ``~``."""
+    return _home().sub("~", text)
+
+
+def _home() -> re.Pattern[str]:
     home = str(Path.home())
-    return re.sub(rf"(?<![\w./~-]){re.escape(home)}(?![\w.-])", "~", text) if len(home) > 1 else text
+    return re.compile(rf"(?<![\w./~-]){re.escape(home)}(?![\w.-])" if len(home) > 1 else "(?!)")
 
 
 def at_home(text: str) -> str:
@@ -66,8 +73,14 @@ def at_home(text: str) -> str:
 
 def public(value: Any) -> Any:
     """A text, or any structure of JSON with texts in it, without secrets and home folder."""
+    return _public(value, _home(), _of_environment())
+
+
+def _public(value: Any, home: re.Pattern[str], secrets: re.Pattern[str]) -> Any:
+    """The environment is read once for all of a structure: it has as many names as a record has texts."""
     if isinstance(value, str):
-        return redacted(without_home(value))
+        return _redacted(home.sub("~", value), secrets)
     if isinstance(value, Mapping):
-        return {public(name) if isinstance(name, str) else name: public(one) for name, one in value.items()}
-    return [public(one) for one in value] if isinstance(value, list | tuple) else value
+        names = [_public(name, home, secrets) if isinstance(name, str) else name for name in value]
+        return dict(zip(names, (_public(one, home, secrets) for one in value.values()), strict=True))
+    return [_public(one, home, secrets) for one in value] if isinstance(value, list | tuple) else value

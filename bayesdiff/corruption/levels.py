@@ -108,11 +108,12 @@ def _limit(error: ImageError, windows: Array, sides: Array, standard: Array, alp
     drawn = rng.standard_normal((DRAWS, len(root))) @ root.T
     scale = np.sqrt(error.freedom / rng.chisquare(error.freedom, DRAWS))
     inside, beside, inverse = drawn @ windows.T, drawn @ sides.T, (1 / standard).astype(np.float32)
-    largest = [
-        float(np.abs(np.subtract.outer(w, s) * inverse).max())
-        for w, s in zip(inside.astype(np.float32), beside.astype(np.float32), strict=True)
-    ]
-    return float(np.quantile(np.array(largest) * scale, 1 - alpha))
+    contrasts, largest = np.empty_like(inverse), np.zeros(DRAWS)
+    for i, (w, s) in enumerate(zip(inside.astype(np.float32), beside.astype(np.float32), strict=True)):
+        np.subtract.outer(w, s, out=contrasts)
+        contrasts *= inverse
+        largest[i] = max(float(contrasts.max()), -float(contrasts.min()))
+    return float(np.quantile(largest * scale, 1 - alpha))
 
 
 def _runs(curve: Array, windows: Array, sides: Array, margin: Array, worse: NDArray[np.bool_], min_depth: float) -> tuple[Run, ...]:

@@ -37,23 +37,35 @@ def stage_widths(count: int) -> list[int]:
 
 def window_means(curves: Array, width: int) -> Array:
     """Means of all windows of ``width`` neighbours, (…, T) to (…, T - width + 1)."""
-    sums = np.concatenate([np.zeros((*curves.shape[:-1], 1)), curves.cumsum(-1)], -1)
+    return _means_of(_sums(curves), width)
+
+
+def _sums(curves: Array) -> Array:
+    """Sums of the first 0, 1 … T checkpoints, (…, T + 1)."""
+    sums = np.zeros((*curves.shape[:-1], curves.shape[-1] + 1))
+    np.cumsum(curves, -1, out=sums[..., 1:])
+    return sums
+
+
+def _means_of(sums: Array, width: int) -> Array:
     means: Array = (sums[..., width:] - sums[..., :-width]) / width
     return means
 
 
-def _floors(curves: Array, width: int) -> Array:
-    """Means of all windows without their lowest checkpoint, (…, T - width + 1)."""
-    lowest = np.lib.stride_tricks.sliding_window_view(curves, width, axis=-1).min(-1)
-    floors: Array = (window_means(curves, width) * width - lowest) / (width - 1)
-    return floors
+def _floors(curves: Array) -> Iterator[tuple[int, Array]]:
+    """For every width w of ``stage_widths``: means of all windows without their lowest checkpoint, (…, T - w + 1)."""
+    lowest, known, sums = curves, 1, _sums(curves)
+    for width in stage_widths(curves.shape[-1]):
+        # a window of this width is two of the last width, which overlap: no width is more than twice the one before
+        lowest, known = np.minimum(lowest[..., : known - width], lowest[..., width - known :]), width
+        yield width, (_means_of(sums, width) * width - lowest) / (width - 1)
 
 
 def _best_before(curves: Array) -> Array:
     """For every side width and position t the best window mean within [0, t), (V, …, T + 1); -inf where none fits."""
-    best = np.full((len(SIDE_WIDTHS), *curves.shape[:-1], curves.shape[-1] + 1), -np.inf)
+    best, sums = np.full((len(SIDE_WIDTHS), *curves.shape[:-1], curves.shape[-1] + 1), -np.inf), _sums(curves)
     for i, width in enumerate(v for v in SIDE_WIDTHS if v <= curves.shape[-1]):
-        best[i, ..., width:] = np.maximum.accumulate(window_means(curves, width), -1)
+        best[i, ..., width:] = np.maximum.accumulate(_means_of(sums, width), -1)
     return best
 
 
@@ -70,8 +82,8 @@ def stage_contrasts(curves: Array) -> Iterator[tuple[int, Array, Array]]:
     count = curves.shape[-1]
     before, after = _best_before(curves), _best_before(curves[..., ::-1])[..., ::-1]
     sides = np.array(SIDE_WIDTHS).reshape(-1, *[1] * curves.ndim)
-    for width in stage_widths(count):
-        floor, places = _floors(curves, width), count - width + 1
+    for width, floor in _floors(curves):
+        places = count - width + 1
         scale = np.sqrt(1 / sides + 1 / width)
         fall = ((before[..., :places] - floor) / scale).max(0)
         rise = ((after[..., width:] - floor) / scale).max(0)
@@ -84,11 +96,23 @@ def stage_strength(curves: Array) -> Array:
     return strongest
 
 
+def strongest_stages(curves: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First checkpoints (N,) and widths (N,) of the stages that ``stage_strength`` finds in curves (N, T)."""
+    strongest = np.full(len(curves), -np.inf)
+    starts, widths = np.zeros(len(curves), dtype=np.int64), np.full(len(curves), stage_widths(curves.shape[-1])[0])
+    for width, fall, rise in stage_contrasts(curves):
+        contrasts = np.minimum(fall, rise)
+        first = contrasts.argmax(-1)
+        contrast = np.take_along_axis(contrasts, first[:, None], -1)[:, 0]
+        higher = contrast > strongest
+        strongest[higher], starts[higher], widths[higher] = contrast[higher], first[higher], width
+    return starts, widths
+
+
 def strongest_stage(curve: Array) -> tuple[int, int]:
     """First checkpoint and width of the stage that ``stage_strength`` found in one curve (T,)."""
-    found = [(np.minimum(fall, rise), width) for width, fall, rise in stage_contrasts(curve)]
-    contrast, width = max(found, key=lambda pair: pair[0].max())
-    return int(contrast.argmax()), width
+    starts, widths = strongest_stages(curve[None])
+    return int(starts[0]), int(widths[0])
 
 
 def fall_strength(curves: Array) -> Array:
@@ -102,16 +126,16 @@ def _rising_errors(curve: Array) -> Array:
 
     Pooling of adjacent violators adds checkpoints one by one, so that one pass has the fit of every beginning.
     """
-    blocks: list[tuple[float, int, float]] = []  # mean, checkpoints, squared error
+    blocks: list[tuple[float, int, float, float]] = []  # mean, checkpoints, squared error, and that of all blocks up to this one
     errors = [0.0]
     for value in curve.tolist():
         mean, size, error = value, 1, 0.0
         while blocks and blocks[-1][0] >= mean:
-            other, count, others_error = blocks.pop()
+            other, count, others_error, _ = blocks.pop()
             error += others_error + (mean - other) ** 2 * size * count / (size + count)
             mean, size = (mean * size + other * count) / (size + count), size + count
-        blocks.append((mean, size, error))
-        errors.append(sum(block[2] for block in blocks))
+        blocks.append((mean, size, error, (blocks[-1][3] if blocks else 0.0) + error))
+        errors.append(blocks[-1][3])
     return np.array(errors)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdiff.corruption.noise import Noise, roughness
-from bayesdiff.corruption.shape import CLEAR_STEP, Array, flattened, stage_fit, strongest_stage
+from bayesdiff.corruption.shape import CLEAR_STEP, Array, flattened, stage_fit, strongest_stages
 
 REFITS = 100
 """Resampled curves that intervals of depth and steps are taken from."""
@@ -42,14 +42,20 @@ def _depth(fit: Array, floor: int) -> float:
     return float(min(before.max(), after.max()) - min(before[-1], after[0]))
 
 
-def _floor(curve: Array) -> int:
-    start, width = strongest_stage(curve)
-    return start + int(curve[start : start + width].argmin())
-
-
 def read_stage(curve: Array) -> Stage:
     """The strongest stage of a mean curve (T,), T at least 4."""
-    floor = _floor(curve)
+    return read_stages(curve[None])[0]
+
+
+def read_stages(curves: Array) -> list[Stage]:
+    """The strongest stage of each of the mean curves (N, T), T at least 4."""
+    starts, widths = (found.tolist() for found in strongest_stages(curves))
+    floors = [start + int(curve[start : start + width].argmin()) for curve, start, width in zip(curves, starts, widths, strict=True)]
+    return [_stage_around(curve, floor) for curve, floor in zip(curves, floors, strict=True)]
+
+
+def _stage_around(curve: Array, floor: int) -> Stage:
+    """The stage of a curve (T,) whose lowest checkpoint is ``floor``, 1 or later."""
     fit = stage_fit(curve, floor)
     before, after, depth = fit[:floor], fit[floor:], _depth(fit, floor)
     top, back, low = float(before.max()), float(after.max()), float(min(before[-1], after[0]))
@@ -112,7 +118,7 @@ def spread_of(stage: Stage, steps: NDArray[np.int64], size: Array, draws: Array)
     if _depth(levels, stage.floor) <= 0:  # noise tells no stage apart
         levels = stage.fit
     around = (levels,) if levels is stage.fit else (levels, stage.fit)
-    refits = tuple([read_stage(curve) for curve in center + draws] for center in around)
+    refits = tuple(read_stages(center + draws) for center in around)
     excess = [
         np.array([refit.depth for refit in found]) - _depth(center, stage.floor) for found, center in zip(refits, around, strict=True)
     ]
@@ -146,7 +152,8 @@ def draws_beside(stage: Stage, curve: Array, noise: Noise, rng: np.random.Genera
     seen = float(roughness(curve - levels))
     if seen == 0:  # every step is a level: nothing is left to tell
         return draws
-    shown = np.array([float(roughness(drawn - _told_apart(read_stage(drawn).fit, size))) for drawn in levels + draws])
+    beside = levels + draws
+    shown = roughness(beside - np.array([_told_apart(drawn.fit, size) for drawn in read_stages(beside)]))
     least = float(np.sqrt((noise.images**2).mean() / (size**2).mean()))
     shrunk: Array = draws * np.clip(seen / np.maximum(shown, seen), least, 1.0)[:, None]
     return shrunk

@@ -14,15 +14,15 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, cast
-
-from torch import nn
+from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
 
 from bayesdiff.config.schema import BnnConf, MethodConf
 from bayesdiff.core.errors import UserError
-from bayesdiff.methods import dreambooth, lora, oft
 
-Parts = dict[str, nn.Module]
+if TYPE_CHECKING:  # a command that refuses its words need not wait for torch
+    from torch import nn
+
+Parts: TypeAlias = "dict[str, nn.Module]"
 
 
 class FineTuning(Protocol):
@@ -36,11 +36,8 @@ class FineTuning(Protocol):
 
 
 OFFERED = ("SIGMA_SCALE", "UNET_MEANS", "build", "bayesian_targets", "export", "load")
-BUILT_IN: dict[str, FineTuning] = {
-    "dreambooth": cast(FineTuning, dreambooth),
-    "lora": cast(FineTuning, lora),
-    "oft": cast(FineTuning, oft),
-}
+BUILT_IN = {name: f"bayesdiff.methods.{name}" for name in ("dreambooth", "lora", "oft")}
+"""The shipped methods, and their modules."""
 
 
 def method_of(name: str) -> FineTuning:
@@ -50,7 +47,7 @@ def method_of(name: str) -> FineTuning:
         UserError: no such module, or one that lacks what a method offers.
     """
     if name in BUILT_IN:
-        return BUILT_IN[name]
+        return cast(FineTuning, import_module(BUILT_IN[name]))
     try:
         module = import_module(name)
     except (ImportError, TypeError, ValueError) as error:

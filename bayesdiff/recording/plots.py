@@ -69,6 +69,26 @@ def shown(image: Image.Image, side: int) -> Image.Image:
     return image.convert("RGB").resize((size, size), Image.Resampling.NEAREST)
 
 
+def settle(figure: Figure) -> None:
+    """Lay a figure out now, for every file that is written of it: a layout takes longer than a drawing."""
+    if (layout := figure.get_layout_engine()) is not None:
+        layout.execute(figure)
+    figure.set_layout_engine(None)  # "none" would draw the figure once more for every file
+
+
+def plain_powers(axes: Axes) -> None:
+    """A vertical scale of powers whose labels are plain numbers: formulas take longer than the whole rest of a picture."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(Plain(labelOnlyBase=False))
+    axes.yaxis.set_minor_formatter(Plain(labelOnlyBase=False))
+
+
 def save_figure(figure: Figure, *targets: Path) -> None:
     """Write PNG or SVG (by the ending) whole or not at all, the same bytes every time."""
     import matplotlib
@@ -178,6 +198,7 @@ def plot_curve(
             cell.set_title(name, fontsize=8)
             cell.axis("off")
     top.suptitle(_wrapped(verdict.sentence, 120), fontsize=8)
+    settle(figure)
     save_figure(figure, run / CURVE_PICTURE, (run / CURVE_PICTURE).with_suffix(".svg"))
 
 
@@ -198,7 +219,7 @@ def _draw_probes(places: Sequence[Axes], probes: pd.DataFrame) -> None:
                 dash, of = ("-", "") if weights == "kept" else ("--", f", {weights}")
                 look: dict[str, Any] = {"color": f"C{i}", "linewidth": 1, "marker": MARKS[i][0], "markersize": 3}
                 place.plot(rows["step"], rows[name], dash, label=escape.plot(f"{PROBE_LABELS[name]}{of}"), **look)
-        place.set(yscale="log")
+        plain_powers(place)
         place.set_xlabel("training step", fontsize=8)
         place.set_title(title, fontsize=8)
         place.tick_params(which="both", labelsize=7)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-import torch
 
 from bayesdiff.config.schema import Config, Weights
 from bayesdiff.core.layout import PROBES
@@ -22,6 +21,8 @@ DIGITS = 7
 
 def _probe(training: Training, cfg: Config) -> list[dict[str, float]]:
     """The probes of the model as it stands, on the first training photograph."""
+    import torch
+
     from bayesdiff.diffusion.graphed import graphed_forward
     from bayesdiff.training.probes import probe
 

@@ -1,8 +1,9 @@
 """Configurations of many runs without composing each: Hydra composes every choice of groups once.
 
 The runs of a study differ in few groups and many values. Hydra applies values after groups, one by one, to typed nodes.
-So a run's configuration is that of its groups with its values put in, each converted by the same typed node. Words that
-do more (new keys, deletions, packages, interpolations) are left to Hydra. A test holds ``derive`` equal to ``compose``.
+So a run's configuration is that of its groups with its values put in, each converted by the same typed node; a setting of
+the groups that is made of one of these is made anew. Words that do more (new keys, deletions, packages, interpolations) are
+left to Hydra. A test holds ``derive`` equal to ``compose``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ from bayesdiff.config.words import parsed
 MISSING = "???"
 """What OmegaConf holds where a value is still to be given."""
 
+REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+"""Another setting within a setting's text."""
+
 Values = dict[str, Any]
+Texts = dict[tuple[str, str], Any]
 
 
 def derive(overrides: tuple[str, ...]) -> Config:
@@ -36,12 +41,12 @@ def derive(overrides: tuple[str, ...]) -> Config:
     values = [value for value in plain if value is not None]
     if (found := _of_groups(groups)) is None:
         return compose(overrides)
-    content, referred_to = found
+    content, made_of = found
     content = {name: dict(part) if isinstance(part, dict) else part for name, part in content.items()}
-    if any(_dotted(group, key) in referred_to for group, key, _ in values):
-        return compose(overrides)
-    if not all(_put(content, *value) for value in values) or _has_missing(content):
+    if not all(_put(content, *value) for value in values) or not _refer(content, made_of, {value[:2] for value in values}):
         return compose(overrides)  # says which, and why
+    if _has_missing(content):
+        return compose(overrides)
     cfg = _config(content)
     check(cfg)
     return cfg
@@ -100,8 +105,8 @@ def _dotted(group: str, key: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _of_groups(words: tuple[str, ...]) -> tuple[Values, frozenset[str]] | None:
-    """The typed values of a choice of groups, missing ones as ``MISSING``, and the settings that others are made of.
+def _of_groups(words: tuple[str, ...]) -> tuple[Values, Texts] | None:
+    """The typed values of a choice of groups, missing ones as ``MISSING``, and the texts of those that are made of others.
 
     None where a word is more than a choice of a group.
     """
@@ -112,9 +117,11 @@ def _of_groups(words: tuple[str, ...]) -> tuple[Values, frozenset[str]] | None:
         if not (CONF / str(read.key_or_group)).is_dir() or not isinstance(read.value(), str):
             return None
     raw = composed(words)
-    content, text = OmegaConf.to_container(raw, resolve=True), OmegaConf.to_yaml(raw)
+    content, texts = OmegaConf.to_container(raw, resolve=True), OmegaConf.to_container(raw)
     assert isinstance(content, dict)
-    return {str(name): part for name, part in content.items()}, frozenset(re.findall(r"\$\{([^}]*)\}", text))
+    assert isinstance(texts, dict)
+    leaves = [(group, key, (texts[group] if group else texts)[key]) for group, key in sorted(_leaves())]
+    return {str(name): part for name, part in content.items()}, {(group, key): text for group, key, text in leaves if "${" in str(text)}
 
 
 @lru_cache(maxsize=65_536)
@@ -152,9 +159,42 @@ def _put(content: Values, group: str, key: str, word: str) -> bool:
         value = _typed(group, key, word)
     except OmegaConfBaseException:
         return False
-    target = content[group] if group else content
-    target[key] = value
+    _set(content, (group, key), value)
     return True
+
+
+def _refer(content: Values, made_of: Texts, given: set[tuple[str, str]]) -> bool:
+    """Make anew what is made of settings that were ``given``; False for what is more than other settings in a text."""
+    for setting, text in made_of.items():
+        names = [_split(name) for name in REFERENCE.findall(str(text))]
+        if setting in given or not given & set(names):
+            continue
+        if not set(names) <= _leaves() or set(names) & set(made_of) or "$" in REFERENCE.sub("", str(text)):
+            return False
+        _set(content, setting, _text_with(content, str(text)))
+    return True
+
+
+def _text_with(content: Values, text: str) -> Any:
+    """A text with settings in it, or one setting, as Hydra makes it of the content."""
+    if whole := REFERENCE.fullmatch(text):
+        return _get(content, _split(whole[1]))
+    return REFERENCE.sub(lambda found: str(_get(content, _split(found[1]))), text)
+
+
+def _split(name: str) -> tuple[str, str]:
+    group, _, key = name.rpartition(".")
+    return group, key
+
+
+def _get(content: Values, setting: tuple[str, str]) -> Any:
+    group, key = setting
+    return (content[group] if group else content)[key]
+
+
+def _set(content: Values, setting: tuple[str, str], value: Any) -> None:
+    group, key = setting
+    (content[group] if group else content)[key] = value
 
 
 def _has_missing(content: Mapping[str, Any]) -> bool:

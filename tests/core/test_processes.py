@@ -18,6 +18,7 @@ from bayesdiff.config.schema import Config
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.processes import all_reduce, broadcast, check_shares, gather, is_main_process, share
 from bayesdiff.diffusion.pipeline import choose_device
+from bayesdiff.runs.experiment import run_experiment
 
 SHARED = (
     "bnn=on", "training.gradient_accumulation_steps=2", "schedule.steps=4", "schedule.checkpoints=[0,4]",
@@ -30,9 +31,9 @@ def as_process(monkeypatch: pytest.MonkeyPatch, index: int, count: int) -> None:
         monkeypatch.setenv(name, str(value))
 
 
-def run_with(processes: int, runs: Path, smoke: list[str]) -> Path:
-    """The run folder of ``SHARED``, run by this many processes."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+def run_together(runs: Path, smoke: list[str]) -> Path:
+    """The run folder of ``SHARED``, run by two processes."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [sys.executable, *launcher, "-m", "bayesdiff.run", *smoke[:-1], *SHARED, f"paths.runs={runs}"]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # the launcher gives it to several processes, and to one all cores
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=one_thread)
@@ -89,8 +90,9 @@ def test_several_runs_at_once_are_refused(tmp_path: Path, smoke: list[str]) -> N
     assert list(tmp_path.glob("toybox*")) == []
 
 
-def test_two_processes_compute_what_one_computes(tmp_path: Path, smoke: list[str]) -> None:
-    alone, together = run_with(1, tmp_path / "alone", smoke), run_with(2, tmp_path / "together", smoke)
+def test_two_processes_compute_what_one_computes(tmp_path: Path, smoke: list[str], make_config: Callable[..., Config]) -> None:
+    alone, _ = run_experiment(make_config(*smoke[:-1], *SHARED, f"paths.runs={tmp_path / 'alone'}"))
+    together = run_together(tmp_path / "together", smoke)
     assert alone.name == together.name  # the number of processes is no setting of a run
     for name in ("scores.csv", "draws.csv"):
         pd.testing.assert_frame_equal(pd.read_csv(alone / name), pd.read_csv(together / name), rtol=0, atol=2e-3)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,18 +89,30 @@ SMALL = Study(
     images=[4],
     depths=[0.2],
     widths=[0.35],
-    repeats=4,
-    most_repeats=4,
+    repeats=2,
+    most_repeats=2,
     resamples=100,
-    level_repeats=2,
+    level_repeats=1,
     difference_repeats=50,
     workers=1,
 )
+Tables = dict[str, pd.DataFrame]
 
 
-def test_a_study_is_a_function_of_its_settings(tmp_path: Path) -> None:
-    study = Study(**{**SMALL.__dict__, "output": str(tmp_path / "out"), "runs": "tests/no-such-*.csv"})
-    first, again = calibrate(study), calibrate(SMALL, ["false_flags", "power", "coverage"])
+def at(folder: Path) -> Study:
+    """The small study with its tables in a folder, and no real runs."""
+    return replace(SMALL, output=str(folder), runs="tests/no-such-*.csv")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tables, Path]:
+    """All tables of the small study, and the folder that rows are kept in as they come."""
+    folder = tmp_path_factory.mktemp("whole")
+    return calibrate(at(folder)), folder
+
+
+def test_a_study_is_a_function_of_its_settings(whole: tuple[Tables, Path], tmp_path: Path) -> None:
+    first, again = whole[0], calibrate(SMALL, ["false_flags", "power", "coverage"])
     for name in again:
         pd.testing.assert_frame_equal(first[name], again[name])
     assert set(first["false_flags"]["family"]) == set(FAMILIES)
@@ -107,7 +121,7 @@ def test_a_study_is_a_function_of_its_settings(tmp_path: Path) -> None:
     assert (first["power"]["found_known_noise"].isna() == (first["power"]["runs"] > 1)).all()
     rates = first["false_flags"]
     assert (rates["rate"] <= rates["upper_95"]).all()
-    write(first, study)
+    write(first, at(tmp_path / "out"))
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
         "false_flags.csv",
         "power.csv",
@@ -120,28 +134,29 @@ def test_a_study_is_a_function_of_its_settings(tmp_path: Path) -> None:
     }
 
 
-def test_the_tables_of_levels_go_on_where_they_stopped(tmp_path: Path) -> None:
-    study = Study(**{**SMALL.__dict__, "output": str(tmp_path), "runs": "tests/no-such-*.csv"})
-    whole = calibrate(study, ["levels"])
+def test_the_tables_of_levels_go_on_where_they_stopped(whole: tuple[Tables, Path], tmp_path: Path) -> None:
+    tables, folder = whole
+    for part in folder.glob("*.partial"):
+        shutil.copy(part, tmp_path)
     kept = tmp_path / "level_power.jsonl.partial"
     lines = kept.read_text().splitlines()
     made = json.loads(lines[0])
     made[1]["L1"] = 0.123
     kept.write_text("\n".join([json.dumps(made), *lines[1:-2]]) + "\n")
-    again = calibrate(study, ["levels"])
+    again = calibrate(at(tmp_path), ["levels"])
     assert again["level_power"]["L1"][0] == 0.123  # a row that was kept
-    pd.testing.assert_frame_equal(again["level_power"][1:], whole["level_power"][1:])
-    write(again, study)
+    pd.testing.assert_frame_equal(again["level_power"][1:], tables["level_power"][1:])
+    pd.testing.assert_frame_equal(again["level_false_flags"], tables["level_false_flags"])
+    write(again, at(tmp_path))
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_one_part_alone_is_as_in_the_whole_and_leaves_the_others_be(tmp_path: Path) -> None:
+def test_one_part_alone_is_as_in_the_whole_and_leaves_the_others_be(whole: tuple[Tables, Path], tmp_path: Path) -> None:
     (part,) = calibrate(SMALL, ["power"]).items()
     assert part[0] == "power"
-    pd.testing.assert_frame_equal(part[1], calibrate(SMALL, ["false_flags", "power"])["power"])
-    study = Study(**{**SMALL.__dict__, "output": str(tmp_path), "runs": "tests/no-such-*.csv"})
+    pd.testing.assert_frame_equal(part[1], whole[0]["power"])
     (tmp_path / "false_flags.csv").write_text("kept")
-    write(dict([part]), study)
+    write(dict([part]), at(tmp_path))
     assert {p.name for p in tmp_path.iterdir()} == {"false_flags.csv", "power.csv", "noise.csv"}
     assert (tmp_path / "false_flags.csv").read_text() == "kept"
 

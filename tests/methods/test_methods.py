@@ -16,7 +16,7 @@ from bayesdiff.methods import BUILT_IN, OFFERED, method_of
 
 def test_every_method_offers_the_same_names() -> None:
     assert set(METHODS) == set(BUILT_IN)
-    for method in BUILT_IN.values():
+    for method in map(method_of, BUILT_IN):
         assert all(hasattr(method, name) for name in OFFERED)
         assert all(callable(getattr(method, name)) for name in ("build", "bayesian_targets", "export", "load"))
         assert 0 < method.SIGMA_SCALE <= 1

@@ -14,11 +14,13 @@ import pytest
 from safetensors.torch import load_file
 from tiny import BNN_ON, Make
 
+from bayesdiff import run
 from bayesdiff.core.errors import ExitCode
 from bayesdiff.core.layout import RESUME, TRAIN_LOG, steps_in
 from bayesdiff.core.signals import Terminated, heeded
 from bayesdiff.runs import experiment
 from bayesdiff.runs.experiment import run_experiment
+from tests.soak.world import fork, wait
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = ["schedule.steps=8", "schedule.checkpoints=[0,8]", "schedule.log_every=1", "schedule.keep=all"]
@@ -41,21 +43,43 @@ def content(path: Path) -> object:
     return {name: (value.dtype, value.shape, value.numpy().tobytes()) for name, value in load_file(path).items()}
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_a_signal_lets_the_step_end_and_be_saved(smoke: list[str], tmp_path: Path, name: str) -> None:
+def check_saved(runs: Path, out: str) -> None:
+    folder = only_run(runs)
+    last = json.loads((folder / TRAIN_LOG).read_text().splitlines()[-1])["step"]
+    assert steps_in(folder / RESUME) == [0, last]
+    assert out.splitlines()[-1] == f"Step {last} is saved in {folder}"
+
+
+def said_by(name: str) -> str:
+    return f"\nStopped by {name}. Give the same command again to resume.\n"
+
+
+def test_a_signal_lets_the_step_end_and_be_saved(smoke: list[str], tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     call = [sys.executable, "-m", "bayesdiff.run", *smoke, *ENDLESS]
     process = subprocess.Popen(call, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 300
     while process.poll() is None and rows(tmp_path / "runs") < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(getattr(signal, name))
+    process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
-    folder = only_run(tmp_path / "runs")
-    last = json.loads((folder / TRAIN_LOG).read_text().splitlines()[-1])["step"]
-    assert (process.returncode, err) == (ExitCode.TERMINATED, f"\nStopped by {name}. Give the same command again to resume.\n")
-    assert steps_in(folder / RESUME) == [0, last]
-    assert out.splitlines()[-1] == f"Step {last} is saved in {folder}"
+    assert (process.returncode, err) == (ExitCode.TERMINATED, said_by("SIGTERM"))
+    check_saved(tmp_path / "runs", out)
+
+
+def test_so_does_the_end_of_a_terminal(smoke: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a fork of this process, which has loaded what takes a command seconds."""
+    monkeypatch.setattr(sys, "argv", ["bayesdiff", *smoke, *ENDLESS])
+    with (tmp_path / "said").open("w") as words:
+        pid = fork(run.main, words)
+    deadline, ended = time.monotonic() + 300, 0
+    while not ended and rows(tmp_path / "runs") < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+        ended = os.waitpid(pid, os.WNOHANG)[0]
+    os.kill(pid, signal.SIGHUP)
+    code, said = wait(pid), (tmp_path / "said").read_text()
+    assert (code, said.endswith(said_by("SIGHUP"))) == (ExitCode.TERMINATED, True), said
+    check_saved(tmp_path / "runs", said.removesuffix(said_by("SIGHUP")))
 
 
 @pytest.mark.parametrize("words", [[BNN_ON], ["method=lora", "bnn=ema"]])

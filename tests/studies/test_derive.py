@@ -58,7 +58,16 @@ def test_any_values_are_derived_as_they_compose(values: dict[str, object], arm: 
 
 @pytest.mark.parametrize(
     "words",
-    [("seed=x",), ("sed=1",), ("bnn=nothing",), ("bnn.kind=nothing",), ("data=folder",), ("method.learning_rate=-1",), ("seed=1,2",)],
+    [
+        ("seed=x",),
+        ("sed=1",),
+        ("bnn=nothing",),
+        ("bnn.kind=nothing",),
+        ("data=folder",),
+        ("method.learning_rate=-1",),
+        ("seed=1,2",),
+        ("paths.runs=null",),
+    ],
 )
 def test_what_does_not_compose_is_refused_in_the_same_words(words: tuple[str, ...]) -> None:
     with pytest.raises((UserError, HydraException)) as asked:
@@ -69,8 +78,22 @@ def test_what_does_not_compose_is_refused_in_the_same_words(words: tuple[str, ..
 
 
 def test_words_that_do_more_than_set_a_value_are_left_to_hydra() -> None:
-    for words in (("++seed=3",), ("experiment_name=${data.subject}",), ("paths.runs=elsewhere",), ("method.name=lora", "method=oft")):
+    for words in (("++seed=3",), ("experiment_name=${data.subject}",), ("method.name=lora", "method=oft")):
         equal(("+experiment=smoke", *words))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("paths.runs=elsewhere",), ("paths.runs='~/a, b'", "paths.cache=there"), ("paths.runs=3",), ("bnn=on", "paths.runs=/x/y"),
+        ("bnn=on", "model.sigma_learning_rate_factor=3"),
+        ("bnn=on", "model.sigma_learning_rate_factor=3", "bnn.sigma_learning_rate_factor=2"),
+    ],
+)  # fmt: skip
+def test_settings_that_are_made_of_others_follow_them(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    equal(("+experiment=smoke", *words))
+    monkeypatch.setattr(deriving, "compose", lambda words: pytest.fail("composed"))
+    derive(("+experiment=smoke", *words))
 
 
 def test_many_runs_compose_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,11 +154,12 @@ def test_visible_devices_are_respected(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.devices() == []
 
 
-def test_a_study_of_real_runs_from_plan_to_record(tmp_path: Path) -> None:
+def test_a_study_of_real_runs_from_plan_to_record(tmp_path: Path, tiny_smoke: list[str]) -> None:
     """One real training through the engine, with its words in a log and its small files collected."""
+    words = [word for word in tiny_smoke if word.startswith(("model.", "metrics."))]
     (tmp_path / "real.yaml").write_text(
-        "title: t\nexperiment: smoke\ngrid:\n  seed: [0]\nmodels:\n  toybox: {minutes: 1, overrides: ['schedule.steps=2', "
-        "'schedule.checkpoints=[0,2]']}\n"
+        "title: t\nexperiment: smoke\ngrid:\n  seed: [0]\nmodels:\n  toybox: {minutes: 1, overrides: "
+        f"{json.dumps([*words, 'schedule.steps=2', 'schedule.checkpoints=[0,2]'])}}}\n"
     )
     planning.EXPERIMENTS = tmp_path
     study = planning.load_study("real")
