@@ -8,7 +8,7 @@ import pytest
 from bayesdiff.corruption.detector import detect_corruption
 from bayesdiff.corruption.noise import CHECKPOINT_CORRELATION, Noise, measure_noise
 from bayesdiff.corruption.simulation import slow_stage_curve
-from bayesdiff.corruption.stage import REFITS, draws_beside, read_stage, spread_of
+from bayesdiff.corruption.stage import REFITS, draws_beside, read_stage, read_stages, spread_of
 
 FLAT = np.array([0.3, 0.75, 0.75, 0.75, 0.75, 0.45, 0.45, 0.45, 0.45, 0.45, 0.75, 0.75, 0.75, 0.75, 0.75])
 """A stage with corners and a flat floor, 0.3 deep."""
@@ -25,6 +25,14 @@ def test_a_stage_is_read_where_it_is() -> None:
     assert 1 <= stage.peak <= 4 < stage.trough <= 9
     assert stage.depth == pytest.approx(0.3)
     np.testing.assert_allclose(stage.fit, FLAT)
+
+
+@pytest.mark.parametrize("count", [4, 7, 20, 45])
+def test_many_curves_are_read_as_each_is_alone(count: int) -> None:
+    """With the same bits; among them one without noise, and one with many equal values."""
+    curves = np.random.default_rng(count).standard_normal((30, count))
+    curves[0], curves[1] = 0.5, np.round(curves[1])
+    assert [repr(stage) for stage in read_stages(curves)] == [repr(read_stage(curve)) for curve in curves]
 
 
 def test_without_noise_depth_and_area_are_exact() -> None:

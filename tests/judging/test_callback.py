@@ -153,13 +153,13 @@ def test_the_example_trains_with_stock_code_and_its_running_verdict_is_the_one_a
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module = example()
-    progress = module.main(tmp_path, steps=12, every=2)
+    progress = module.main(tmp_path, steps=6, every=1)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
     asked = Asked(tmp_path / "photos", module.CLASS_NOUN, module.IDENTIFIER, "toybox", tmp_path / "prompts.txt")
     after = judge_folder(tmp_path, asked, None)
     assert after.verdict == progress.verdict
     assert [line.partition(":")[0] for line in said] == [f"step {step}" for step in after.reading.steps]
     assert len(said) == 7
-    assert (tmp_path / "checkpoint-12" / "pytorch_lora_weights.safetensors").exists()
+    assert (tmp_path / "checkpoint-6" / "pytorch_lora_weights.safetensors").exists()
     code = (ROOT / "notebooks" / "stock_lora_loop.py").read_text()
     assert code.count("# bayesdiff\n") == 4, "four lines beside stock code"

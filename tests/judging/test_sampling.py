@@ -24,7 +24,7 @@ from bayesdiff.recording.record import RunRecord
 from bayesdiff.runs.experiment import run_experiment
 
 PROMPTS = ("a photo of a {identifier} {class_noun}", "a {identifier} {class_noun} on the beach")
-SAMPLER = ["sampler.steps=4", "sampler.images_per_prompt=1", "sampler.scheduler=ddim", "sampler.guidance_scale=7.5"]
+SAMPLER = ["sampler.steps=2", "sampler.images_per_prompt=1", "sampler.scheduler=ddim", "sampler.guidance_scale=7.5"]
 STEPS = (0, 1, 2, 3, 4, 5)
 Run = tuple[Path, RunRecord]
 
@@ -39,7 +39,9 @@ def photos(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(make_config: Make, twin: Path, photos: Path, random_encoders: dict[str, str], tmp_path: Path) -> Callable[..., Run]:
+def run(
+    make_config: Make, twin: Path, photos: Path, random_encoders: dict[str, str], tmp_path: Path, quick_pictures: None
+) -> Callable[..., Run]:
     """A run of the suite on the twin that keeps every checkpoint, trained fast enough for its pictures to differ."""
 
     def make(*words: str) -> Run:
@@ -47,7 +49,7 @@ def run(make_config: Make, twin: Path, photos: Path, random_encoders: dict[str, 
         data = ["data=folder", f"data.path={photos}", "data.class_noun=dog", "data.identifier=qwe", "shots=all", "probes=false"]
         steps = [f"schedule.steps={STEPS[-1]}", f"schedule.checkpoints={list(STEPS)}".replace(" ", ""), "schedule.keep=all"]
         encoders = [f"{key}={value}" for key, value in random_encoders.items()]
-        model = [f"model.path={twin}", "model.name=twin", "model.resolution=64", f"paths.runs={tmp_path / 'runs'}"]
+        model = [f"model.path={twin}", "model.name=twin", "model.resolution=64", "report=false", f"paths.runs={tmp_path / 'runs'}"]
         cfg = make_config("+experiment=smoke", *model, *data, *steps, *encoders, *SAMPLER, f"sampler.prompts=[{prompts}]", *words)
         return run_experiment(cfg)
 

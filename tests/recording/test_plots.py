@@ -303,6 +303,8 @@ def test_the_probes_stand_below_the_curve(run: Path, monkeypatch: pytest.MonkeyP
     assert [line.get_label() for line in loss.lines] == ["instance prompt", "instance prompt, ema", "empty prompt", "empty prompt, ema"]
     assert loss.lines[0].get_ydata() == pytest.approx(0.5 / np.arange(1, len(STEPS) + 1))
     assert len(gap.lines) == len(ratio.lines) == 2
+    said = [place.yaxis.get_major_formatter()(value, 0) for place in (loss, gap, ratio) for value in (0.01, 1.0)]
+    assert said == ["0.01", "1"] * 3, "numbers, and no powers that are set as formulas"
 
 
 @pytest.mark.parametrize("content", ["", "step\n1\n"])

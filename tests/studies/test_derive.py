@@ -29,8 +29,9 @@ def equal(overrides: tuple[str, ...]) -> None:
 def test_runs_of_the_shipped_studies_are_derived_as_they_compose(name: str) -> None:
     for model in models_of(name):
         cells = load_study(name, model).cells
-        for cell in (cells[0], cells[len(cells) // 2], cells[-1]):
-            equal(cell.overrides)
+        ends = (cells[0].overrides, cells[-1].overrides) if model == "toybox" else ()  # another model's words are the same in every cell
+        for overrides in dict.fromkeys((*ends, cells[len(cells) // 2].overrides)):
+            equal(overrides)
 
 
 @pytest.mark.slow
