@@ -28,6 +28,14 @@ from bayesdiff.studies.state import Planned, plan
 NAME, PICTURE = "demo", "first_look.png"
 
 
+def _parser() -> Parser:
+    parser = Parser(NAME, __doc__)
+    parser.add_argument("overrides", nargs="*", help="added to every run, such as data.subject=toy_dog")
+    parser.add_argument("--runs", type=path, default=Path("runs/demo"), help="folder of run folders (default: runs/demo)")
+    parser.add_argument("--workers", type=int, help="runs at once (default: all three, which share the cores)")
+    return parser
+
+
 def _show(planned: list[Planned], root: Path, console: Console) -> None:
     """The table, the sentences, and the page of the runs beside each other."""
     from bayesdiff.reporting.first_look import draw_first_look
@@ -50,11 +58,7 @@ def _show(planned: list[Planned], root: Path, console: Console) -> None:
 
 @bad_input_in_one_line
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(NAME, __doc__)
-    parser.add_argument("overrides", nargs="*", help="added to every run, such as data.subject=toy_dog")
-    parser.add_argument("--runs", type=path, default=Path("runs/demo"), help="folder of run folders (default: runs/demo)")
-    parser.add_argument("--workers", type=int, help="runs at once (default: all three, which share the cores)")
-    arguments = parser.parse_intermixed_args(argv)
+    arguments = _parser().parse_intermixed_args(argv)
     return resumable(lambda: _work(arguments))
 
 

@@ -146,7 +146,23 @@ TABLES = [["{set}", *words] for words in (
     ["--model", "nosuch"], ["--explain"], ["--explain", "a"], ["--explain", "table_1", "x", "y"], ["--explain", "nosuch", "x", "y"],
     ["--bogus"], ["extra"],
 )]  # fmt: skip
-YAML = ["none", "fifo", "yaml.yaml", "list.yaml", "num.yaml", "str.yaml", "bin", "nullkey.yaml", "empty", "loop"]
+ALIASES = "a: &a [x, x]\n" + "".join(f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(9 * [f'*{chr(97 + i)}'])}]\n" for i in range(12))
+"""A YAML file of a few lines that stands for billions of values."""
+YAML = [
+    "bomb.yaml",
+    "self.yaml",
+    "deep.yaml",
+    "none",
+    "fifo",
+    "yaml.yaml",
+    "list.yaml",
+    "num.yaml",
+    "str.yaml",
+    "bin",
+    "nullkey.yaml",
+    "empty",
+    "loop",
+]
 CLAIMS = [
     ["{set}", *words]
     for words in ([], ["--model", "nosuch"], ["--model", "sd15"], ["--bogus"], ["--claims", LONG], ["--claims", "/dev/zero"])
@@ -190,7 +206,9 @@ def make(root: Path) -> dict[str, str]:
     texts = {"file": "x", "empty.csv": "", "head.csv": "step,dino\n", "words.csv": "step,dino\na,b\n", "yaml.yaml": "a: [1",
     "str.yaml": "abc",
              "list.yaml": "[1,2]", "num.yaml": "3", "nullkey.yaml": "? [a]\n: 1\n", "empty.yaml": "", "badkey.yaml": "repeats: abc\n",
-             "odd.json": "3", "good.csv": "step,dino\n" + "".join(f"{10 * i},{0.5 + 0.01 * i}\n" for i in range(12))}  # fmt: skip
+             "odd.json": "3", "bomb.yaml": ALIASES,
+             "self.yaml": "- &a {claim: *a}\n", "deep.yaml": "[" * 5000 + "]" * 5000,
+             "good.csv": "step,dino\n" + "".join(f"{10 * i},{0.5 + 0.01 * i}\n" for i in range(12))}  # fmt: skip
     for name, text in texts.items():
         (root / name).write_text(text)
     (root / "bin").write_bytes(bytes(range(256)))

@@ -33,7 +33,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from tiny import Make
 
-from bayesdiff import claims, compare, export, judge, report, status, study, sweep, tables, verdict
+from bayesdiff import demo, claims, compare, export, judge, report, status, study, sweep, tables, verdict
 from bayesdiff.__main__ import COMMANDS
 from bayesdiff.__main__ import main as bayesdiff_main
 from bayesdiff.config.compose import CONF
@@ -289,6 +289,8 @@ def test_a_command_of_the_docs_is_one(page: str, command: str, desk: Path, monke
         check_verdict(words[3:], monkeypatch)
     elif module == "export":
         parses(export.main, words[3:], monkeypatch)
+    elif module == "demo":
+        assert demo._parser().parse_intermixed_args(words[3:]) is not None
     elif module == "report":
         assert report._parser().parse_args(words[3:]).sources
     elif module == "judge":

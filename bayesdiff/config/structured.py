@@ -34,9 +34,29 @@ def read_as(path: Path, kind: type[Kind], remedy: str) -> Kind:
     return _typed(_read(path, remedy), kind, path, remedy)
 
 
+MOST_NESTED = 50
+"""Levels of a YAML file."""
+
+
+def check_yaml(text: str) -> None:
+    """Raises ``YAMLError`` for a value that is repeated by its name (``*a``), and for very many levels.
+
+    A few lines of repeated values stand for billions, and every level costs a reader a part of its stack.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.MarkedYAMLError(problem=f"*{event.anchor} repeats another value; write it out", problem_mark=event.start_mark)
+        if depth > MOST_NESTED:
+            raise yaml.MarkedYAMLError(problem=f"more than {MOST_NESTED} levels", problem_mark=event.start_mark)
+
+
 def _read(path: Path, remedy: str) -> Any:
     try:
-        return yaml.safe_load(read_file(path).decode("utf-8"))
+        text = read_file(path).decode("utf-8")
+        check_yaml(text)
+        return yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: {first_line(error)}; {remedy}") from error
 

@@ -25,7 +25,7 @@ from bayesdiff.core.files import atomic_write
 from bayesdiff.core.layout import CHECKPOINTS, CURVE_PICTURE, MANIFEST, RECORD, RHO, step_folder, steps_in
 from bayesdiff.core.privacy import without_home
 from bayesdiff.recording.checkpoint import verify
-from bayesdiff.recording.record import RunRecord, load_record
+from bayesdiff.recording.record import RunRecord, load_record, repeat_command
 
 if TYPE_CHECKING:
     from torch import nn
@@ -131,7 +131,7 @@ def _card(record: RunRecord, cfg: Config, step: int, part: Path, folder: str) ->
     curve = "\n![fidelity over steps](curve.png)\n" if (part / CURVE_PICTURE).exists() else ""
     title = escape.markdown_cell(f"{cfg.data.subject}: {cfg.method.name}, {arm_name(vars(cfg.bnn))}, step {step}")
     words = escape.markdown_cell(f"{cfg.data.identifier} {record.subject.get('class_noun', '')}")
-    command = record.command or "(begun from Python; the configuration is in the run folder's config.yaml)"
+    command = repeat_command(record) or "(begun from Python; the configuration is in the run folder's config.yaml)"
     return f"""# {title}
 
 Fine-tuned from {escape.markdown_code(without_home(cfg.model.path))} on {len(record.subject.get("photos", []))} photograph(s) of

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -81,6 +82,16 @@ def parse_record(content: bytes) -> RunRecord:
     if not isinstance(photos, list) or not all(isinstance(photo, dict) and isinstance(photo.get("name"), str) for photo in photos):
         raise TypeError("subject has no list of photos")
     return record
+
+
+def repeat_command(record: RunRecord) -> str:
+    """The command that makes the run today; empty where it was begun from Python.
+
+    Runs of ``corruption_curve`` that took their photographs by their own seed are now those of ``corruption_curve_15``.
+    """
+    if (record.config.get("shots") or {}).get("seed") is not None:
+        return record.command
+    return re.sub(r"(\+experiment=corruption_curve)(?=\s|$)", r"\1_15", record.command)
 
 
 def arithmetic(record: RunRecord) -> dict[str, str]:

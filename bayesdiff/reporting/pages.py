@@ -25,14 +25,13 @@ from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.words import NAMES
 from bayesdiff.reporting import charts
 from bayesdiff.reporting.contrasts import differing, flat, gap, why_not_paired
+from bayesdiff.recording.record import RunRecord, repeat_command
 from bayesdiff.reporting.pictures import BUDGET, Plan, data_uri, plan, samples_of
 from bayesdiff.reporting.traces import Trace, named
 from bayesdiff.scoring.metrics import in_order, known
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-
-    from bayesdiff.recording.record import RunRecord
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_ARMS = 6
@@ -328,7 +327,7 @@ def commands(arm: Trace) -> list[tuple[str, str]]:
         return [("Judge it again", escape.plain(arm.command))]
     if arm.record is None or arm.evaluation != MAIN:
         return []
-    found = [("Run it again", arm.record.command)] if arm.record.command else []
+    found = [("Run it again", command)] if (command := repeat_command(arm.record)) else []
     if (keep := kept_step(arm.verdict)) is not None and arm.files:
         found.append((f"Export step {keep} for diffusers", f"bayesdiff export {shlex.quote(escape.plain(arm.name))} --step {keep}"))
     return [(what, escape.plain(command)) for what, command in found]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import read_file
 from bayesdiff.core.layout import SCORES
-from bayesdiff.scoring.metrics import SIMILARITIES, in_order
+from bayesdiff.scoring.metrics import COLUMNS, SIMILARITIES, in_order
 
 
 def read_scores(run: Path) -> pd.DataFrame:
@@ -20,16 +20,20 @@ def read_scores(run: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: there is none.
-        UserError: it is no table of scores.
+        UserError: it is no table of scores, or a row stands twice.
     """
     path = run / SCORES
     try:
         table = pd.read_csv(BytesIO(read_file(path)), keep_default_na=False, na_values={"value": [""]}, float_precision="round_trip")
-        return table.astype({"step": np.int64, "prompt": np.int64, "image": np.int64, "value": np.float64})
+        table = table.astype({"step": np.int64, "prompt": np.int64, "image": np.int64, "value": np.float64})
     except FileNotFoundError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: no table of scores ({first_line(error)}); copy it again, or repeat the run") from error
+    twice = table.duplicated([name for name in COLUMNS if name != "value"])
+    if twice.any():
+        raise UserError(f"{path}: line {int(twice.argmax()) + 2} scores an image a second time; copy it again, or repeat the run")
+    return table
 
 
 def per_image(scores: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ import yaml
 
 from bayesdiff.config.checks import SECRET
 from bayesdiff.config.compose import CONF
+from bayesdiff.config.structured import check_yaml
 from bayesdiff.config.words import override, parsed
 from bayesdiff.core.errors import UserError, did_you_mean, first_line, shortened
 from bayesdiff.core.files import read_file
@@ -45,6 +46,7 @@ class Source:
         self.path = path
         self.lines: dict[Where, int] = {}
         try:
+            check_yaml(text)
             node = yaml.compose(text, Loader=_Loader)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bayesdiff.core.errors import UserError
 from bayesdiff.scoring.curve import curve_table, image_matrix, per_image, read_scores
 from bayesdiff.scoring.metrics import COLUMNS, METRICS
 
@@ -92,3 +93,11 @@ def test_a_metric_that_gave_no_number_for_an_image_has_no_mean_there(tmp_path: P
     assert np.isnan(curve["own"][0])
     assert curve["own"][1] == pytest.approx(curve["dino"][1])
     assert curve["dino"].notna().all()
+
+
+def test_a_row_that_stands_twice_is_named(tmp_path: Path) -> None:
+    """Its mean with the first one would be another score."""
+    text = SCORES.to_csv(index=False)
+    (tmp_path / "scores.csv").write_text(text + text.splitlines()[1].rpartition(",")[0] + ",0.9\n")
+    with pytest.raises(UserError, match=rf"line {len(text.splitlines()) + 1} scores an image a second time; copy it again"):
+        read_scores(tmp_path)

@@ -252,7 +252,7 @@ class Behind:
 
     def note(self, failed: list[Site], site: Site) -> None:
         if failed:
-            self.pairs.claim(f"{failed[0].kind}\n{site.kind}")
+            self.pairs.claim(f"{failed[-1].kind}\n{site.kind}")
 
     def lacks(self, site: Site) -> bool:
         """Whether a site behind this one lacks an error; said once for each kind of error, for it may not be met again."""

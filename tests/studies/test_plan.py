@@ -109,6 +109,8 @@ GOOD = "title: t\nexperiment: smoke\ngrid:\n  seed: [0, 1]\nmodels:\n  toybox: {
         (GOOD + "overrides: ['seed=1,2']\n", "give one key=value"),
         (GOOD + "overrides: ['data.path=${oc.env:HOME}']\n", r"mine\.yaml:7: .*is not resolved in studies"),
         (GOOD + "evaluations: [a/b]\n", "is no name of a folder"),
+        (GOOD + "feeds: &a [x]\noverrides: *a\n", r"mine\.yaml:8: .*\*a repeats another value; write it out"),
+        (GOOD + f"feeds: {'[' * 5000}{']' * 5000}\n", r"mine\.yaml:7: .*more than 50 levels"),
         (GOOD + "seed: 1\nseed: 2\n", r"mine\.yaml:8: seed: stands twice"),
         (GOOD.replace("smoke", "smokee"), r"mine\.yaml:2: experiment: smokee: unknown; did you mean smoke"),
         (GOOD.replace("minutes: 1", "minutes: -1"), r"mine\.yaml:6: models\.toybox\.minutes: -1: must be greater"),
