@@ -33,7 +33,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from tiny import Make
 
-from bayesdiff import demo, claims, compare, export, judge, report, status, study, sweep, tables, verdict
+from bayesdiff import claims, compare, demo, export, judge, report, status, study, sweep, tables, verdict
 from bayesdiff.__main__ import COMMANDS
 from bayesdiff.__main__ import main as bayesdiff_main
 from bayesdiff.config.compose import CONF

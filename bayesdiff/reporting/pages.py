@@ -23,9 +23,9 @@ from bayesdiff.core.files import write_text
 from bayesdiff.core.layout import MAIN
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.words import NAMES
+from bayesdiff.recording.record import RunRecord, repeat_command
 from bayesdiff.reporting import charts
 from bayesdiff.reporting.contrasts import differing, flat, gap, why_not_paired
-from bayesdiff.recording.record import RunRecord, repeat_command
 from bayesdiff.reporting.pictures import BUDGET, Plan, data_uri, plan, samples_of
 from bayesdiff.reporting.traces import Trace, named
 from bayesdiff.scoring.metrics import in_order, known

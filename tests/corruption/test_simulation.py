@@ -136,7 +136,7 @@ def test_a_study_is_a_function_of_its_settings(whole: tuple[Tables, Path], tmp_p
 
 def test_the_tables_of_levels_go_on_where_they_stopped(whole: tuple[Tables, Path], tmp_path: Path) -> None:
     tables, folder = whole
-    for part in folder.glob("*.partial"):
+    for part in folder.glob("level_*.partial"):
         shutil.copy(part, tmp_path)
     kept = tmp_path / "level_power.jsonl.partial"
     lines = kept.read_text().splitlines()
@@ -152,7 +152,7 @@ def test_the_tables_of_levels_go_on_where_they_stopped(whole: tuple[Tables, Path
 
 
 def test_one_part_alone_is_as_in_the_whole_and_leaves_the_others_be(whole: tuple[Tables, Path], tmp_path: Path) -> None:
-    (part,) = calibrate(SMALL, ["power"]).items()
+    (part,) = calibrate(at(tmp_path), ["power"]).items()
     assert part[0] == "power"
     pd.testing.assert_frame_equal(part[1], whole[0]["power"])
     (tmp_path / "false_flags.csv").write_text("kept")
