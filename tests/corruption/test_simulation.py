@@ -112,7 +112,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tables, Path]:
 
 
 def test_a_study_is_a_function_of_its_settings(whole: tuple[Tables, Path], tmp_path: Path) -> None:
-    first, again = whole[0], calibrate(SMALL, ["false_flags", "power", "coverage"])
+    first, again = whole[0], calibrate(at(tmp_path / "again"), ["false_flags", "power", "coverage"])
     for name in again:
         pd.testing.assert_frame_equal(first[name], again[name])
     assert set(first["false_flags"]["family"]) == set(FAMILIES)
