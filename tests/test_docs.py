@@ -487,3 +487,9 @@ def test_the_hours_of_the_reproduction_table_are_those_of_the_studies() -> None:
             loaded = [load_study(name, model) for name, model in models.items()]
             hours = sum(len(each.cells) * each.minutes for each in loaded) / 60
             assert float(said) == pytest.approx(hours, abs=max(0.51, 0.04 * hours)), names
+
+
+def test_the_tests_that_hold_a_fault_are_there() -> None:
+    named = set(re.findall(r"`([\w/]*test_\w+\.py)`", (ROOT / "docs" / "faults.md").read_text()))
+    assert len(named) > 30
+    assert not [name for name in sorted(named) if not (ROOT / "tests" / name).is_file()]
