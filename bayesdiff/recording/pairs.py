@@ -8,6 +8,7 @@ other seeds or subjects.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -80,6 +81,21 @@ def _label(folder: Path, record: RunRecord) -> str:
     return f"{record.config['data']['subject']} {record.config['method']['name']} {arm} seed {record.config['seed']} ({folder.name[-6:]})"
 
 
+MIXED = ("data.subject", "shots.count", "method.name", "seed")
+"""Settings whose difference a comparison of arms mixes up with the arms."""
+
+
+def _setting(config: dict[str, Any], key: str) -> Any:
+    group, _, name = key.rpartition(".")
+    return (config.get(group) or {}).get(name) if group else config.get(name)
+
+
+def mixed(records: list[RunRecord]) -> list[str]:
+    """Those of ``MIXED`` in which runs differ."""
+    values = {key: {str(_setting(record.config, key)) for record in records} for key in MIXED}
+    return [key for key, found in values.items() if len(found) > 1]
+
+
 def _checked(folders: list[Path], metric: str) -> list[tuple[RunRecord, pd.DataFrame]]:
     """Record and scores of every run; raises ``UserError`` where one lacks the metric or sampled otherwise."""
     runs = [read_run(folder) for folder in folders]
@@ -109,6 +125,9 @@ def print_comparison(folders: list[Path], metric: str) -> None:
     for folder, (record, _) in zip(folders, runs, strict=True):
         sentence = record.verdict.get("sentence") if record.verdict else f"no verdict ({record.status})"
         console.print(f"{_label(folder, record)}: {sentence}", highlight=False, soft_wrap=True, markup=False)
+    if besides := mixed([record for record, _ in runs]):
+        said = f"Note: the runs differ in {', '.join(besides)}; a difference mixes that with their arms."
+        console.print(said, highlight=False, soft_wrap=True, markup=False)
     for folder, (record, scores) in list(zip(folders, runs, strict=True))[1:]:
         table = Table(title=f"{called}: {escape.terminal(_label(folder, record))} minus {escape.terminal(_label(folders[0], runs[0][0]))}")
         for name in ("step", "first run", "this run", "difference", "95 % interval"):

@@ -190,3 +190,14 @@ def test_runs_of_other_precisions_are_refused(runs: list[Path], tmp_path: Path, 
 def test_runs_of_other_classes_are_refused_because_their_prompts_differ(runs: list[Path], tmp_path: Path) -> None:
     other = write_run(tmp_path / "cat-cccccc", OTHER, True, noun="cat")
     assert main([str(runs[0]), str(other)]) == 2
+
+
+def test_what_runs_differ_in_besides_their_arm_is_noted(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    print_comparison(runs, "dino")
+    assert "Note" not in capsys.readouterr().out
+    record = json.loads((runs[1] / "record.json").read_text())
+    record["config"]["data"]["subject"] = "toy_cat"
+    record["config"]["shots"] = {"count": 4}
+    (runs[1] / "record.json").write_text(json.dumps(record))
+    print_comparison(runs, "dino")
+    assert "Note: the runs differ in data.subject, shots.count; a difference mixes that with their arms." in capsys.readouterr().out
