@@ -37,6 +37,7 @@ PAIRS, STEPS = 12, 3
 """Pairs of a ratio, after one that warms up, and steps in each side of a pair."""
 CURVE_STEPS = 91
 """Steps a checkpoint in the share of a run; corruption_curve has 2,100 steps and 23 checkpoints."""
+STRETCHES = 23
 FIRST = ("sampler.steps=1", "sampler.images_per_prompt=1")
 """Of a run before the one whose share is measured: what a process loads once for plots and pages is a hundredth of a whole run."""
 LEAST = 0.03
@@ -131,17 +132,18 @@ def clocked(owner: Any, name: str, spent: list[float]) -> Iterator[None]:
         setattr(owner, name, own)
 
 
-def share_outside(steps: int = CURVE_STEPS, words: tuple[str, ...] = ()) -> float:
-    """Of a run's CPU time after loading, what is not the U-Net's forward and backward pass."""
+def spent_on(stretches: int, steps: int, words: tuple[str, ...] = ()) -> tuple[float, float]:
+    """CPU seconds of a run with so many stretches of ``steps`` and a checkpoint, after loading: of the U-Net's passes, and of all."""
     from diffusers import UNet2DConditionModel
 
     from bayesdiff.runs import experiment
 
     spent: list[float] = []
     loading: list[float] = []
+    at = [steps * (number + 1) for number in range(stretches)]
     with tempfile.TemporaryDirectory() as folder:
         cfg = compose(
-            ("+experiment=corruption_curve", f"schedule.steps={steps}", f"schedule.checkpoints=[{steps}]", f"paths.runs={folder}", *words)
+            ("+experiment=corruption_curve", f"schedule.steps={at[-1]}", f"schedule.checkpoints={at}", f"paths.runs={folder}", *words)
         )
         begun = time.process_time()
         with (
@@ -151,7 +153,17 @@ def share_outside(steps: int = CURVE_STEPS, words: tuple[str, ...] = ()) -> floa
         ):
             experiment.run_experiment(cfg)
         total = time.process_time() - begun
-    return 1 - sum(spent) / (total - sum(loading))
+    return sum(spent), total - sum(loading)
+
+
+def share_outside(steps: int = CURVE_STEPS) -> float:
+    """Of corruption_curve's CPU time after loading, what is not the U-Net's forward and backward pass.
+
+    A run of one stretch has what is done once (its end, pictures, page); what a second stretch adds comes ``STRETCHES`` times.
+    """
+    spent_on(1, 1, FIRST)
+    (inside, total), (inside_2, total_2) = (spent_on(count, steps) for count in (1, 2))
+    return 1 - (inside + (STRETCHES - 1) * (inside_2 - inside)) / (total + (STRETCHES - 1) * (total_2 - total))
 
 
 def measured(pairs: int = PAIRS, curve_steps: int = CURVE_STEPS) -> dict[str, Any]:
@@ -159,7 +171,6 @@ def measured(pairs: int = PAIRS, curve_steps: int = CURVE_STEPS) -> dict[str, An
     ratios = {"step over bare step": over_bare(pairs)}
     ratios |= {f"bnn=on over off, {method}": on_over_off(method, pairs) for method in ("dreambooth", "lora", "oft")}
     found = {name: vars(ratio) for name, ratio in ratios.items()}
-    share_outside(1, FIRST)
     found["share outside the U-Net"] = {"median": share_outside(curve_steps), "spread": 0.01}
     where = {"torch": torch.__version__, "machine": platform.machine(), "threads": 1, "clock": "process CPU time"}
     return {"ratios": found, "bars": BARS, "where": where}
