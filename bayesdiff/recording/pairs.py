@@ -8,7 +8,6 @@ other seeds or subjects.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +18,7 @@ from bayesdiff.config.identity import arm_name
 from bayesdiff.core import escape
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import RECORD, SCORES
-from bayesdiff.recording.record import RunRecord, arithmetic, lacking, load_record
+from bayesdiff.recording.record import RunRecord, arithmetic, lacking, load_record, setting
 from bayesdiff.scoring.curve import curve_table, per_image, read_scores
 from bayesdiff.scoring.metrics import known
 from bayesdiff.stats import paired_difference
@@ -85,14 +84,9 @@ MIXED = ("data.subject", "shots.count", "method.name", "seed")
 """Settings whose difference a comparison of arms mixes up with the arms."""
 
 
-def _setting(config: dict[str, Any], key: str) -> Any:
-    group, _, name = key.rpartition(".")
-    return (config.get(group) or {}).get(name) if group else config.get(name)
-
-
 def mixed(records: list[RunRecord]) -> list[str]:
     """Those of ``MIXED`` in which runs differ."""
-    values = {key: {str(_setting(record.config, key)) for record in records} for key in MIXED}
+    values = {key: {str(setting(record.config, key)) for record in records} for key in MIXED}
     return [key for key, found in values.items() if len(found) > 1]
 
 

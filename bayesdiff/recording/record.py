@@ -89,7 +89,7 @@ def repeat_command(record: RunRecord) -> str:
 
     Runs of ``corruption_curve`` that took their photographs by their own seed are now those of ``corruption_curve_15``.
     """
-    if (record.config.get("shots") or {}).get("seed") is not None:
+    if setting(record.config, "shots.seed") is not None:
         return record.command
     return re.sub(r"(\+experiment=corruption_curve)(?=\s|$)", r"\1_15", record.command)
 
@@ -101,13 +101,15 @@ def arithmetic(record: RunRecord) -> dict[str, str]:
 
 def lacking(config: Mapping[str, Any], keys: Iterable[str]) -> str:
     """The first of some dotted settings that a record's configuration does not have; empty where it has all."""
-    for key in keys:
-        part: Any = config
-        for name in key.split("."):
-            part = part.get(name, lacking) if isinstance(part, dict) else lacking
-        if part is lacking:
-            return key
-    return ""
+    return next((key for key in keys if setting(config, key, lacking) is lacking), "")
+
+
+def setting(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """A dotted setting of a record's configuration; the default where it has none, as one of another version may."""
+    part: Any = config
+    for name in key.split("."):
+        part = part.get(name, default) if isinstance(part, dict) else default
+    return part
 
 
 def load_record(folder: Path) -> RunRecord | None:

@@ -15,9 +15,9 @@ import pandas as pd
 from rich.table import Table
 
 from bayesdiff.config.identity import arm_name
-from bayesdiff.core.layout import CURVE, EVALUATIONS, MAIN
+from bayesdiff.core.layout import CURVE, MAIN
 from bayesdiff.corruption.words import NAMES
-from bayesdiff.recording.archive import evaluations_in
+from bayesdiff.recording.archive import evaluations_in, scores_folder
 from bayesdiff.recording.record import load_record
 
 MIDDLE = (0.12, 0.35)
@@ -52,11 +52,10 @@ def looks_of(folder: Path) -> list[Look]:
         return []
     arm = arm_name(record.config["bnn"])
     others = {name: record.evaluations.get(name, {}).get("verdict") or {} for name in evaluations_in(folder)}
-    return [_look(arm, name, pd.read_csv(_curve_file(folder, name)), verdict) for name, verdict in {MAIN: record.verdict, **others}.items()]
-
-
-def _curve_file(folder: Path, evaluation: str) -> Path:
-    return folder / CURVE if evaluation == MAIN else folder / EVALUATIONS / evaluation / CURVE
+    return [
+        _look(arm, name, pd.read_csv(scores_folder(folder, name) / CURVE), verdict)
+        for name, verdict in {MAIN: record.verdict, **others}.items()
+    ]
 
 
 def _look(arm: str, evaluation: str, curve: pd.DataFrame, verdict: Mapping[str, Any]) -> Look:

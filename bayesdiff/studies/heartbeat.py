@@ -39,8 +39,12 @@ class Way:
         return 0
 
     def done(self) -> float:
-        """The work behind it; none before its first logged step."""
-        return self.work.until(step) if (step := self.step()) else 0.0
+        """The work behind it."""
+        return self.done_at(self.step())
+
+    def done_at(self, step: int) -> float:
+        """The work behind a step; none before the first logged one."""
+        return self.work.until(step) if step else 0.0
 
 
 def ways_of(planned: Sequence[Planned]) -> list[Way]:
@@ -53,13 +57,15 @@ def ways_of(planned: Sequence[Planned]) -> list[Way]:
 
 def line_of(ways: Sequence[Way], begun: Sequence[float], seconds: float) -> str:
     """What a person wants to know after so many seconds; ``begun`` is the work that was done at the start."""
-    done, steps, every = [way.done() for way in ways], [way.step() for way in ways], [way.work.until(way.work.steps) for way in ways]
+    steps = [way.step() for way in ways]
+    done = sum(way.done_at(now) for way, now in zip(ways, steps, strict=True))
+    every = sum(way.done_at(way.work.steps) for way in ways)
     at_work = [
         f"{way.name} at step {now} of {way.work.steps}"
         for way, now in zip(ways, steps, strict=True)
         if now < way.work.steps and is_held(way.folder / LOCK)
     ]
-    made, left = sum(done) - sum(begun), sum(every) - sum(done)
+    made, left = done - sum(begun), every - done
     time_left = f"about {spoken(seconds * left / made)} left" if made > 0 else "no steps yet"
     trained = sum(now >= way.work.steps for way, now in zip(ways, steps, strict=True))
     return "; ".join([f"{trained} of {len(ways)} runs trained", *at_work, time_left])
