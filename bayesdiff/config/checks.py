@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
 from functools import reduce
 from typing import Any
 
+from bayesdiff.config.identity import as_dict
 from bayesdiff.config.prompts import evaluation_prompts, fill
 from bayesdiff.config.schema import ARMS, METHODS, RATE_CHANGE, Config, DataSource, LrSchedule, Weights
 from bayesdiff.core.errors import UserError, shortened
@@ -59,7 +59,7 @@ def check_words(words: Iterable[str]) -> None:
 
 def _check_texts(cfg: Config) -> None:
     """No text may be endless, or hold a secret: every setting stands in the record, and in what trackers keep."""
-    texts = list(_texts(asdict(cfg)))
+    texts = list(_texts(as_dict(cfg)))
     for key in PATHS:
         if (text := _value(cfg, key)) and (why := no_path(text)):
             raise UserError(f"{key}={shortened(text)}: {why}; give another path")

@@ -27,6 +27,8 @@ _TOKEN = re.compile(
 _NAMED = re.compile(
     r"(?i)(?<![a-z0-9])([a-z0-9_.-]*(?:api[_-]?key|access[_-]?key|token|secret|passwor[dt]|passwd|passphrase))=([^\s,'\"]{8,})"
 )
+_NAME_ENDS = ("key=", "token=", "secret=", "passwort=", "password=", "passwd=", "passphrase=")
+"""One of these is in every text that ``_NAMED`` matches. Looking for them first is a tenth of the time; tables read 10,000 records."""
 _SECRET_NAME = re.compile(r"(?i)(?:^|_)(?:\w*API_?KEY|ACCESS_?KEY|SECRET_?KEY|PRIVATE_?KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE)$")
 
 
@@ -44,7 +46,13 @@ def _of_environment() -> re.Pattern[str]:
 
 def has_secret(text: str) -> bool:
     """Whether a text holds what looks like a token, ``…KEY=value``, or the value of a secret environment variable."""
-    return any(pattern.search(text) for pattern in (_TOKEN, _NAMED, _of_environment()))
+    named = _may_be_named(text) and _NAMED.search(text)
+    return bool(named or any(pattern.search(text) for pattern in (_TOKEN, _of_environment())))
+
+
+def _may_be_named(text: str) -> bool:
+    folded = text.casefold()  # what the pattern takes for the same letters, such as the long s
+    return any(end in folded for end in _NAME_ENDS)
 
 
 def redacted(text: str) -> str:
@@ -53,7 +61,8 @@ def redacted(text: str) -> str:
 
 
 def _redacted(text: str, secrets: re.Pattern[str]) -> str:
-    return _NAMED.sub(rf"\1={REMOVED}", _TOKEN.sub(REMOVED, secrets.sub(REMOVED, text)))
+    text = _TOKEN.sub(REMOVED, secrets.sub(REMOVED, text))
+    return _NAMED.sub(rf"\1={REMOVED}", text) if _may_be_named(text) else text
 
 
 def without_home(text: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 import pytest
@@ -250,3 +251,12 @@ def test_plain_values_resolve_to_the_same_configuration(make: Make) -> None:
     cfg = make("schedule.keep=best")
     assert cfg.schedule.keep is Keep.best
     assert resolve(OmegaConf.create(as_dict(cfg))) == cfg
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("+experiment=grain", "bnn=on"), ("+evaluations={a:{weights:ema,prompts:[a,b]}}", "+bnn.options={x:[1,{y:null}]}")]
+)
+def test_a_configuration_as_plain_values_is_what_json_gives_back(make: Make, words: tuple[str, ...]) -> None:
+    cfg = make(*words)
+    assert as_dict(cfg) == json.loads(json.dumps(asdict(cfg)))
+    assert json.dumps(as_dict(cfg)) == json.dumps(asdict(cfg)), "types too"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bayesdiff.core import privacy
 from bayesdiff.core.privacy import REMOVED, at_home, has_secret, public, redacted, without_home
 
 TOKENS = [
@@ -85,3 +86,25 @@ def test_no_token_survives_in_any_structure(content: object) -> None:
 def test_what_has_nothing_to_hide_is_kept(tmp_path: Path) -> None:
     content = {"a": [1, 2.5, None, True, "x"], "b": {"c": str(tmp_path)}}
     assert public(content) == content
+
+
+NAMES = [
+    "api_key",
+    "API-Key",
+    "access_key",
+    "ToKen",
+    "to\u212aen",
+    "\u017fecret",
+    "passwort",
+    "PASSWORD",
+    "passwd",
+    "passphrase",
+    "key",
+    "x",
+]
+
+
+@given(st.lists(st.sampled_from([*NAMES, "=", "=", "-", "_", " ", "abcdefgh", "\u00df12345678"]), max_size=12).map("".join))
+def test_looking_for_names_first_changes_nothing(text: str) -> None:
+    assert redacted(text) == privacy._NAMED.sub(rf"\1={REMOVED}", privacy._TOKEN.sub(REMOVED, text))
+    assert has_secret(text) == bool(privacy._NAMED.search(text) or privacy._TOKEN.search(text))
