@@ -254,7 +254,7 @@ def test_plain_values_resolve_to_the_same_configuration(make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [(), ("+experiment=grain", "bnn=on"), ("+evaluations={a:{weights:ema,prompts:[a,b]}}", "+bnn.options={x:[1,{y:null}]}")]
+    "words", [(), ("+experiment=grain", "bnn=on"), ("+evaluations={a:{weights:ema,guidance_scale:1}}", "+bnn.options={x:[1,{y:null}]}")]
 )
 def test_a_configuration_as_plain_values_is_what_json_gives_back(make: Make, words: tuple[str, ...]) -> None:
     cfg = make(*words)
