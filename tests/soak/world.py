@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from tests.soak.pictures import Drawn
+
 STUDY = """
 title: four small runs
 experiment: smoke
@@ -104,9 +106,12 @@ class World:
         from bayesdiff.config.compose import compose
         from bayesdiff.diffusion import pipeline
         from bayesdiff.recording import record
+        from bayesdiff.reporting import charts
         from bayesdiff.scoring import encoders
         from bayesdiff.studies import engine, plan, state
 
+        self._replace_drawing()
+        self._put(charts, "curve_chart", _remembered(charts.curve_chart))
         self.compose = _remembered(compose)
         self._put(plan, "EXPERIMENTS", self.folder / "studies")
         self._put(state, "compose_cell", _remembered(plan.compose_cell))
@@ -117,6 +122,16 @@ class World:
         self._put(engine, "LOCK_SECONDS", 0.1)  # who is waited for does not end sooner
         self._put(engine, "_call", self.run)
         self._put(run, "_job", run._job)
+
+    def _replace_drawing(self) -> None:
+        from matplotlib.figure import Figure
+
+        from bayesdiff.recording import plots
+
+        drawn = Drawn(self.folder / "drawn")
+        self._put(plots, "plot_curve", drawn.plot_curve(plots.plot_curve))
+        self._put(plots, "settle", drawn.settle(plots.settle))
+        self._put(Figure, "savefig", drawn.savefig(Figure.savefig))
 
     def _warm(self) -> None:
         import torch
