@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tests.soak import damages, sites
 from tests.soak.parts import PARTS, Size, Soak
 from tests.soak.verdict import judge
+from tests.soak.world import fork, wait
 
 SMALL = Size(kills=8, damages=6, workers=2, one_in=40)
 
@@ -30,6 +32,15 @@ def wrong_of(soak: Soak, part: str) -> list[str]:
 
 def test_an_undisturbed_study_is_right(soak: Soak) -> None:
     assert soak.wrong == []
+
+
+def test_a_study_goes_on_when_its_reader_goes(soak: Soak) -> None:
+    """As behind ``| head``: what it prints has nowhere to go, and its runs end as ever."""
+    root, (reading, writing) = soak.root("unread"), os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        assert wait(fork(lambda: soak.world.study(root), gone)) == 0
+    assert judge(root, soak.whole) == []
 
 
 def test_kills_lose_double_and_change_nothing(soak: Soak) -> None:

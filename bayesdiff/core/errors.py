@@ -9,6 +9,7 @@ from enum import IntEnum
 from functools import wraps
 from typing import ParamSpec
 
+from bayesdiff.core.output import steady_output
 from bayesdiff.core.privacy import redacted
 
 P = ParamSpec("P")
@@ -78,18 +79,22 @@ def complain(message: object) -> None:
 
 
 def bad_input_in_one_line(main: Callable[P, int]) -> Callable[P, int]:
-    """A command that says a ``UserError`` in one line on stderr and ends with ``ExitCode.BAD_INPUT``, without a traceback."""
+    """A command that says a ``UserError`` in one line on stderr and ends with ``ExitCode.BAD_INPUT``, without a traceback.
+
+    A reader of its words that goes (``| head``, a closed terminal) changes neither its work nor its exit code.
+    """
 
     @wraps(main)
     def command(*args: P.args, **kwargs: P.kwargs) -> int:
-        try:
-            return main(*args, **kwargs)
-        except UserError as error:
-            complain(error)
-        except OSError as error:
-            if error.filename is None:
-                raise
-            complain(f"{error.filename}: {first_line(error)}; choose another place, or make this one usable")
-        return ExitCode.BAD_INPUT
+        with steady_output():
+            try:
+                return main(*args, **kwargs)
+            except UserError as error:
+                complain(error)
+            except OSError as error:
+                if error.filename is None:
+                    raise
+                complain(f"{error.filename}: {first_line(error)}; choose another place, or make this one usable")
+            return ExitCode.BAD_INPUT
 
     return command

@@ -1,6 +1,8 @@
 """What a person reads when something is wrong."""
 
 import ast
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,18 @@ def test_the_page_on_guarantees_has_the_exit_codes_as_they_are() -> None:
     said = [node.value.value for node in codes.body[1:] if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
     rows = [f"| {int(code)} | {code.name} | {str(text).replace('``', '`')} |" for code, text in zip(ExitCode, said, strict=True)]
     assert "\n".join(rows) in (ROOT / "docs" / "guarantees.md").read_text()
+
+
+def test_a_reader_that_goes_changes_no_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    @bad_input_in_one_line
+    def command() -> int:
+        for _ in range(3000):
+            print("a line that has nowhere to go", flush=True)
+        return ExitCode.FOUND
+
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as gone:
+        monkeypatch.setattr(sys, "stdout", gone)
+        assert command() == ExitCode.FOUND
+        assert sys.stdout is gone
