@@ -53,7 +53,7 @@ def random_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bayesdiff.toybox.weights import save_component
 
     folder = tmp_path_factory.mktemp("pipeline")
-    torch.manual_seed(0)
+    torch.manual_seed(2)  # from here a few steps of LoRA make it better, which an export of the best step needs
     save_component("vae", thin_vae(), folder)
     save(Denoiser(thin_unet(), thin_text_encoder()), "zero_snr_v", folder)
     return folder
