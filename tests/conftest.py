@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -22,14 +22,26 @@ from bayesdiff.studies.derive import derive
 
 
 def pytest_collection_finish() -> None:
-    """What torch, diffusers and the tests themselves are made of is no garbage: the collector need not look at it again and again."""
+    """What torch, diffusers and the tests themselves are made of is no garbage: the collector need not look at it again and again.
+
+    Beyond it the collector looks seldom: it took a sixth of the time of tests that compose configurations.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _not_flushed() -> Iterator[None]:
+    """No test cuts the power: files need not reach the disk. Tests that look at flushing replace it once more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +53,7 @@ def random_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from bayesdiff.toybox.weights import save_component
 
     folder = tmp_path_factory.mktemp("pipeline")
-    torch.manual_seed(0)
+    torch.manual_seed(2)  # from here a few steps of LoRA make it better, which an export of the best step needs
     save_component("vae", thin_vae(), folder)
     save(Denoiser(thin_unet(), thin_text_encoder()), "zero_snr_v", folder)
     return folder

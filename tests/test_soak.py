@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tiny import save_few_pixels
 
+from bayesdiff.recording import plots
 from tests.soak import damages, sites
 from tests.soak.parts import PARTS, Size, Soak
 from tests.soak.verdict import judge
@@ -19,9 +21,12 @@ SMALL = Size(kills=8, damages=6, workers=2, one_in=40)
 
 @pytest.fixture(scope="module")
 def soak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Soak]:
-    one = Soak(tmp_path_factory.mktemp("soak"), SMALL, arms=("oft",))
-    yield one
-    one.world.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plots, "settle", lambda figure: None)
+        patch.setattr(plots, "save_figure", save_few_pixels)  # the same files, written in the same order
+        one = Soak(tmp_path_factory.mktemp("soak"), SMALL, arms=("oft",))
+        yield one
+        one.world.close()
 
 
 def wrong_of(soak: Soak, part: str) -> list[str]:
