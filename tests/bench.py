@@ -37,9 +37,9 @@ PAIRS, STEPS = 12, 3
 """Pairs of a ratio, after one that warms up, and steps in each side of a pair."""
 CURVE_STEPS = 91
 """Steps a checkpoint in the share of a run; corruption_curve has 2,100 steps and 23 checkpoints."""
-STRETCHES = 23
-FIRST = ("sampler.steps=1", "sampler.images_per_prompt=1")
-"""Of a run before the one whose share is measured: what a process loads once for plots and pages is a hundredth of a whole run."""
+CHECKPOINTS = 23
+BRIEF = ("sampler.steps=1",)
+"""Of runs with one step of training and one of sampling a checkpoint."""
 LEAST = 0.03
 """A ratio may grow by this much, or by three spreads if they are more, before it is a regression."""
 BARS = {
@@ -132,15 +132,15 @@ def clocked(owner: Any, name: str, spent: list[float]) -> Iterator[None]:
         setattr(owner, name, own)
 
 
-def spent_on(stretches: int, steps: int, words: tuple[str, ...] = ()) -> tuple[float, float]:
-    """CPU seconds of a run with so many stretches of ``steps`` and a checkpoint, after loading: of the U-Net's passes, and of all."""
+def spent_on(checkpoints: int, steps: int, words: tuple[str, ...] = ()) -> tuple[float, float]:
+    """CPU seconds of a run with so many checkpoints, each after ``steps``, after loading: of the U-Net's passes, and of all."""
     from diffusers import UNet2DConditionModel
 
     from bayesdiff.runs import experiment
 
     spent: list[float] = []
     loading: list[float] = []
-    at = [steps * (number + 1) for number in range(stretches)]
+    at = [steps * (number + 1) for number in range(checkpoints)]
     with tempfile.TemporaryDirectory() as folder:
         cfg = compose(
             ("+experiment=corruption_curve", f"schedule.steps={at[-1]}", f"schedule.checkpoints={at}", f"paths.runs={folder}", *words)
@@ -156,14 +156,16 @@ def spent_on(stretches: int, steps: int, words: tuple[str, ...] = ()) -> tuple[f
     return sum(spent), total - sum(loading)
 
 
-def share_outside(steps: int = CURVE_STEPS) -> float:
+def share_outside(steps: int = CURVE_STEPS, checkpoints: int = CHECKPOINTS) -> float:
     """Of corruption_curve's CPU time after loading, what is not the U-Net's forward and backward pass.
 
-    A run of one stretch has what is done once (its end, pictures, page); what a second stretch adds comes ``STRETCHES`` times.
+    A run with all its checkpoints but brief ones has what grows with them: tables, verdicts, pictures and page. To it comes, once a
+    checkpoint, what its steps of training and sampling add: the difference of a full and a brief one.
     """
-    spent_on(1, 1, FIRST)
-    (inside, total), (inside_2, total_2) = (spent_on(count, steps) for count in (1, 2))
-    return 1 - (inside + (STRETCHES - 1) * (inside_2 - inside)) / (total + (STRETCHES - 1) * (total_2 - total))
+    spent_on(1, 1, BRIEF)  # what a process loads once for plots and pages is a hundredth of a whole run
+    brief, full, curve = spent_on(1, 1, BRIEF), spent_on(1, steps), spent_on(checkpoints, 1, BRIEF)
+    inside, total = (c + checkpoints * (f - b) for c, f, b in zip(curve, full, brief, strict=True))
+    return 1 - inside / total
 
 
 def measured(pairs: int = PAIRS, curve_steps: int = CURVE_STEPS) -> dict[str, Any]:

@@ -9,7 +9,7 @@ writes. Without a launcher there is one process, and everything here does nothin
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -56,8 +56,11 @@ def share(items: Sequence[T]) -> Sequence[T]:
     return items[process_index() :: process_count()]
 
 
-def all_reduce(tensors: list[torch.Tensor]) -> None:
-    """Replace each tensor, of any shape (…), by its sum over the processes, in place: the same bits on all of them."""
+def all_reduce(tensors: Iterable[torch.Tensor]) -> None:
+    """Replace each tensor, of any shape (…), by its sum over the processes, in place: the same bits on all of them.
+
+    A run of one process does not ask for them.
+    """
     if process_count() == 1:
         return
     from accelerate.utils import reduce

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -158,7 +159,8 @@ def _accumulate(state: Training, cfg: Config, step: int) -> dict[str, torch.Tens
             )
             state.scaler.scale(loss / count).backward()  # type: ignore[no-untyped-call]
         total = {name: total.get(name, 0.0) + value / count for name, value in parts.items()}
-    all_reduce([*total.values(), *(p.grad for group in state.optimizer.param_groups for p in group["params"] if p.grad is not None)])
+    gradients = (p.grad for group in state.optimizer.param_groups for p in group["params"] if p.grad is not None)
+    all_reduce(chain(total.values(), gradients))
     return total
 
 
@@ -252,7 +254,17 @@ def _after_step(state: Training, step: int) -> None:
 
 def _clip(state: Training, limit: float) -> list[torch.Tensor]:
     """Clip the gradients of every optimiser group for itself, so that a pair's two arms clip their weights alike; the norms, () each."""
-    return [nn.utils.clip_grad_norm_(group["params"], limit) for group in state.optimizer.param_groups]
+    on_cpu = state.trained[0].device.type == "cpu"
+    clip = _clip_on_cpu if on_cpu else nn.utils.clip_grad_norm_
+    return [clip(group["params"], limit) for group in state.optimizer.param_groups]
+
+
+def _clip_on_cpu(weights: list[nn.Parameter], limit: float) -> torch.Tensor:
+    """``clip_grad_norm_``, bit for bit; gradients within the limit, of nineteen steps in twenty, are not multiplied by 1."""
+    norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None], foreach=True)
+    if not limit / (norm + 1e-6) >= 1:  # torch's own factor; one that is not a number is applied too
+        nn.utils.clip_grads_with_norm_(weights, limit, norm, foreach=True)
+    return norm
 
 
 def _check_finite(state: Training, step: int, values: dict[str, float]) -> None:

@@ -250,3 +250,20 @@ def test_a_compiled_model_trains_to_the_same_weights(make_config: Make, arm: str
     eager, compiled = (weights(trained(make_config("+experiment=smoke", arm, f"training.compile={flag}"), 3)) for flag in ("false", "true"))
     assert eager.keys() == compiled.keys()
     assert max(float((eager[name] - compiled[name]).abs().max()) for name in eager) < 1e-4
+
+
+@pytest.mark.parametrize(("size", "bad"), [(1e-3, None), (10.0, None), (1.0, math.nan), (1.0, math.inf)])
+def test_clipping_on_a_cpu_is_torchs_own_bit_for_bit(size: float, bad: float | None) -> None:
+    random = torch.Generator().manual_seed(0)
+    ours = [torch.nn.Parameter(torch.zeros(shape)) for shape in [(3,), (65, 7), (), (16, 4, 3, 3), (2,)]]
+    for weight in ours[:-1]:  # the last one has no gradient
+        weight.grad = size * torch.randn(weight.shape, generator=random)
+    if bad is not None:
+        ours[0].grad[1] = bad
+    own = [torch.nn.Parameter(weight.detach().clone()) for weight in ours]
+    for weight, other in zip(ours[:-1], own[:-1], strict=True):
+        other.grad = weight.grad.clone()
+    norms = loop._clip_on_cpu(ours, 1.0), torch.nn.utils.clip_grad_norm_(own, 1.0)
+    assert torch.equal(*(norm.view(torch.int32) for norm in norms))
+    for weight, other in zip(ours[:-1], own[:-1], strict=True):
+        assert torch.equal(weight.grad.view(torch.int32), other.grad.view(torch.int32))

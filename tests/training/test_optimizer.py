@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny import ARMS, BNN_ON, Make, differing, silent, tiny_training, train, trained, weights
+from torch import nn
 
 from bayesdiff.arms.draws import SMALLEST
 from bayesdiff.arms.gaussian import inverse_softplus
 from bayesdiff.core.errors import UserError
-from bayesdiff.training.optimizer import rate_at
+from bayesdiff.training.optimizer import CpuAdamW, rate_at, set_rate
 
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_both_arms_have_the_same_optimiser_for_the_means(make_config: Make, arm: str) -> None:
     state = tiny_training(make_config("+experiment=smoke", arm))
-    assert type(state.optimizer) is torch.optim.AdamW
+    assert type(state.optimizer) is CpuAdamW
     group = state.optimizer.param_groups[0]
     assert (group["lr"], group["betas"], group["eps"], group["weight_decay"]) == (5e-4, (0.9, 0.999), 1e-8, 0.01)
     assert [id(p) for p in group["params"]] == [id(p) for p in state.trained]
@@ -129,3 +132,34 @@ def test_on_stable_diffusion_sigma_moves_as_the_released_update_moves_it(make_co
 def test_the_toybox_keeps_the_factor_of_its_records(make_config: Make) -> None:
     assert make_config("+experiment=corruption_curve", "bnn=on").bnn.sigma_learning_rate_factor == 1
     assert make_config("+experiment=corruption_curve", "bnn=on", "bnn.sigma_learning_rate_factor=7").bnn.sigma_learning_rate_factor == 7
+
+
+def _walked(kind: type[torch.optim.AdamW], path: Path) -> list[torch.Tensor]:
+    """Weights and moments after steps of which one lacks a gradient, and others follow a resume from a file."""
+    random = torch.Generator().manual_seed(0)
+    shapes = [(7,), (33, 5), (), (64, 3, 3, 3)]
+    weights = [nn.Parameter(torch.randn(shape, generator=random)) for shape in shapes]
+    groups = [{"params": weights[:2], "weight_decay": 0.01}, {"params": weights[2:], "weight_decay": 0.0}]
+    optimizer = kind(groups, lr=1e-3, betas=(0.9, 0.99), fused=True)
+    for step in range(9):
+        for weight in weights:
+            gradient = torch.randn(weight.shape, generator=random)
+            weight.grad = None if step == 4 and weight is weights[1] else gradient
+        set_rate(optimizer, 1e-3 / (1 + step))
+        optimizer.step()
+        if step == 6:
+            moments = {f"{i}.{name}": value for i, entry in optimizer.state_dict()["state"].items() for name, value in entry.items()}
+            save_file(moments, path)
+            state: dict[int, dict[str, torch.Tensor]] = {}
+            for name, value in load_file(path).items():
+                state.setdefault(int(name[0]), {})[name[2:]] = value
+            optimizer = kind(groups, lr=1e-3, betas=(0.9, 0.99), fused=True)
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return [*weights, *(value for weight in weights for _, value in sorted(optimizer.state[weight].items()))]
+
+
+def test_on_a_cpu_adamw_is_torchs_own_bit_for_bit(tmp_path: Path) -> None:
+    ours, own = (_walked(kind, tmp_path / "moments.safetensors") for kind in (CpuAdamW, torch.optim.AdamW))
+    assert len(ours) == len(own) == 16
+    assert all(torch.equal(a, b) for a, b in zip(ours, own, strict=True))
+    assert [float(ours[number]) for number in (6, 9, 12, 15)] == [9, 8, 9, 9]
