@@ -17,7 +17,7 @@ class CpuAdamW(torch.optim.AdamW):
     """torch's fused AdamW, bit for bit, without what a step does anew for every tensor: a third of its time on a CPU.
 
     Lists of the moments are made once, and the tensors' counts of steps are views of one tensor. ``state`` and its files stay as they
-    are. The first step, and one in which a weight has no gradient, are torch's own.
+    are. The first step, one in which a weight has no gradient, and one that a scaler or a check may hold back are torch's own.
     """
 
     _listed: tuple[Any, list[_Moments]] | None = None
@@ -27,8 +27,8 @@ class CpuAdamW(torch.optim.AdamW):
     def step(self, closure: Any = None) -> Any:
         """Perform one step on the gradients as they are; ``closure`` as torch has it."""
         gradients = [[parameter.grad for parameter in group["params"]] for group in self.param_groups]
-        lists = self._lists()
-        if closure is not None or lists is None or any(gradient is None for group in gradients for gradient in group):
+        lists, held = self._lists(), any(getattr(self, name, None) is not None for name in ("found_inf", "grad_scale"))
+        if closure is not None or held or lists is None or any(gradient is None for group in gradients for gradient in group):
             return super().step(closure)
         for group, given, moments in zip(self.param_groups, gradients, lists, strict=True):
             moments.counts.add_(1)
