@@ -178,8 +178,10 @@ def _check_evaluations(cfg: Config) -> None:
     most = {"steps": MOST["sampler.steps"], "images_per_prompt": MOST["sampler.images_per_prompt"]}
     for name, one in cfg.evaluations.items():
         key = f"evaluations.{name}"
-        if not name.replace("_", "").replace(".", "").replace("-", "").isalnum() or name == MAIN:
+        if not name.replace("_", "").replace(".", "").replace("-", "").isalnum() or name.lower() == MAIN:
             raise UserError(f"{key}: name it by letters, digits and . _ -; main is the run's own evaluation")
+        if len({other.lower() for other in cfg.evaluations}) < len(cfg.evaluations):
+            raise UserError(f"{key}: two names differ only in capitals, which some file systems take for one; use other names")
         if one.guidance_scale is not None and not 0 <= one.guidance_scale < math.inf:
             raise UserError(f"{key}.guidance_scale={one.guidance_scale}: must be at least 0 and finite")
         for option, number in {"steps": one.steps, "images_per_prompt": one.images_per_prompt}.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.checks import check
+from bayesdiff.config.identity import as_dict, misfit
 from bayesdiff.config.schema import Config
-from bayesdiff.config.suggestions import explain
+from bayesdiff.config.suggestions import explain, wrong_value
 from bayesdiff.core.arguments import Parser, called
 from bayesdiff.core.errors import UserError, shortened
 
@@ -61,8 +63,16 @@ def resolve(raw: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise UserError(f"configuration: {explain(error)}; all keys: python -m bayesdiff.run --cfg job") from error
     assert isinstance(cfg, Config)
+    check_kinds(cfg)
     check(cfg)
     return cfg
+
+
+def check_kinds(cfg: Config) -> None:
+    """Raises ``UserError`` for a list with an element of another kind: OmegaConf takes a list or a mapping among texts."""
+    if key := misfit(content := as_dict(cfg)):
+        value = reduce(lambda part, name: part[name], key.split("."), content)
+        raise UserError(f"configuration: {wrong_value(key, value)}")
 
 
 def check_options(words: Sequence[str], command: str) -> None:
