@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
 
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+"""What can be the name of a model on the hub; anything else is a folder."""
 KINDS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
@@ -69,6 +71,8 @@ def remedy(conf: ModelConf, location: str) -> str:
         if conf.variant is None and (variant := variant_there(location)):
             return f"its files are of a variant: add model.variant={variant}"
         return "download it again or correct model.path"
+    if not HUB_ID.fullmatch(location):
+        return "there is no such folder; correct model.path"
     size = f" ({conf.size})" if conf.size else ""
     gate = f"; accept its licence on huggingface.co/{location} and log in with 'hf auth login' first" if conf.gated else ""
     return f"fetch it{size} with {fetch_command(location, conf.revision)}{gate}, or set model.path to a local folder"
