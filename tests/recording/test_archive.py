@@ -188,7 +188,7 @@ def written(name: str, text: str) -> Callable[[Path], None]:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "cut": (written("record.json", '{"run_key": "a'), "record.json: damaged; copy it again"),
+    "cut": (written("record.json", '{"run_key": "a'), "record.json: damaged (Unterminated string"),
     "a list": (written("record.json", "[]"), "record.json: damaged"),
     "not UTF-8": (written("record.json", "\xff\xfe"), "record.json: damaged"),
     "a number as key": (edit(run_key=3), "record.json: damaged"),
@@ -198,7 +198,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "an unknown status": (edit(status=None), "damaged"),
     "no settings": (edit(config={}), "config has no model.name"),
     "settings of another kind": (edit(config={"model": []}), "damaged"),
-    "text for seconds": (edit(seconds={"train": "long"}), "seconds has a value that is no number"),
+    "text for seconds": (edit(seconds={"train": "long"}), "seconds is no mapping; a value in it is of another kind"),
     "no memory": (edit(peak_memory_mb=None), "damaged"),
     "no images": (lambda folder: (folder / "images.csv").unlink(), "images.csv: missing"),
     "empty images": (written("images.csv", ""), "images.csv: not a table of numbers"),
@@ -217,7 +217,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "a column twice": (written("curve.csv", "step,dino,dino\n0,0.5,0.6\n"), "not a table of numbers"),
     "no fidelity": (written("images.csv", "step,prompt,image,clip_t\n0,0,0,1\n"), "has no columns step, prompt, image and dino"),
     "a curve of something else": (written("curve.csv", "a,b\n1,2\n"), "curve.csv: has no columns step and dino"),
-    "a detector of another kind": (edit(real_to_real={"dino": None}), "real_to_real has a value that is no number"),
+    "a detector of another kind": (edit(real_to_real={"dino": None}), "real_to_real is no mapping; a value in it"),
 }
 
 
