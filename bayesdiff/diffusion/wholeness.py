@@ -65,6 +65,13 @@ def _lacking(kind: Any, conf: ModelConf, location: str, name: str) -> list[str]:
     return []
 
 
+def not_finite(model: nn.Module) -> str:
+    """The name of the first weight of a model that has a number that is not finite; empty where all are."""
+    import torch
+
+    return next((key for key, tensor in model.state_dict().items() if not bool(torch.isfinite(tensor).all())), "")
+
+
 def refused_fit(pipe: Any) -> str:
     """Why a pipeline's parts cannot work together, by the smallest trial of what a run does; empty where they can.
 
@@ -73,7 +80,7 @@ def refused_fit(pipe: Any) -> str:
     import torch
 
     for name, part in models_of(pipe).items():
-        if wrong := next((key for key, tensor in part.state_dict().items() if not bool(torch.isfinite(tensor).all())), ""):
+        if wrong := not_finite(part):
             return f"its {name} has weights that are not finite ({wrong})"
     try:
         latents, predicted, picture = _trial(pipe)
