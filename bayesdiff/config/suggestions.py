@@ -85,8 +85,8 @@ def wrong_value(key: str, value: Any) -> str:
         return f"{said}: no such setting{nearest_key(key)}"
     kind, field = found
     if key == "evaluations":
-        known = ", ".join(_below(get_args(kind)[1], ""))
-        return f"{said}: not evaluations by name; write one such as {NEW_EVALUATION}, of the settings {known}"
+        settings = ", ".join(_below(get_args(kind)[1], ""))
+        return f"{said}: not evaluations by name; write one such as {NEW_EVALUATION}, of the settings {settings}"
     optional = NoneType in get_args(kind)
     if known := choices(kind):
         allowed = ", ".join((*known, "null") if optional else known)

@@ -51,7 +51,7 @@ def _numbered(table: pd.DataFrame) -> pd.DataFrame:
 
 def is_count(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which of some numbers are whole, from 0 on, and small enough to be one (below 2⁵³)."""
-    return np.isfinite(numbers) & (numbers >= 0) & (numbers < 2.0**53) & (numbers == np.round(numbers))
+    return np.asarray(np.isfinite(numbers) & (numbers >= 0) & (numbers < 2.0**53) & (numbers == np.round(numbers)))
 
 
 def per_image(scores: pd.DataFrame) -> pd.DataFrame:
