@@ -25,7 +25,7 @@ from bayesdiff.config.checks import check_words
 from bayesdiff.config.compose import CONF, check_groups, check_options, resolve
 from bayesdiff.config.suggestions import explain
 from bayesdiff.config.words import override, parsed
-from bayesdiff.core.errors import ExitCode, RunDiverged, UserError, complain, first_line, shortened
+from bayesdiff.core.errors import ExitCode, RunDiverged, UserError, complain, first_line
 from bayesdiff.core.output import steady_output
 from bayesdiff.core.privacy import without_home
 from bayesdiff.core.processes import process_count
@@ -85,12 +85,11 @@ def _main() -> None:
         check_words(sys.argv[1:])
         check_options(sys.argv[1:], "run")
         check_groups(sys.argv[1:])
-        _check_hydra(sys.argv[1:])
         with heeded() if process_count() == 1 else nullcontext():  # of several processes one cannot pause alone
             _job()
     except (UserError, RunDiverged, HydraException, OmegaConfBaseException) as error:
         _end(error)
-    except OSError as error:  # of Hydra's own folder; those of a run are named where they happen
+    except OSError as error:  # of Hydra's own folder
         if error.filename is None:
             raise
         _end(UserError(f"{error.filename}: {first_line(error)}; choose another place, or make this one usable"))
@@ -100,14 +99,6 @@ def _main() -> None:
     except Terminated as signal:
         print(f"\nStopped by {signal}. Give the same command again to resume.", file=sys.stderr)
         sys.exit(ExitCode.TERMINATED)
-
-
-def _check_hydra(words: list[str]) -> None:
-    """Raises ``UserError`` for words that Hydra's own parser fails on with a traceback."""
-    if "--resolve" in words and not any(word.startswith(("--cfg", "-c")) for word in words):
-        raise UserError("--resolve: shows a configuration; give it with --cfg job")
-    if unnamed := [word for word in words if word.lstrip("+~").startswith("=")]:
-        raise UserError(f"{shortened(unnamed[0])}: names no setting; give KEY=VALUE, as --cfg job lists them")
 
 
 def _without_dry_run(arguments: list[str]) -> list[str]:

@@ -79,9 +79,18 @@ def check_options(words: Sequence[str], command: str) -> None:
     """Raises ``UserError`` for an option that Hydra's parser does not take; Hydra itself prints its usage and ends the process."""
     from hydra._internal.utils import get_args_parser
 
+    _check_unnamed(words)
     parser = get_args_parser()
     parser.__class__, parser.prog = Parser, called(command)
     parser.parse_args(words if not {"--help", "-h", "--version"} & set(words) else [])
+
+
+def _check_unnamed(words: Sequence[str]) -> None:
+    """Raises ``UserError`` for words that Hydra's own parser fails on with a traceback."""
+    if "--resolve" in words and not any(word.startswith(("--cfg", "-c")) for word in words):
+        raise UserError("--resolve: shows a configuration; give it with --cfg job")
+    if unnamed := [word for word in words if word.lstrip("+~").startswith("=")]:
+        raise UserError(f"{shortened(unnamed[0])}: names no setting; give KEY=VALUE, as --cfg job lists them")
 
 
 def check_groups(words: Sequence[str]) -> None:

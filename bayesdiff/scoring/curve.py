@@ -50,7 +50,7 @@ def _numbered(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_count(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which of some numbers are whole, from 0 on, and small enough to be one (below 2⁵³)."""
+    """Which of some numbers (…) are whole, from 0 on, and small enough to be one (below 2⁵³): (…) of truth values."""
     return np.asarray(np.isfinite(numbers) & (numbers >= 0) & (numbers < 2.0**53) & (numbers == np.round(numbers)))
 
 
