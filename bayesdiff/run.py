@@ -25,7 +25,7 @@ from bayesdiff.config.checks import check_words
 from bayesdiff.config.compose import CONF, check_groups, check_options, resolve
 from bayesdiff.config.suggestions import explain
 from bayesdiff.config.words import override, parsed
-from bayesdiff.core.errors import ExitCode, RunDiverged, UserError, complain
+from bayesdiff.core.errors import ExitCode, RunDiverged, UserError, complain, first_line
 from bayesdiff.core.output import steady_output
 from bayesdiff.core.privacy import without_home
 from bayesdiff.core.processes import process_count
@@ -89,6 +89,10 @@ def _main() -> None:
             _job()
     except (UserError, RunDiverged, HydraException, OmegaConfBaseException) as error:
         _end(error)
+    except OSError as error:  # of Hydra's own folder
+        if error.filename is None:
+            raise
+        _end(UserError(f"{error.filename}: {first_line(error)}; choose another place, or make this one usable"))
     except KeyboardInterrupt:
         print("\nStopped. Give the same command again to resume.", file=sys.stderr)
         sys.exit(ExitCode.STOPPED)

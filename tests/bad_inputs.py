@@ -71,6 +71,15 @@ RUN = [
     ["bnn=[1]"], ["bnn={a:1}"], ["bnn=3"], ["bnn=null"], ["data=true"], ["bnn="], ["bnn=nosuch"], ["+experiment=nosuch"], ["seed=${foo}"],
     ["data.subject=${data.nosuch}"], ["data.subject=${data.subject}"], ["seed=${oc.env:NOSUCH_VARIABLE}"],
     ["bnn.options={a:1}"], ["bnn.options=1"], ["+evaluations.a=x"], ["+evaluations.a.weights=x"], ["+evaluations.a.foo=1"],
+    ["+evaluations={a:{weights:x}}"], ["+evaluations={a:{foo:1}}"], ["+evaluations={a:{steps:0}}"], ["+evaluations={a:{prompts:[]}}"],
+    ["+evaluations={a:{guidance_scale:nan}}"], ["+evaluations={a:{prompts:[[x]]}}"], ["+evaluations={a:[1]}"], ["+evaluations={a:x}"],
+    ["training.rate_changes=[[nan,1]]"], ["training.rate_changes=[[inf,1]]"], ["training.rate_changes=[[true,1]]"], ["=1"], ["--resolve"],
+    ["training.rate_changes=[[5,nan]]"], ["hydra.run.dir=/dev/null/x"], ["sampler.guidance_scale=1e30"], ["bnn=on", "bnn.layers=''"],
+    ["+evaluations={a:{guidance_scale:1e30}}"], ["+evaluations={a:{},A:{}}"], ["+evaluations={Main:{}}"], ["data.class_noun=' '"],
+    ["sampler.prompts=['a photo','a  photo']"], ["sampler.prompts=[object,object]"], ["data.class_prompt='{identifier}'"],
+    ["metrics.clip=''"], ["metrics.dino=' '"], ["model.path=''"],
+    ["sampler.prompts=[[a]]"], ["sampler.prompts=[{a:1}]"], ["method.targets=[[to_q]]"], ["metrics.extra=[{a:1}]"],
+    ["training.betas=[[0.9],0.99]"], ["schedule.checkpoints=[[0],20]"],
     ["+evaluations={main:{}}"], ["+evaluations={'a b':{}}"], ["+evaluations.a.steps=0"], ["+evaluations.a.prompts=[]"],
     ["+evaluations.a.guidance_scale=nan"], ["schedule.checkpoints=[a]"], ["schedule.checkpoints=[0,0]"], ["schedule.checkpoints=[-1,10]"],
     ["training.betas=[1,2]"], ["training.rate_changes=[[a,b]]"], ["training.rate_changes=[[1,1],[1,1]]"], ["sampler.prompts=['a {x} b']"],
@@ -80,13 +89,15 @@ RUN = [
 ]  # fmt: skip
 """Words of a run, each beside ``+experiment=smoke``."""
 LATER = [
-    ["data.class_noun=zebra"], ["data.identifier=zzz"], ["data.class_noun='a\tb'"], ["metrics.extra=[nosuch.f]"],
+    ["data.class_noun=zebra"], ["data.identifier=Backpack"],
+    ["model.path='~/nosuch'"], ["model.path=../../nosuch"],
+    ["data.identifier=zzz"], ["data.class_noun='a\tb'"], ["metrics.extra=[nosuch.f]"],
     ["metrics.extra=[os.getcwd]"],
     ["metrics.extra=['']"], ["metrics.clip=nosuch/x"], ["metrics.clip=ViT-B-32/nosuch"], ["metrics.dino=nosuch"],
     ["metrics.clip=local-dir:/nosuch"], ["method=lora", "method.targets=[nosuch]"], ["method=lora", "method.targets=[to_q,nosuch]"],
     ["method=lora", "method.targets=[]"], ["method=oft", "method.targets=[conv1]"], ["method=oft", "method.rank=7"],
     ["bnn=on", "bnn.layers=nosuch"], ["bnn=on", "bnn.layers='('"], ["model.resolution=50"], ["sampler.steps=5000"], ["model.path=/nosuch"],
-    ["+evaluations.a.steps=5000"], ["paths.runs={R}/file"],
+    ["+evaluations={a:{steps:5000}}"], ["paths.runs={R}/file"],
     *([*group, f"data.path={path}"] for group in (["data=folder", "data.class_noun=dog"], ["data=dreambooth", "data.subject=dog"])
       for path in ("/nosuch", "{R}/fifo", "/dev/zero", "{R}/file", "{R}/loop", "{R}/empty")),
     *(["data=folder", "data.class_noun=dog", f"data.path={{R}}/photos_{name}"] for name in ("fifo", "device", "broken", "bomb", "folder")),
@@ -174,6 +185,8 @@ CALIBRATION = [[], ["--bogus"], ["{R}/empty.yaml", "--parts", "x"], ["{R}/empty.
 RECORDS = (
     "empty", "nojson", "list", "null", "bin", "deep", "extra", "no config", "config list", "config empty", "verdict text", "status number",
     "environment list", "subject list", "photos number", "detector text", "sampler null", "bnn of other kinds", "fifo", "folder",
+    "seconds text", "memory deep", "ceiling text", "seconds huge", "versions text", "status unknown", "alpha beyond", "steps below 0",
+    "no detector", "no shots",
 )  # fmt: skip
 """Records that are none; each is a run folder."""
 SCORES = ("empty", "head", "bin", "other columns", "words", "no number", "fifo", "folder")
@@ -189,6 +202,13 @@ def _record(name: str, good: dict[str, Any]) -> bytes:
         "status number": {**good, "status": 1}, "environment list": {**good, "environment": []}, "subject list": {**good, "subject": []},
         "photos number": {**good, "subject": {"photos": 3}}, "detector text": {**good, "config": {**config, "detector": "x"}},
         "sampler null": {**good, "config": {**config, "sampler": None}},
+        "seconds text": {**good, "seconds": {"train": "x"}}, "memory deep": {**good, "peak_memory_mb": {"train": {"a": 1}}},
+        "ceiling text": {**good, "real_to_real": {"dino": "x"}}, "seconds huge": {**good, "seconds": {"train": 10**400}},
+        "versions text": {**good, "environment": {"versions": "x"}}, "status unknown": {**good, "status": "done"},
+        "alpha beyond": {**good, "config": {**config, "detector": {**config["detector"], "alpha": 2.0}}},
+        "steps below 0": {**good, "config": {**config, "schedule": {**config["schedule"], "checkpoints": [-5, 20]}}},
+        "no detector": {**good, "config": {key: value for key, value in config.items() if key != "detector"}},
+        "no shots": {**good, "config": {key: value for key, value in config.items() if key != "shots"}},
         "bnn of other kinds": {**good, "config": {**config, "bnn": {"kind": 3, "sigma": "x"}}},
     }  # fmt: skip
     return texts[name] if name in texts else json.dumps(changed[name]).encode()
@@ -261,9 +281,14 @@ def cases() -> list[tuple[str, list[str]]]:
              "calibration": CALIBRATION}  # fmt: skip
     found += [(command, words) for command, each in lists.items() for words in each]
     found += [(command, [file]) for command in ("verdict", "compare", "export", "tables", "claims") for file in FILES]
-    found += [("compare", ["{good}", f"{{R}}/record/{name}"]) for name in RECORDS if name not in ("photos number", "detector text", "x")]
+    found += [
+        ("compare", ["{good}", f"{{R}}/record/{name}"])
+        for name in RECORDS
+        if name not in ("photos number", "detector text", "no detector", "no shots")
+    ]
     found += [("export", [f"{{R}}/record/{name}"]) for name in RECORDS]
-    found += [("verdict", [f"{{R}}/record/{name}"]) for name in RECORDS]
+    found += [("verdict", [f"{{R}}/record/{name}"]) for name in RECORDS if name != "no shots"]
+    found += [("report", [f"{{R}}/record/{name}"]) for name in RECORDS]
     return found + [
         (command, [*words, f"{{R}}/scores/{name}"]) for command, words in (("verdict", []), ("compare", ["{good}"])) for name in SCORES
     ]

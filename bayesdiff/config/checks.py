@@ -29,12 +29,14 @@ NOT_NEGATIVE = (
     "training.weight_decay", "training.lr_warmup_steps", "sampler.sample_weights", "detector.min_depth", "sampler.guidance_scale",
     "sampler.seed", "seed", "shots.seed",
 )  # fmt: skip
+MOST_GUIDANCE = 1000.0
 MOST = {
     "data.images": 10_000, "model.resolution": 8_192, "sampler.steps": 100_000, "sampler.images_per_prompt": 100_000,
     "sampler.batch_size": 100_000, "sampler.sample_weights": 100_000, "metrics.batch_size": 100_000, "training.batch_size": 100_000,
     "training.gradient_accumulation_steps": 1_000_000, "training.lr_warmup_steps": 10**9, "schedule.steps": 10**9,
     "schedule.log_every": 10**9, "method.rank": 100_000, "method.class_images": 1_000_000, "shots.count": 1_000_000,
-    "method.learning_rate": 1000.0, "seed": 2**63 - 1, "sampler.seed": 2**62, "shots.seed": 2**63 - 1,
+    "method.learning_rate": 1000.0, "sampler.guidance_scale": MOST_GUIDANCE,
+    "seed": 2**63 - 1, "sampler.seed": 2**62, "shots.seed": 2**63 - 1,
 }  # fmt: skip
 """Beyond these a setting is a slip: what it asks for fits no memory, no day, or no random generator."""
 SECRET = "holds what looks like a secret, which records would keep: leave it out, and give it by the environment (HF_TOKEN, WANDB_API_KEY)"
@@ -61,7 +63,9 @@ def _check_texts(cfg: Config) -> None:
     """No text may be endless, or hold a secret: every setting stands in the record, and in what trackers keep."""
     texts = list(_texts(as_dict(cfg)))
     for key in PATHS:
-        if (text := _value(cfg, key)) and (why := no_path(text)):
+        if (text := _value(cfg, key)) is not None and not text.strip() and not key.startswith(("data", "paths")):
+            raise UserError(f"{key} is empty: name a model or a folder")
+        if text and (why := no_path(text)):
             raise UserError(f"{key}={shortened(text)}: {why}; give another path")
     if has_secret("\n".join(text for _, text in texts)):
         raise UserError(f"{next((key for key, text in texts if has_secret(text)), 'configuration')}: {SECRET}")
@@ -118,6 +122,25 @@ def _check_ranges(cfg: Config) -> None:
     evaluation_prompts(cfg.sampler.prompts, "qwe", "dog", False)
 
 
+def out_of_range(content: Mapping[str, Any]) -> str:
+    """The first number of a plain configuration that no run can have had, as ``key=value``; settings that it lacks are passed over."""
+    least = {**dict.fromkeys(NOT_NEGATIVE, 0), **dict.fromkeys(POSITIVE, 0), "shots.count": 1}
+    for key in (*least, *MOST, "detector.alpha"):
+        value: Any = content
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if value is None or isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        beyond = value < least.get(key, 0) or (key in POSITIVE and value == 0) or value > MOST.get(key, math.inf)
+        if beyond or (key == "detector.alpha" and not 0 < value < 1):
+            return f"{key}={shortened(value)}, which no run can have"
+    schedule = content.get("schedule")
+    steps = schedule.get("checkpoints") if isinstance(schedule, Mapping) else None
+    if isinstance(steps, list) and all(type(step) is int for step in steps) and steps != sorted({step for step in steps if step >= 0}):
+        return f"schedule.checkpoints={shortened(steps)}, which no run can have"
+    return ""
+
+
 def _value(cfg: Config, key: str) -> Any:
     """The value of a setting by its dotted key."""
     return reduce(getattr, key.split("."), cfg)
@@ -136,8 +159,8 @@ def _check_rate(cfg: Config) -> None:
     if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
         raise UserError(f"training.betas={betas}: give two numbers from 0 to below 1, such as [0.9,0.999]")
     for change in changes:
-        numbers = isinstance(change, list) and all(isinstance(number, int | float) for number in change)
-        if not numbers or len(change) != RATE_CHANGE or change[0] < 0 or change[0] != int(change[0]) or not 0 <= change[1] < math.inf:
+        numbers = isinstance(change, list) and all(_is_finite(number) for number in change)
+        if not numbers or len(change) != RATE_CHANGE or change[0] < 0 or change[0] != int(change[0]) or change[1] < 0:
             raise UserError(f"training.rate_changes={changes}: give pairs [step,factor], such as [[400,10],[600,1]]")
     if [change[0] for change in changes] != sorted({change[0] for change in changes}):
         raise UserError(f"training.rate_changes={changes}: give increasing, distinct steps")
@@ -147,10 +170,16 @@ def _check_rate(cfg: Config) -> None:
         raise UserError(f"training.lr_warmup_steps={cfg.training.lr_warmup_steps}: add training.lr_schedule=constant_with_warmup")
 
 
+def _is_finite(number: object) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+
+
 def _check_data(cfg: Config) -> None:
     if not cfg.data.identifier.strip():
         raise UserError("data.identifier is empty: give a rare token such as qwe")
     words = {"data.subject": cfg.data.subject, "data.identifier": cfg.data.identifier, "data.class_noun": cfg.data.class_noun or ""}
+    if cfg.data.class_noun and not cfg.data.class_noun.strip():
+        raise UserError("data.class_noun is empty: give the word for what the subject is, such as dog, or null")
     for key, word in words.items():
         if not all(letter.isprintable() for letter in word):
             raise UserError(f"{key}={word!r}: has control characters; give printable text")
@@ -158,6 +187,8 @@ def _check_data(cfg: Config) -> None:
         if not template.strip():
             raise UserError(f"{key} is empty: give a template such as 'a photo of {{class_noun}}'")
         fill(template, "qwe", "dog", key)
+    if not fill(cfg.data.class_prompt, "", "dog"):
+        raise UserError("data.class_prompt has no text but the identifier, which class images lack: give 'a photo of {class_noun}'")
     needed = {"data.path": cfg.data.path} if cfg.data.source is not DataSource.toybox else {}
     if cfg.data.source is DataSource.folder:
         needed["data.class_noun"] = cfg.data.class_noun
@@ -178,10 +209,12 @@ def _check_evaluations(cfg: Config) -> None:
     most = {"steps": MOST["sampler.steps"], "images_per_prompt": MOST["sampler.images_per_prompt"]}
     for name, one in cfg.evaluations.items():
         key = f"evaluations.{name}"
-        if not name.replace("_", "").replace(".", "").replace("-", "").isalnum() or name == MAIN:
+        if not name.replace("_", "").replace(".", "").replace("-", "").isalnum() or name.lower() == MAIN:
             raise UserError(f"{key}: name it by letters, digits and . _ -; main is the run's own evaluation")
-        if one.guidance_scale is not None and not 0 <= one.guidance_scale < math.inf:
-            raise UserError(f"{key}.guidance_scale={one.guidance_scale}: must be at least 0 and finite")
+        if len({other.lower() for other in cfg.evaluations}) < len(cfg.evaluations):
+            raise UserError(f"{key}: two names differ only in capitals, which some file systems take for one; use other names")
+        if one.guidance_scale is not None and not 0 <= one.guidance_scale <= MOST_GUIDANCE:
+            raise UserError(f"{key}.guidance_scale={one.guidance_scale}: must be at least 0 and at most {MOST_GUIDANCE:g}")
         for option, number in {"steps": one.steps, "images_per_prompt": one.images_per_prompt}.items():
             if number is not None and not 1 <= number <= most[option]:
                 raise UserError(f"{key}.{option}={number}: give 1 to {most[option]}, or null for the sampler's")
@@ -199,6 +232,8 @@ def _check_arm(cfg: Config) -> None:
         raise UserError(f"bnn.kind={cfg.bnn.kind}: choose one of {', '.join(ARMS)}, or give the dotted name of a module of your own")
     if cfg.bnn.kind == "prompt_dropout" and cfg.method.train_text_encoder:
         raise UserError("bnn=prompt_dropout: shows the pretrained encoder's empty prompt; set method.train_text_encoder=false")
+    if not cfg.bnn.layers.strip():
+        raise UserError("bnn.layers is empty, which would be every layer: give default, a preset such as all, or a regular expression")
     gaussian = cfg.bnn.kind == "gaussian"
     if cfg.sampler.sample_weights and not gaussian:
         raise UserError(f"sampler.sample_weights={cfg.sampler.sample_weights}: only Gaussian weights can be drawn; add bnn=on")

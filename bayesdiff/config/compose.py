@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.checks import check
+from bayesdiff.config.identity import as_dict, misfit
 from bayesdiff.config.schema import Config
-from bayesdiff.config.suggestions import explain
+from bayesdiff.config.suggestions import explain, wrong_value
 from bayesdiff.core.arguments import Parser, called
 from bayesdiff.core.errors import UserError, shortened
 
@@ -61,17 +63,34 @@ def resolve(raw: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise UserError(f"configuration: {explain(error)}; all keys: python -m bayesdiff.run --cfg job") from error
     assert isinstance(cfg, Config)
+    check_kinds(cfg)
     check(cfg)
     return cfg
+
+
+def check_kinds(cfg: Config) -> None:
+    """Raises ``UserError`` for a list with an element of another kind: OmegaConf takes a list or a mapping among texts."""
+    if key := misfit(content := as_dict(cfg)):
+        value = reduce(lambda part, name: part[name], key.split("."), content)
+        raise UserError(f"configuration: {wrong_value(key, value)}")
 
 
 def check_options(words: Sequence[str], command: str) -> None:
     """Raises ``UserError`` for an option that Hydra's parser does not take; Hydra itself prints its usage and ends the process."""
     from hydra._internal.utils import get_args_parser
 
+    _check_unnamed(words)
     parser = get_args_parser()
     parser.__class__, parser.prog = Parser, called(command)
     parser.parse_args(words if not {"--help", "-h", "--version"} & set(words) else [])
+
+
+def _check_unnamed(words: Sequence[str]) -> None:
+    """Raises ``UserError`` for words that Hydra's own parser fails on with a traceback."""
+    if "--resolve" in words and not any(word.startswith(("--cfg", "-c")) for word in words):
+        raise UserError("--resolve: shows a configuration; give it with --cfg job")
+    if unnamed := [word for word in words if word.lstrip("+~").startswith("=")]:
+        raise UserError(f"{shortened(unnamed[0])}: names no setting; give KEY=VALUE, as --cfg job lists them")
 
 
 def check_groups(words: Sequence[str]) -> None:

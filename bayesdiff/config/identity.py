@@ -64,7 +64,7 @@ def misfit(content: Mapping[str, Any], kind: Any = Config, prefix: str = "") -> 
         if (wanted := hints.get(name)) is None:
             continue
         inner = is_dataclass(wanted)
-        if not isinstance(value, dict) if inner else not _fits(value, wanted):
+        if not isinstance(value, dict) if inner else not fits(value, wanted):
             return f"{prefix}{name}"
         if inner and (found := misfit(value, wanted, f"{prefix}{name}.")):
             return found
@@ -76,21 +76,34 @@ def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def _fits(value: Any, wanted: Any) -> bool:
+def fits(value: Any, wanted: Any) -> bool:
     """Whether a plain value can be what a setting holds; of an enumeration its value."""
     for kind in get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,):
         plain = get_origin(kind) or kind
         if isinstance(plain, type) and issubclass(plain, Enum):
-            fits = value in [member.value for member in plain]
+            good = value in [member.value for member in plain]
         elif plain is float:
-            fits = isinstance(value, int | float) and not isinstance(value, bool)
+            good = isinstance(value, int | float) and not isinstance(value, bool)
         elif plain is int:
-            fits = isinstance(value, int) and not isinstance(value, bool)
+            good = isinstance(value, int) and not isinstance(value, bool)
+        elif plain in (list, dict):
+            good = isinstance(value, plain) and _inside_fits(value, get_args(kind))
         else:
-            fits = isinstance(value, plain)
-        if fits:
+            good = isinstance(value, plain)
+        if good:
             return True
     return False
+
+
+def _inside_fits(value: Any, kinds: tuple[Any, ...]) -> bool:
+    """Whether the elements of a list, or the values of a mapping, are of their kind; without one anything is."""
+    wanted = kinds[-1] if kinds else Any
+    if wanted is Any:
+        return True
+    parts = value.values() if isinstance(value, dict) else value
+    if is_dataclass(wanted):
+        return all(isinstance(one, dict) and not misfit(one, wanted) for one in parts)
+    return all(fits(one, wanted) for one in parts)
 
 
 def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:

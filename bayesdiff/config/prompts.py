@@ -89,6 +89,8 @@ def evaluation_prompts(templates: list[str], identifier: str, class_noun: str, i
             raise UserError(f"sampler.prompts=[{template}]: choose {', '.join(PROMPT_SETS)} or auto, or give templates of several words")
         chosen += named.get(template, (template,))
     words = [(fill(t, identifier, class_noun, "sampler.prompts"), fill(t, "", class_noun, "sampler.prompts")) for t in chosen]
+    if twice := [text for i, (text, _) in enumerate(words) if text in dict(words[:i])]:
+        raise UserError(f"sampler.prompts: {shortened(twice[0])!r} stands twice, and its images would count twice; leave one out")
     return [Prompt(text, text if identifier_in_clip_text else plain, plain) for text, plain in words]
 
 

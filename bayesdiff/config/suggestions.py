@@ -21,6 +21,8 @@ from bayesdiff.core.errors import did_you_mean, shortened
 _NO_KEY = re.compile(r"(?:Could not override|Could not append to config\.|Could not delete from config\.) '([^']+)'")
 _MERGING = re.compile(r"Error merging override (.*)", re.DOTALL)
 _MISSING_FILE = re.compile(r"Could not (?:find|load) '([^']*)'")
+NEW_EVALUATION = "+evaluations={plain:{guidance_scale:1}}"
+"""How a command adds an evaluation: Hydra makes no typed group for a key below a name that is new."""
 MOST_LINES = 12
 """Lines of a message of Hydra's that are shown: one may list every group there is."""
 NOUNS = {int: "a whole number", float: "a number", str: "a text", list: "a list", dict: "a mapping"}
@@ -82,6 +84,9 @@ def wrong_value(key: str, value: Any) -> str:
     if found is None:
         return f"{said}: no such setting{nearest_key(key)}"
     kind, field = found
+    if key == "evaluations":
+        settings = ", ".join(_below(get_args(kind)[1], ""))
+        return f"{said}: not evaluations by name; write one such as {NEW_EVALUATION}, of the settings {settings}"
     optional = NoneType in get_args(kind)
     if known := choices(kind):
         allowed = ", ".join((*known, "null") if optional else known)
@@ -104,6 +109,14 @@ def _example(kind: Any, field: Field[Any]) -> Any:
     return EXAMPLES[get_origin(kind) or kind] if default is None or isinstance(default, list) else default
 
 
+def evaluation_words(word: str) -> str:
+    """How to write what ``evaluations.NAME.KEY=VALUE`` means."""
+    name, _, key = word.lstrip("+~").partition("=")[0].removeprefix("evaluations.").partition(".")
+    value = word.partition("=")[2] or "…"
+    said = f"+evaluations={{{name}:{{{key}:{value}}}}}" if key and "." not in key else NEW_EVALUATION
+    return f"evaluations are given as one mapping; write {shortened(said)}"
+
+
 def missing(key: str) -> str:
     return f"{key}: missing; add {key}=…"
 
@@ -113,8 +126,11 @@ def explain(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return f"no option {group}/{option}; allowed: {', '.join(error.options)}{did_you_mean(option, error.options)}"
+    if (match := _NO_KEY.search(str(error)) or _MERGING.search(str(error))) and match[1].lstrip("+~").startswith("evaluations."):
+        return f"{shortened(match[1])}: {evaluation_words(match[1])}"
     if (match := _NO_KEY.search(str(error))) and match[1].startswith(("bnn.options", "evaluations")):
-        return f"{match[1]}: new names are added with a +, such as +{match[1]}{'={name: 1}' if match[1] == 'bnn.options' else '=…'}"
+        example = NEW_EVALUATION if match[1] == "evaluations" else f"+{match[1]}{'={name: 1}' if match[1] == 'bnn.options' else '=…'}"
+        return f"{match[1]}: new names are added with a +, such as {example}"
     if match := _NO_KEY.search(str(error)):
         return f"no key {match[1]}{nearest_key(match[1])}"
     for one in (error, error.__cause__):

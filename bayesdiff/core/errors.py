@@ -46,6 +46,8 @@ def first_line(error: Exception) -> str:
     Of an error of the operating system the words alone: neither its number nor the path, which the message around it names.
     """
     text = (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).strip()
+    if isinstance(error, KeyError) and text:  # which says the key alone
+        text = f"no key {text}"
     return text.splitlines()[0][:160] if text else type(error).__name__
 
 

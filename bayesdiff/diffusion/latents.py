@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ def refused_autoencoder(pipe: Any) -> str:
     kind, config, owner = type(pipe.vae).__name__, pipe.vae.config, type(pipe).__name__
     if kind != "AutoencoderKL":
         return f"its autoencoder is a {kind}; this suite needs an AutoencoderKL"
-    if not config.get("scaling_factor"):
+    if not _is_positive(config.get("scaling_factor")):
         return f"its autoencoder has scaling_factor={config.get('scaling_factor')}"
     if config.get("shift_factor"):
         return f"its autoencoder has shift_factor={config['shift_factor']}, which {owner} does not undo when it decodes"
@@ -28,9 +29,18 @@ def refused_autoencoder(pipe: Any) -> str:
         return f"its autoencoder has latents_mean or latents_std, which {owner} does not undo when it decodes"
     if mean is None or std is None:
         return "its autoencoder has one of latents_mean and latents_std without the other"
-    if not len(mean) == len(std) == config["latent_channels"] or min(std) <= 0:
+    whole = all(isinstance(one, list | tuple) and len(one) == config["latent_channels"] for one in (mean, std))
+    if not whole or not all(map(_is_finite, mean)) or not all(map(_is_positive, std)):
         return f"its autoencoder's latents_mean and latents_std are not {config['latent_channels']} numbers each, the second greater than 0"
     return ""
+
+
+def _is_finite(number: object) -> bool:
+    return isinstance(number, int | float) and not isinstance(number, bool) and math.isfinite(number)
+
+
+def _is_positive(number: object) -> bool:
+    return _is_finite(number) and number > 0  # type: ignore[operator]
 
 
 def encode_latents(pipe: Any, posterior: Any) -> tuple[torch.Tensor, torch.Tensor]:

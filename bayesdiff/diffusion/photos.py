@@ -93,6 +93,7 @@ def square(image: Image.Image, side: int) -> Image.Image:
     """
     from PIL import ImageOps
 
+    image.load()  # a TIFF is turned upright while it is read, and says so only then
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
     if (orientation := _orientation(image)) != 1:
@@ -148,7 +149,7 @@ def _read(path: Path, name: str, side: int) -> tuple[Photo, str]:
             warnings.simplefilter("ignore")  # of damaged EXIF, and of sizes that are checked here
             with Image.open(path, formats=known) as image:
                 check_pixels(image)
-                note, pixels = _frames(image, name), square(image, side)
+                note, pixels = _noted(image, name, side), square(image, side)
     except Exception as error:  # decoders raise many kinds for a damaged file
         raise _refused(path, first_line(error).replace(str(path), "it").replace(repr(str(path)), "it")) from error
     return Photo(name, pixels, sha256(path)), note
@@ -166,6 +167,12 @@ def check_pixels(image: Image.Image) -> None:
         raise ValueError(f"{image.width} × {image.height} pixels are more than {MAX_PIXELS // 1_000_000} million; make it smaller")
 
 
+def _noted(image: Image.Image, name: str, side: int) -> str:
+    """What is to be said of a picture that can be read; empty for most."""
+    size = f"{name}: {image.width} × {image.height} pixels are enlarged to {side}" if 2 * min(image.size) < side else ""
+    return size or _frames(image, name)
+
+
 def _frames(image: Image.Image, name: str) -> str:
     """Which frame of several is trained on; a camera's picture with a preview (MPO) is one picture."""
     try:
@@ -177,8 +184,8 @@ def _frames(image: Image.Image, name: str) -> str:
 
 def _skip_reason(path: Path, is_photo: bool) -> str:
     """Why a file that is a picture, or is called like one, is not trained on; empty for one that is, and for no picture."""
-    if path.suffix.lower() in OTHER_ENDINGS:
-        return "a kind that Pillow does not read: convert it to JPEG or PNG"
+    if path.suffix.lower() in OTHER_ENDINGS | set(Image.registered_extensions()) - endings():
+        return "a kind that is not read here: convert it to JPEG or PNG"
     kind = kind_of(path)
     if is_photo:
         readable = kind != "HEIC" or (heif_is_read() and _opens(path))
@@ -266,12 +273,22 @@ def read_folder(folder: Path, side: int, nested: bool = False) -> Photos:
     if not found.photos:
         kinds = f" ({', '.join(sorted(endings()))})"
         raise UserError(f"{folder}: no images in it{'; ' + skipped_line(found.skipped) if found.skipped else kinds}; give data.path=…")
+    found.notes += _repeated(found.photos)
     captions = {name.rpartition(".")[0] for _, name in files if name.endswith(".txt")}
     if count := sum(photo.name.rpartition(".")[0] in captions for photo in found.photos):
         found.notes.append(f"{count} caption{'s' if count > 1 else ''} (.txt) not read: data.instance_prompt is the text of every image")
     if kohya := sorted({name.partition("/")[0] for _, name in files if "/" in name}):
         found.notes.append(f"{', '.join(kohya)}: every image once, without repeats; the words are data.identifier and data.class_noun")
     return found
+
+
+def _repeated(photos: list[Photo]) -> list[str]:
+    """One line for the pictures that stand in a folder more than once: each would count as a shot of its own."""
+    groups: dict[bytes, list[str]] = {}
+    for photo in photos:
+        groups.setdefault(photo.image.tobytes(), []).append(photo.name)
+    parts = [" = ".join(names[:NAMED]) for names in groups.values() if len(names) > 1]
+    return [f"the same picture more than once: {', '.join(parts[:NAMED])}; keep one of each"] if parts else []
 
 
 def skipped_line(skipped: list[tuple[str, str]]) -> str:

@@ -12,13 +12,16 @@ from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.privacy import at_home
 from bayesdiff.core.processes import process_count
 from bayesdiff.diffusion.latents import refused_autoencoder
-from bayesdiff.diffusion.schedules import build_sampler, check_steps, own_sampler, refused_schedule
+from bayesdiff.diffusion.schedules import build_sampler, check_sampling, check_steps, own_sampler, refused_schedule
+from bayesdiff.diffusion.wholeness import refused_files, refused_fit, smallest_side, variant_there
 
 if TYPE_CHECKING:
     import torch
     from diffusers import StableDiffusionPipeline
 
 
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+"""What can be the name of a model on the hub; anything else is a folder."""
 KINDS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 
 
@@ -65,7 +68,11 @@ def remedy(conf: ModelConf, location: str) -> str:
 
         return RESTORE
     if Path(location).exists():
+        if conf.variant is None and (variant := variant_there(location)):
+            return f"its files are of a variant: add model.variant={variant}"
         return "download it again or correct model.path"
+    if not HUB_ID.fullmatch(location):
+        return "there is no such folder; correct model.path"
     size = f" ({conf.size})" if conf.size else ""
     gate = f"; accept its licence on huggingface.co/{location} and log in with 'hf auth login' first" if conf.gated else ""
     return f"fetch it{size} with {fetch_command(location, conf.revision)}{gate}, or set model.path to a local folder"
@@ -96,13 +103,18 @@ def load_pipeline(conf: ModelConf, device: torch.device) -> StableDiffusionPipel
     except Exception as error:  # the loaders raise OSError, ValueError, SafetensorError, KeyError … for a bad folder
         raise UserError(f"model {location}: cannot be loaded ({first_line(error)}); {remedy(conf, location)}") from error
     check_supported(pipe, location)
+    if why := refused_files(pipe, conf, location):
+        raise UserError(f"model {location}: not whole: {why}; {remedy(conf, location)}")
     for part in (pipe.unet, pipe.vae, pipe.text_encoder, getattr(pipe, "text_encoder_2", None)):
         if part is not None:
             part.requires_grad_(False).eval()
     if hasattr(pipe, "watermark"):
         pipe.watermark = None  # SDXL draws one where an unrelated package is installed
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to(device)
+    pipe = pipe.to(device)
+    if why := refused_fit(pipe):
+        raise UserError(f"model {location}: cannot be fine-tuned here: {why}; {remedy(conf, location)}")
+    return pipe
 
 
 def check_precision(precision: Precision, device: torch.device) -> None:
@@ -142,11 +154,12 @@ def check_limits(pipe: StableDiffusionPipeline, conf: ModelConf, sampler: Sample
     """Settings that only the loaded model can judge; raises ``UserError``."""
     check_sizes(pipe.unet.config, pipe.vae_scale_factor, pipe.scheduler.config.num_train_timesteps, conf, sampler)
     check_supported(pipe, model_location(conf))
+    sampler_for(pipe, sampler)
 
 
 def check_sizes(unet: Any, pixels_a_latent: int, timesteps: int, conf: ModelConf, sampler: SamplerConf) -> None:
     """Raises ``UserError`` for a resolution or steps that a model with this U-Net's configuration cannot have."""
-    multiple = max(8, pixels_a_latent * 2 ** (len(unet.block_out_channels) - 1))
+    multiple = smallest_side(unet, pixels_a_latent)
     if conf.resolution < multiple or conf.resolution % multiple:
         raise UserError(f"model.resolution={conf.resolution}: must be a multiple of {multiple} for this model")
     if sampler.steps > timesteps:
@@ -161,7 +174,13 @@ def use_sampler(pipe: StableDiffusionPipeline, conf: SamplerConf) -> None:
     Raises:
         UserError: the scheduler cannot follow that schedule (PNDM knows no zero terminal SNR), or not in so many steps.
     """
+    pipe.scheduler = sampler_for(pipe, conf)
+
+
+def sampler_for(pipe: StableDiffusionPipeline, conf: SamplerConf) -> Any:
+    """What ``use_sampler`` puts on the pipeline, which stays as it is; raises as that does."""
     own = conf.scheduler is Scheduler.model
     scheduler = own_sampler(pipe.scheduler) if own else build_sampler(conf.scheduler, pipe.scheduler)
     check_steps(scheduler, conf.scheduler, conf.steps)
-    pipe.scheduler = scheduler
+    check_sampling(scheduler, conf.scheduler, conf.steps)
+    return scheduler

@@ -58,12 +58,24 @@ def _refused_alphas(scheduler: Any) -> str:
         trained = training_scheduler(scheduler)
     except (NotImplementedError, ValueError, TypeError) as error:
         return f"its noise schedule cannot be built ({first_line(error)})"
+    if why := _no_forward_process(trained):
+        return f"its noise schedule {why}"
     rescaled = trained.config.rescale_betas_zero_snr
     follows = not rescaled or "rescale_betas_zero_snr" in _parameters(type(scheduler))
     if follows and not _same_alphas(scheduler, trained):
         return f"its {type(scheduler).__name__} has another noise schedule than its betas give"
     if ends_in_noise(trained) and trained.config.prediction_type == "epsilon":
         return "its schedule ends in pure noise, from which nothing follows where the noise is predicted (prediction_type=epsilon)"
+    return ""
+
+
+def _no_forward_process(trained: Any) -> str:
+    """What is wrong with a schedule's alphas: they are shares of the picture that fall from timestep to timestep."""
+    alphas, length = trained.alphas_cumprod, trained.config.num_train_timesteps
+    if len(alphas) != length:
+        return f"has {len(alphas)} betas for num_train_timesteps={length}"
+    if not bool(((trained.betas > 0) & (trained.betas <= 1)).all()):
+        return "has betas that are not between 0 and 1"
     return ""
 
 
@@ -136,6 +148,62 @@ def check_steps(scheduler: Any, kind: Scheduler, steps: int) -> None:
     except (ValueError, IndexError, ZeroDivisionError) as error:
         raise UserError(f"sampler.steps={steps}: {kind.value} cannot take so many ({first_line(error)}); give fewer") from error
     times = trial.timesteps.float()
+    if times.min() < 0:
+        raise UserError(f"sampler.steps={steps}: {kind.value} goes to timestep {times.min():g} here; use sampler.scheduler=ddim or dpm")
     twice = len(times) - len(times.unique()) - (kind is Scheduler.pndm)  # PNDM visits its second timestep twice
     if times.max() > length - 1 or (twice > 0 and kind is not Scheduler.model):
         raise UserError(f"sampler.steps={steps}: {kind.value} has fewer timesteps than that here; give at most {length - 2}")
+
+
+KNOWN_PICTURE, NEAR = 2.0, 0.5
+"""Latents that a sampler has to find in a trial (beyond 1, so that clipping shows), and how near."""
+TRIAL_STEPS = 50
+
+
+def check_sampling(scheduler: Any, kind: Scheduler, steps: int) -> None:
+    """Raises ``UserError`` where a scheduler that a model was saved with is no sampler: it inverts, inpaints, clips, or asks for more.
+
+    It is shown the exact prediction for latents that are known, and has to find them. Schedulers of our own are tested as such.
+    """
+    if kind is not Scheduler.model:
+        return
+    try:
+        found = _known_picture(copy.deepcopy(scheduler), min(max(steps, 2), TRIAL_STEPS))
+    except Exception as error:  # a scheduler of another use fails in many ways
+        raise UserError(
+            f"sampler.scheduler=model: the model's {type(scheduler).__name__} cannot sample ({first_line(error)}); use ddim or dpm"
+        ) from error
+    if not abs(found - KNOWN_PICTURE) < NEAR:
+        raise UserError(
+            f"sampler.scheduler=model: the model's {type(scheduler).__name__} does not end at the picture that is predicted "
+            f"({found:.3g} for {KNOWN_PICTURE:g}), as one that inverts or clips; use ddim or dpm"
+        )
+
+
+def _known_picture(scheduler: Any, steps: int) -> float:
+    """The mean of the latents that a scheduler samples from exact predictions of constant ones."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    scheduler.set_timesteps(steps)
+    latents = torch.randn(1, 1, 8, 8, generator=generator) * scheduler.init_noise_sigma
+    for time in scheduler.timesteps:
+        shown = scheduler.scale_model_input(latents, time)
+        latents = scheduler.step(_exact(scheduler, shown, float(time)), time, latents, **_seeded(scheduler, generator)).prev_sample
+    return float(latents.mean())
+
+
+def _exact(scheduler: Any, shown: Any, time: float) -> Any:
+    """What a perfect U-Net predicts of noisy latents (…) at a timestep, which may lie between two of training."""
+    alphas = scheduler.alphas_cumprod
+    below = min(max(int(time), 0), len(alphas) - 1)
+    above = min(below + 1, len(alphas) - 1)
+    alpha = alphas[below] + (alphas[above] - alphas[below]) * (time - below)
+    noise = (shown - alpha.sqrt() * KNOWN_PICTURE) / (1 - alpha).sqrt()
+    return noise if scheduler.config.prediction_type == "epsilon" else alpha.sqrt() * noise - (1 - alpha).sqrt() * KNOWN_PICTURE
+
+
+def _seeded(scheduler: Any, generator: Any) -> dict[str, Any]:
+    import inspect
+
+    return {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}

@@ -93,6 +93,8 @@ def _has(text: str, word: str) -> bool:
 
 
 def _check_words(subject: Subject, models: list[TextReader]) -> None:
+    if subject.identifier.strip().lower() == subject.class_noun.strip().lower():
+        raise UserError(f"data.identifier={subject.identifier}: is the class noun itself; give a rare token such as qwe")
     for key, word in (("identifier", subject.identifier), ("class_noun", subject.class_noun)):
         if any(reader.unknown(word) for reader in models):
             raise UserError(f"data.{key}={word}: this model has no token for it; {_known(key)}")

@@ -13,6 +13,7 @@ Records may come from many machines: folders are named by what was run, so that 
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,11 @@ import pandas as pd
 from PIL import Image
 
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import atomic_write, write_text
+from bayesdiff.core.files import atomic_write, read_file, write_text
 from bayesdiff.core.layout import CURVE, EVALUATIONS, GRID, PER_IMAGE, PROBES, RECORD, RECORDS, SCORES
 from bayesdiff.core.privacy import public
 from bayesdiff.recording.archive import evaluations_in, whole_record
+from bayesdiff.recording.columns import parse_images
 from bayesdiff.recording.record import RunRecord, load_record
 from bayesdiff.scoring.curve import curve_table, per_image, read_scores
 
@@ -83,5 +85,7 @@ def _public(record: RunRecord) -> dict[str, Any]:
 
 
 def per_image_of(folder: Path) -> pd.DataFrame:
-    """The collected ``images.csv`` as ``curve.per_image`` gave it."""
-    return pd.read_csv(folder / PER_IMAGE).set_index(["step", "prompt", "image"])
+    """The collected ``images.csv`` as ``curve.per_image`` gave it; raises ``Damaged`` for a table that is none."""
+    content = read_file(path := folder / PER_IMAGE)
+    parse_images(content, path)
+    return pd.read_csv(BytesIO(content)).set_index(["step", "prompt", "image"])

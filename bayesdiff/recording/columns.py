@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesdiff.core.errors import UserError
+from bayesdiff.scoring.curve import is_count
 from bayesdiff.scoring.metrics import SIMILARITIES
 
 Array = NDArray[np.float64]
@@ -39,6 +40,8 @@ def parse_table(content: bytes, path: Path) -> dict[str, Array]:
     try:
         head, *lines = content.decode("utf-8").splitlines()
         names = head.split(",")
+        if len(set(names)) != len(names):
+            raise ValueError
         if not lines or any(line.count(",") != len(names) - 1 for line in lines):
             raise ValueError
         cells = ",".join(lines).split(",")
@@ -58,8 +61,8 @@ def parse_images(content: bytes, path: Path) -> Images:
     if not {"step", "prompt", "image", SIMILARITIES[0]} <= set(table):
         raise Damaged(f"{path}: has no columns step, prompt, image and {SIMILARITIES[0]}; collect its run again")
     keys = np.stack([table.pop(name) for name in ("step", "prompt", "image")])
-    if not (keys == np.round(keys)).all():
-        raise Damaged(f"{path}: step, prompt and image are not whole numbers; collect its run again")
+    if not is_count(keys).all():
+        raise Damaged(f"{path}: a step, prompt or image is no whole number from 0 on; collect its run again")
     steps, row = np.unique(keys[0].astype(np.int64), return_inverse=True)
     places, column = np.unique(keys[1:].astype(np.int64), axis=1, return_inverse=True)
     at = row * places.shape[1] + column.ravel()
@@ -78,4 +81,7 @@ def parse_curve(content: bytes, path: Path) -> dict[str, Array]:
     curve = parse_table(content, path)
     if not {"step", SIMILARITIES[0]} <= set(curve):
         raise Damaged(f"{path}: has no columns step and {SIMILARITIES[0]}; collect its run again")
+    steps = curve["step"]
+    if not is_count(steps).all() or not (np.diff(steps) > 0).all():
+        raise Damaged(f"{path}: its steps are not increasing whole numbers from 0 on; collect its run again")
     return curve

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import re
@@ -11,12 +12,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
-from bayesdiff.config.identity import misfit
+from bayesdiff.config.checks import out_of_range
+from bayesdiff.config.identity import fits, misfit
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import as_json, read_file, write_text
 from bayesdiff.core.layout import RECORD
@@ -25,8 +28,10 @@ from bayesdiff.core.processes import process_count
 
 PACKAGES = ("bayesdiff", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "timm", "numpy")
 
-KINDS: dict[str, type] = {"str": str, "dict": dict}
 WORDS: dict[type, str] = {str: "text", dict: "mapping"}
+STATUSES = ("running", "completed", "diverged")
+LONGEST_NUMBER = 20
+"""Digits of a whole number of a record: longer ones are damage, and overflow where they are computed with."""
 
 
 @dataclass
@@ -68,16 +73,41 @@ class RunRecord:
         return as_json(public(self.__dict__))
 
 
+@lru_cache(maxsize=1)
+def _kinds() -> dict[str, Any]:
+    return get_type_hints(RunRecord)
+
+
+def _refused(word: str) -> float:
+    raise ValueError(f"{word} is no number of a record")
+
+
+def _finite(text: str) -> float:
+    return number if math.isfinite(number := float(text)) else _refused(text)
+
+
+def _whole(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise ValueError(f"a whole number of {len(text)} digits")
+    return int(text)
+
+
 def parse_record(content: bytes) -> RunRecord:
     """The record that a file's bytes hold, without secrets that a stranger left in it; raises ``ValueError`` or ``TypeError``."""
-    record = RunRecord(**json.loads(redacted(content.decode("utf-8"))))
-    for part in fields(RunRecord):
-        kind = KINDS[str(part.type).partition("[")[0]]
-        value = getattr(record, part.name)
-        if not isinstance(value, kind) and not (value is None and "None" in str(part.type)):
-            raise TypeError(f"{part.name} is no {WORDS[kind]}")
+    record = RunRecord(**json.loads(redacted(content.decode("utf-8")), parse_constant=_refused, parse_float=_finite, parse_int=_whole))
+    for name, kind in _kinds().items():
+        if not fits(value := getattr(record, name), kind):
+            plain = get_origin(kind) or kind
+            inside = "; a value in it is of another kind" if isinstance(plain, type) and isinstance(value, plain) else ""
+            raise TypeError(f"{name} is no {WORDS.get(plain, 'mapping')}{inside}")
+    if record.status not in STATUSES:
+        raise ValueError(f"status is none of {', '.join(STATUSES)}")
+    if wrong := out_of_range(record.config):
+        raise ValueError(f"config has {wrong}")
     if wrong := misfit(record.config):
         raise TypeError(f"config has another kind of value at {wrong}")
+    if not isinstance(record.environment.get("versions", {}), dict):
+        raise TypeError("environment.versions is no mapping")
     photos = record.subject.get("photos", [])
     if not isinstance(photos, list) or not all(isinstance(photo, dict) and isinstance(photo.get("name"), str) for photo in photos):
         raise TypeError("subject has no list of photos")

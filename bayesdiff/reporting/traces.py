@@ -10,14 +10,15 @@ from typing import Any
 from PIL import Image
 
 from bayesdiff.config.identity import arm_name
-from bayesdiff.core.layout import EVALUATIONS, GRID, MAIN, SCORES, image_name, images_folder
+from bayesdiff.core.errors import UserError
+from bayesdiff.core.layout import EVALUATIONS, GRID, MAIN, RECORD, SCORES, image_name, images_folder
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.shape import Array
 from bayesdiff.readings import Naming
 from bayesdiff.readings.runs import is_run, read_run
 from bayesdiff.recording.archive import UNJUDGED, evaluations_in, judge, recorded_verdict
 from bayesdiff.recording.columns import Images
-from bayesdiff.recording.record import RunRecord, load_record
+from bayesdiff.recording.record import RunRecord, lacking, load_record
 
 Place = tuple[int, int]
 """Numbers of prompt and image."""
@@ -61,6 +62,13 @@ class Trace:
         return self.verdict is not None and self.verdict.kind not in UNJUDGED
 
 
+SHOWN = (
+    "detector.metric", "shots.count", "method.name", "method.learning_rate", "bnn.kind", "bnn.sigma", "data.subject", "seed",
+    "model.resolution",
+)  # fmt: skip
+"""Settings of a record that a page names."""
+
+
 def arms_of(folder: Path) -> list[Trace]:
     """A run folder or a collected record, and after it each further evaluation that has scores.
 
@@ -68,6 +76,8 @@ def arms_of(folder: Path) -> list[Trace]:
         UserError: a damaged record, or scores without the judged metric.
     """
     record = load_record(folder)
+    if record is not None and (key := lacking(record.config, SHOWN)):
+        raise UserError(f"{folder / RECORD}: config has no {key}; repeat the run with this version, or remove the folder")
     photos, prompts, notes = _about(folder)
     main = _read(folder, record, Trace(folder.name, "dino", record=record, photos=photos, prompts=prompts, notes=notes))
     found = [main]

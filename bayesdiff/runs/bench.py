@@ -12,7 +12,7 @@ from bayesdiff.core.background import Writer
 from bayesdiff.core.processes import join_processes
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.recording.record import RunRecord, environment
-from bayesdiff.runs.evaluations import Evaluation, evaluations_of, sampler_of, sampling_with
+from bayesdiff.runs.evaluations import Evaluation, evaluations_of, every_sampler, sampling_with
 from bayesdiff.runs.guards import check_same_device, check_same_gpu, check_same_precision, look_at_model, look_at_words
 from bayesdiff.runs.probing import pretrained_losses
 
@@ -78,8 +78,7 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     check_same_precision(folder, record, here)
     pipe = load_pipeline(cfg.model, device)
     use_arithmetic(pipe.unet, cfg.training)
-    for sampler in [cfg.sampler, *(sampler_of(cfg.sampler, one) for one in cfg.evaluations.values())]:
-        check_limits(pipe, cfg.model, sampler)
+    every_sampler(cfg, lambda sampler: check_limits(pipe, cfg.model, sampler))
     training = prepare(pipe, cfg, *_encoded(cfg, pipe, subject))
     if training.compiled:
         here["compiled"] = training.compiled

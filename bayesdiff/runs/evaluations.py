@@ -6,7 +6,7 @@ with the same files. Initial noise is a function of prompt and index alone, so t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -54,6 +54,16 @@ def sampler_of(sampler: SamplerConf, conf: EvaluationConf) -> SamplerConf:
     """The run's sampler with what an evaluation changes."""
     changed = {name: getattr(conf, name) for name in ("guidance_scale", "scheduler", "steps", "prompts", "images_per_prompt")}
     return replace(sampler, **{name: value for name, value in changed.items() if value is not None})
+
+
+def every_sampler(cfg: Config, look: Callable[[SamplerConf], None]) -> None:
+    """Look at the run's sampler and at that of every evaluation; a ``UserError`` of one that is the evaluation's says so."""
+    look(cfg.sampler)
+    for name, conf in cfg.evaluations.items():
+        try:
+            look(sampler_of(cfg.sampler, conf))
+        except UserError as error:
+            raise UserError(f"evaluations.{name}: {error}") from error
 
 
 def places_of(cfg: Config, folder: Path, subject: Subject) -> Iterator[tuple[str, Path, SamplerConf, list[Prompt]]]:

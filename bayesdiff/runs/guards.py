@@ -14,7 +14,7 @@ from bayesdiff.core.layout import RECORD
 from bayesdiff.core.processes import is_main_process
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.recording.record import RunRecord, arithmetic
-from bayesdiff.runs.evaluations import sampler_of
+from bayesdiff.runs.evaluations import every_sampler
 
 
 def check_same_run(folder: Path, record: RunRecord, cfg: Config) -> None:
@@ -71,8 +71,7 @@ def look_at_model(cfg: Config) -> None:
     arm_of(cfg.bnn.kind)
     if (plan := blueprint(cfg.model)) is None:
         return
-    for sampler in [cfg.sampler, *(sampler_of(cfg.sampler, one) for one in cfg.evaluations.values())]:
-        check_sizes(plan.unet.config, plan.pixels_a_latent, plan.timesteps, cfg.model, sampler)
+    every_sampler(cfg, lambda sampler: check_sizes(plan.unet.config, plan.pixels_a_latent, plan.timesteps, cfg.model, sampler))
     if cfg.method.name in METHODS:  # one of a user's own may not know of models without weights
         method.build({"unet": plan.unet}, cfg.method, cfg.seed)
         if cfg.bnn.kind == "gaussian":

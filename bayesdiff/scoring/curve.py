@@ -14,18 +14,22 @@ from bayesdiff.core.files import read_file
 from bayesdiff.core.layout import SCORES
 from bayesdiff.scoring.metrics import COLUMNS, SIMILARITIES, in_order
 
+NUMBERED = ("step", "prompt", "image")
+"""Columns that say which image a row is of."""
+
 
 def read_scores(run: Path) -> pd.DataFrame:
     """Read ``scores.csv`` of a run folder with every digit; an empty value is NaN.
 
     Raises:
         FileNotFoundError: there is none.
-        UserError: it is no table of scores, or a row stands twice.
+        UserError: it is no table of scores, a row stands twice, or a step, prompt or image is no whole number from 0 on.
     """
     path = run / SCORES
     try:
         table = pd.read_csv(BytesIO(read_file(path)), keep_default_na=False, na_values={"value": [""]}, float_precision="round_trip")
-        table = table.astype({"step": np.int64, "prompt": np.int64, "image": np.int64, "value": np.float64})
+        table = table.astype({"step": np.float64, "prompt": np.float64, "image": np.float64, "value": np.float64})
+        table = _numbered(table)
     except FileNotFoundError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -34,6 +38,20 @@ def read_scores(run: Path) -> pd.DataFrame:
     if twice.any():
         raise UserError(f"{path}: line {int(twice.argmax()) + 2} scores an image a second time; copy it again, or repeat the run")
     return table
+
+
+def _numbered(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with whole numbers where a row says which image it is of; raises ``ValueError`` with the line of one that is none."""
+    for name in NUMBERED:
+        if (wrong := ~is_count(table[name].to_numpy())).any():
+            at = int(wrong.argmax())
+            raise ValueError(f"line {at + 2}: {name} {table[name].iloc[at]:g} is no whole number from 0 on")
+    return table.astype(dict.fromkeys(NUMBERED, np.int64))
+
+
+def is_count(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of some numbers (…) are whole, from 0 on, and small enough to be one (below 2⁵³): (…) of truth values."""
+    return np.asarray(np.isfinite(numbers) & (numbers >= 0) & (numbers < 2.0**53) & (numbers == np.round(numbers)))
 
 
 def per_image(scores: pd.DataFrame) -> pd.DataFrame:

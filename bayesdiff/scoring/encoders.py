@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bayesdiff.config.prompts import TextReader
 from bayesdiff.config.schema import MetricsConf, SamplerPrecision
 from bayesdiff.core.errors import UserError, did_you_mean, first_line, shortened
 from bayesdiff.core.privacy import at_home
 from bayesdiff.core.processes import is_main_process
+from bayesdiff.diffusion.wholeness import not_finite
 from bayesdiff.diffusion.words import unknown_to
 from bayesdiff.scoring.metrics import COLUMNS, METRICS, Metric, described
 
@@ -137,6 +138,13 @@ def clip_reader(name: str, key: str = "metrics.clip") -> TextReader:
     return TextReader(key, tokenizer.context_length, count, lambda text: unknown_to(inner, text))
 
 
+def _whole(model: Any, said: str, name: str) -> Any:
+    """The model; raises ``UserError`` for weights that are not finite, which would make every score one."""
+    if wrong := not_finite(model):
+        raise UserError(f"{said}: has weights that are not finite ({wrong}); {_remedy(name)}")
+    return model
+
+
 def load_clip(name: str, device: torch.device, batch_size: int = 32, key: str = "metrics.clip") -> tuple[PreciseEncoder, TextEncoder]:
     """An open_clip model: ``toybox``, ``local-dir:FOLDER`` or ``ARCHITECTURE/PRETRAINED``.
 
@@ -153,7 +161,7 @@ def load_clip(name: str, device: torch.device, batch_size: int = 32, key: str = 
     except Exception as error:  # loaders raise many kinds for a bad or missing file
         raise UserError(f"{key}={name}: cannot be loaded ({first_line(error)}); {_remedy(name)}") from error
     _say_corrected(key, name, f"{architecture}/{pretrained}")
-    model = model.eval().requires_grad_(False).to(device).float()
+    model = _whole(model, f"{key}={name}", name).eval().requires_grad_(False).to(device).float()
     visual = model.visual
     side = visual.image_size[0] if isinstance(visual.image_size, tuple) else visual.image_size
 
@@ -196,7 +204,7 @@ def load_dino(name: str, device: torch.device, batch_size: int = 32) -> PreciseE
     except Exception as error:  # as above; timm's FileNotFoundError has an empty message
         raise UserError(f"metrics.dino={name}: cannot be loaded ({first_line(error)}); {_remedy(name)}") from error
     _say_corrected("metrics.dino", name, built)
-    model = model.eval().requires_grad_(False).to(device).float()
+    model = _whole(model, f"metrics.dino={name}", name).eval().requires_grad_(False).to(device).float()
     data = resolve_model_data_config(model)
     return _image_encoder(model, data["input_size"][-1], data["mean"], data["std"], device, batch_size)
 

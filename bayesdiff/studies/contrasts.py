@@ -18,6 +18,7 @@ from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.layout import PROBES
 from bayesdiff.recording.archive import photo_energy
 from bayesdiff.recording.columns import Array, Damaged
+from bayesdiff.scoring.curve import is_count
 from bayesdiff.stats import Difference, paired_difference
 from bayesdiff.studies.rows import Cells, Found, Row, common_grid
 
@@ -75,6 +76,8 @@ def _probe_curve(found: Found, column: str, share: str) -> Curve | None:
         return None
     try:
         table = pd.read_csv(path)
+        if not is_count(table["step"].to_numpy(np.float64)).all():
+            raise ValueError("a step is no whole number from 0 on")
         timesteps = table["timestep"].to_numpy()
         nearest = timesteps[np.abs(timesteps - float(share) / LAST_SHARE * timesteps.max()).argmin()]
         chosen = table[(table["timestep"] == nearest) & (table["weights"] == _weights(found))].drop_duplicates("step")

@@ -16,6 +16,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from bayesdiff.config.checks import check
 from bayesdiff.config.compose import CONF, compose, composed
+from bayesdiff.config.identity import fits
 from bayesdiff.config.schema import Config
 from bayesdiff.config.suggestions import wrong_value
 from bayesdiff.config.words import parsed
@@ -128,11 +129,15 @@ def _of_groups(words: tuple[str, ...]) -> tuple[Values, Texts] | None:
 def _typed(group: str, key: str, word: str) -> Any:
     """A value as the typed node of its setting holds it; raises OmegaConf's exceptions for one of another type."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import ValidationError
 
     node = _node(group)
     OmegaConf.update(node, key, parsed(word).value(), merge=True)
     value = node._get_node(key)
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else node[key]
+    plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else node[key]
+    if isinstance(plain, list | dict) and not fits(plain, get_type_hints(_kinds()[group] if group else Config)[key]):
+        raise ValidationError(f"an element of {key} is of another kind")  # OmegaConf takes a list or a mapping among texts
+    return plain
 
 
 @lru_cache(maxsize=64)

@@ -18,8 +18,9 @@ from typing import Any
 
 from bayesdiff.config.compose import PACKAGE
 from bayesdiff.config.schema import Config
+from bayesdiff.config.suggestions import explain
 from bayesdiff.config.words import override
-from bayesdiff.core.errors import UserError, did_you_mean, first_line, shortened
+from bayesdiff.core.errors import UserError, did_you_mean, shortened
 from bayesdiff.core.layout import MAIN
 from bayesdiff.studies.derive import derive
 from bayesdiff.studies.study_file import Source, label_of, read_source
@@ -121,7 +122,7 @@ def join_models(studies: Sequence[Study]) -> Study:
 
 def _axis(axis: str, axes: dict[str, list[str]], source: Source) -> str:
     if axis and axis not in axes:
-        raise source.error(("x",), f"x names {axis}, which is not in the grid{did_you_mean(axis, axes)}")
+        raise source.error(("x",), f"{axis} is not in the grid{did_you_mean(axis, axes)}; choose one of {', '.join(axes)}")
     return axis
 
 
@@ -147,8 +148,12 @@ def _compared(compare: Any, axes: dict[str, list[str]], source: Source) -> tuple
         raise source.error(("compare",), f"compare is {compare}; give one axis and its label, such as bnn: off")
     ((axis, value),) = compare.items()
     if label_of(value) not in axes.get(axis, []):
-        raise source.error(("compare", axis), f"compare names {axis} {label_of(value)}, which is not in the grid")
+        raise source.error(("compare", axis), f"{axis} {label_of(value)} is not in the grid; choose one of {_there_are(axes)}")
     return axis, label_of(value)
+
+
+def _there_are(axes: dict[str, list[str]]) -> str:
+    return shortened(", ".join(f"{axis}: {label}" for axis, labels in axes.items() for label in labels))
 
 
 def _cells(grid: dict[str, Any], fixed: list[str]) -> Iterator[Cell]:
@@ -197,7 +202,7 @@ def compose_cell(cell: Cell, extra: tuple[str, ...] = ()) -> Config:
     try:
         return derive((*cell.overrides, *extra))
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"{cell.name}: {first_line(error)}") from error
+        raise UserError(f"{shortened(cell.name)}: {explain(error)}; correct the study") from error
 
 
 def evaluations_of(study: Study) -> tuple[str, ...]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from bayesdiff.config.identity import run_name
+from bayesdiff.config.schema import Config
 from bayesdiff.config.work import Work, work_of
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.layout import CLAIM_LOCKS, FAILURES, LOCK, RECORD, RECORDS, RESUME
+from bayesdiff.core.layout import CLAIM_LOCKS, FAILURES, LOCK, MAIN, RECORD, RECORDS, RESUME
 from bayesdiff.recording.archive import read_record, whats_wrong, whole_record
 from bayesdiff.recording.columns import Damaged
 from bayesdiff.recording.record import RunRecord
@@ -108,6 +109,18 @@ def _planned(cell: Cell, root: Path, folder: Path, results: Path | None) -> Plan
     return Planned(cell, folder, ENDS[record.status] if record else state_of(root, folder), record, note)
 
 
+def _composed(study: Study, cell: Cell, extra: tuple[str, ...]) -> Config:
+    """As ``compose_cell``, with the study in the message: what only a whole configuration shows has no line of its file."""
+    try:
+        cfg = compose_cell(cell, extra)
+    except UserError as error:
+        raise UserError(f"study {study.name}: {error}") from error
+    if unknown := sorted(set(study.evaluations) - {MAIN, *cfg.evaluations}):
+        there = ", ".join((MAIN, *cfg.evaluations))
+        raise UserError(f"study {study.name}: evaluations: its runs have no {unknown[0]}; choose from {there}, or add it to overrides")
+    return cfg
+
+
 def plan(study: Study, root: Path, extra: tuple[str, ...] = (), results: Path | None = None) -> list[Planned]:
     """Every run of a study below ``root``; one whose record is among ``results`` is done, wherever it was done.
 
@@ -116,10 +129,10 @@ def plan(study: Study, root: Path, extra: tuple[str, ...] = (), results: Path | 
     """
     planned: dict[Path, Planned] = {}
     for cell in study.cells:
-        cfg = compose_cell(cell, extra)
+        cfg = _composed(study, cell, extra)
         folder = root / run_name(cfg)
         if folder in planned:
-            raise UserError(f"study {study.name}: {cell.name} is the same run as {planned[folder].cell.name}; an axis changes nothing")
+            raise UserError(f"study {study.name}: {cell.name} is the same run as {planned[folder].cell.name}; leave one out")
         planned[folder] = replace(_planned(cell, root, folder, results), work=work_of(cfg))
     return list(planned.values())
 

@@ -17,6 +17,7 @@ import yaml
 from bayesdiff.config.checks import SECRET
 from bayesdiff.config.compose import CONF
 from bayesdiff.config.structured import check_yaml
+from bayesdiff.config.suggestions import NEW_EVALUATION, evaluation_words
 from bayesdiff.config.words import override, parsed
 from bayesdiff.core.errors import UserError, did_you_mean, first_line, shortened
 from bayesdiff.core.files import read_file
@@ -27,9 +28,16 @@ REQUIRED = {"title": str, "experiment": str, "grid": dict, "models": dict}
 OPTIONAL = {"paper": str, "feeds": list, "overrides": list, "compare": dict, "x": str, "cost": bool, "evaluations": list}
 OF_MODEL = {"minutes": float, "title": str, "experiment": str, "overrides": list, "grid": dict}
 """What a study's file has to have, may have, and may say of a model; with the kind of value."""
-OPEN = ("bnn.options.", "evaluations.", "evaluations")
+OPEN = ("bnn.options.", "evaluations")
 """Settings whose names are a user's own, added with a +; what they hold is seen when the runs are composed."""
+GIVEN = {
+    "model": "a study's runs have the model of their part of models; leave it out and add one there",
+    "experiment": "a study names its experiment by itself; leave it out and give experiment: NAME",
+    "paths.runs": "a study's runs lie where --runs says; leave it out",
+}
+"""What a study's words may not set, because the study does: such a run would be filed under another's name."""
 KINDS = {str: "a text", dict: "a mapping", list: "a list", bool: "true or false", float: "a number"}
+MOST_RUNS = 100_000
 SEE = "docs/extending.md has a study of your own"
 _FLOAT = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -51,9 +59,11 @@ class Source:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f":{mark.line + 1}" if mark is not None else ""
-            raise UserError(f"{path}{line}: cannot be read ({getattr(error, 'problem', None) or first_line(error)}); {SEE}") from error
+            raise UserError(
+                f"{path}{line}: cannot be read ({getattr(error, 'problem', None) or first_line(error)}); correct it: {SEE}"
+            ) from error
         if not isinstance(node, yaml.MappingNode):
-            raise UserError(f"{path}: is not a mapping; {SEE}")
+            raise UserError(f"{path}: is not a mapping; write keys and values: {SEE}")
         self.content: dict[str, Any] = self._value(node, ())
 
     def error(self, where: Where, message: str) -> UserError:
@@ -79,7 +89,9 @@ class Source:
         for name, value in node.value:
             key = str(name.value)
             self.lines[(*where, key)] = name.start_mark.line + 1
-            if not isinstance(name, yaml.ScalarNode) or key in found:
+            if not isinstance(name, yaml.ScalarNode):
+                raise self.error(where, "has a key that is no word; give a text")
+            if key in found:
                 raise self.error((*where, key), "stands twice; leave one out")
             found[key] = self._value(value, (*where, key))
         return found
@@ -122,7 +134,7 @@ def _check(source: Source) -> None:
     content, path = source.content, source.path
     _check_kinds(source, (), REQUIRED | OPTIONAL)
     if lacking := set(REQUIRED) - set(content):
-        raise UserError(f"{path}: lacks {', '.join(sorted(lacking))}; {SEE}")
+        raise UserError(f"{path}: lacks {', '.join(sorted(lacking))}; add what is missing: {SEE}")
     for name in content.get("evaluations", []):
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise source.error(("evaluations",), f"{name}: is no name of a folder; use letters, digits, _, - and .")
@@ -130,6 +142,7 @@ def _check(source: Source) -> None:
         if not isinstance(name, str):
             raise source.error(("feeds", str(i)), f"{name}: give a text")
     _check_experiment(source, (), content["experiment"])
+    _check_size(source, ("grid",), content["grid"])
     _check_words(source, ("overrides",), content.get("overrides", []))
     _check_grid(source, ("grid",), content["grid"])
     for model, part in content["models"].items():
@@ -139,14 +152,15 @@ def _check(source: Source) -> None:
 def _check_model(source: Source, model: str, part: Any) -> None:
     where = ("models", model)
     if not isinstance(part, dict) or "minutes" not in part:
-        raise source.error(where, "lacks minutes: of one run, a number")
-    if not (CONF / "model" / f"{model}.yaml").is_file():
+        raise source.error(where, "lacks minutes; add minutes: of one run, a number")
+    if model not in _options("model"):
         raise source.error(where, f"no such model{did_you_mean(model, _options('model'))}; choose one of {', '.join(_options('model'))}")
     _check_kinds(source, where, OF_MODEL)
     if not 0 < part["minutes"] < math.inf:
         raise source.error((*where, "minutes"), f"{part['minutes']}: must be greater than 0 and finite")
     _check_experiment(source, where, part.get("experiment", source.content["experiment"]))
     _check_words(source, (*where, "overrides"), part.get("overrides", []))
+    _check_size(source, (*where, "grid"), {**source.content["grid"], **part.get("grid", {})})
     _check_grid(source, (*where, "grid"), part.get("grid", {}))
 
 
@@ -157,16 +171,15 @@ def _check_kinds(source: Source, where: Where, kinds: dict[str, type]) -> None:
     for key, value in content.items():
         if key not in kinds:
             place = f"{'.'.join(where)} has the " if where else ""
-            raise source.error((*where, key), f"{place}unknown key {key}{did_you_mean(key, kinds)}; it takes {', '.join(sorted(kinds))}")
+            raise source.error((*where, key), f"{place}unknown key {key}{did_you_mean(key, kinds)}; use one of {', '.join(sorted(kinds))}")
         wanted = kinds[key]
         fits = isinstance(value, int | float) and not isinstance(value, bool) if wanted is float else isinstance(value, wanted)
         if not fits or (wanted in (str, dict) and not value and key not in ("paper", "x", "compare")):
-            raise source.error((*where, key), f"is not {KINDS[wanted]}; {SEE}")
+            raise source.error((*where, key), f"is {'empty' if fits else f'not {KINDS[wanted]}'}; give {KINDS[wanted]}: {SEE}")
 
 
 def _check_experiment(source: Source, where: Where, name: str) -> None:
-    if not (CONF / "experiment" / f"{name}.yaml").is_file():
-        known = _options("experiment")
+    if name not in (known := _options("experiment")):
         raise source.error((*where, "experiment"), f"{name}: unknown{did_you_mean(name, known)}; choose one of {', '.join(known)}")
 
 
@@ -198,22 +211,33 @@ def check_word(word: str) -> None:
     key, value = str(read.key_or_group), read.value()
     if "=" not in word or read.is_sweep_override() or read.is_delete():
         raise UserError(f"{shown}: give one key=value")
+    if (why := GIVEN.get(key)) is not None:
+        raise UserError(f"{shown}: {why}")
     if (CONF / key).is_dir():
         known = _options(key)
         if value not in known:
             raise UserError(f"{shown}: no such choice; allowed: {', '.join(known)}{did_you_mean(str(value), known)}")
         return
+    if key.startswith("evaluations."):
+        raise UserError(f"{shown}: {evaluation_words(word)}")
     if read.is_add() and key.startswith(OPEN):
         return
     if read.is_add() or read.is_force_add():
         raise UserError(f"{shown}: a study sets keys that there are; leave the + out")
     if key == "evaluations":
-        raise UserError(f"{shown}: new names are added with a +, such as +evaluations.plain.guidance_scale=1")
+        raise UserError(f"{shown}: new names are added with a +, such as {NEW_EVALUATION}")
     if (wrong := setting_error(word)) is not None:
         known = settings_there_are()
         raise UserError(
             f"{shown}: {wrong}{'' if key in known else did_you_mean(key, known) or '; all keys: python -m bayesdiff.run --cfg job'}"
         )
+
+
+def _check_size(source: Source, where: Where, grid: dict[str, Any]) -> None:
+    """Refuses a grid whose product nobody can run, before it takes all memory."""
+    runs = math.prod(len(values) for values in grid.values() if isinstance(values, dict | list))
+    if runs > MOST_RUNS:
+        raise source.error(where, f"{runs:,} runs are too many; leave values out until there are {MOST_RUNS:,} or fewer")
 
 
 def _check_grid(source: Source, where: Where, grid: dict[str, Any]) -> None:

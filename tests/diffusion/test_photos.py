@@ -71,6 +71,19 @@ def test_a_photo_is_turned_upright(tmp_path: Path, orientation: int) -> None:
         assert np.array_equal(pixels(square(image, 24)), upright)
 
 
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("ending", ["tiff", "webp", "jpg", "mpo", "avif"])
+def test_a_photo_of_every_kind_is_turned_upright_once(tmp_path: Path, ending: str, orientation: int) -> None:
+    """Pillow itself turns a TIFF while it reads it."""
+    if ending == "avif" and not features.check("avif"):
+        pytest.skip("no AVIF here")
+    upright, exif = np.kron(np.array([[0, 90], [170, 250]], dtype=np.uint8), np.ones((16, 16), dtype=np.uint8)), Image.Exif()
+    exif[ORIENTATION] = orientation
+    Image.fromarray(np.ascontiguousarray(STORED[orientation](upright))).convert("RGB").save(tmp_path / f"a.{ending}", exif=exif)
+    (photo,) = read_folder(tmp_path, 32).photos
+    assert np.abs(pixels(photo.image)[:, :, 0].astype(int) - upright).mean() < 8
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparency_becomes_white(mode: str) -> None:
     image = Image.new("RGBA", (20, 20), (0, 0, 0, 255))
@@ -225,10 +238,10 @@ def test_heic_that_its_reader_cannot_read_is_named_too(photos: Path) -> None:
     assert "IMG_0001.HEIC (HEIC: pillow-heif cannot read it, convert it to JPEG)" in said(photos)
 
 
-@pytest.mark.parametrize("name", ["a.dng", "b.CR2", "c.jxl", "d.svg"])
+@pytest.mark.parametrize("name", ["a.dng", "b.CR2", "c.jxl", "d.svg", "e.ico", "f.dds", "g.pdf"])
 def test_pictures_of_kinds_that_are_not_read_are_named(photos: Path, name: str) -> None:
     (photos / name).write_bytes(b"II*\0")
-    assert f"{name} (a kind that Pillow does not read: convert" in said(photos)
+    assert f"{name} (a kind that is not read here: convert" in said(photos)
 
 
 def test_a_photo_without_its_ending_is_named_and_no_picture_is_not(photos: Path) -> None:
@@ -290,6 +303,18 @@ def test_of_many_frames_the_first_is_taken_and_that_is_said(photos: Path, ending
 def test_nothing_is_said_of_plain_photographs(photos: Path) -> None:
     subject = load_subject(own(photos), None, 0, 32)
     assert (subject.skipped, subject.notes, subject.said()) == ((), (), [])
+
+
+def test_a_picture_that_stands_there_twice_is_said(photos: Path) -> None:
+    noise(40, 30).save(photos / "b.png")
+    noise(40, 30).save(photos / "c.bmp")
+    (photos / "b copy.png").write_bytes((photos / "b.png").read_bytes())
+    assert read_folder(photos, 16).notes == ["the same picture more than once: b copy.png = b.png = c.bmp; keep one of each"]
+
+
+def test_a_picture_that_is_much_smaller_than_the_training_is_said(photos: Path) -> None:
+    Image.new("RGB", (500, 1), "red").save(photos / "strip.png")
+    assert read_folder(photos, 32).notes == ["strip.png: 500 × 1 pixels are enlarged to 32"]
 
 
 def exif_with(orientation: int) -> bytes:

@@ -17,7 +17,7 @@ from twins import SCHEDULE, TWINS, build_twin, change_scheduler
 from bayesdiff.config.prompts import Prompt
 from bayesdiff.config.schema import ModelConf, SamplerConf, Scheduler
 from bayesdiff.core.errors import UserError
-from bayesdiff.diffusion.pipeline import load_pipeline, use_sampler
+from bayesdiff.diffusion.pipeline import check_limits, load_pipeline, use_sampler
 from bayesdiff.diffusion.sampling import sample_prompts
 from bayesdiff.diffusion.schedules import build_sampler, noise_schedule, refused_schedule, training_scheduler
 from bayesdiff.runs.experiment import run_experiment
@@ -145,6 +145,10 @@ REFUSED = [
     ("EulerDiscreteScheduler", {"timestep_type": "continuous", "prediction_type": "v_prediction"}, "timestep_type=continuous"),
     ("EulerDiscreteScheduler", {"prediction_type": "sample"}, "it predicts sample"),
     ("DDIMScheduler", {"rescale_betas_zero_snr": True}, "ends in pure noise"),
+    ("DDIMScheduler", {"trained_betas": [0.001] * 10}, "has 10 betas for num_train_timesteps=1000"),
+    ("DDIMScheduler", {"trained_betas": [-0.01] * 1000}, "betas that are not between 0 and 1"),
+    ("DDIMScheduler", {"trained_betas": [0.01] * 999 + [float("nan")]}, "betas that are not between 0 and 1"),
+    ("DDIMScheduler", {"trained_betas": [1.5] * 1000}, "betas that are not between 0 and 1"),
 ]
 
 
@@ -197,6 +201,45 @@ def test_more_steps_than_there_are_timesteps_are_refused_before_sampling(kind: S
     use_sampler(pipe, conf(kind, most))
     with pytest.raises(UserError, match=rf"sampler\.steps={most + 1}: {kind.value} .*give at most 998"):
         use_sampler(pipe, conf(kind, most + 1))
+
+
+SAMPLERS = [
+    *((name, {}) for name in [*SAVED, *OTHERS]), ("LCMScheduler", {}), ("TCDScheduler", {}), ("SASolverScheduler", {}),
+    ("DPMSolverSinglestepScheduler", {}), ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    ("EulerDiscreteScheduler", {"use_karras_sigmas": True}), ("EulerDiscreteScheduler", {"final_sigmas_type": "sigma_min"}),
+    ("EulerDiscreteScheduler", {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}),
+    ("DDPMScheduler", {"clip_sample": True}), ("UniPCMultistepScheduler", {"thresholding": True}),
+    ("EulerDiscreteScheduler", {"timestep_spacing": "trailing", "prediction_type": "v_prediction"}),
+]  # fmt: skip
+"""Schedulers that models are saved with, and that sample."""
+
+
+@pytest.mark.parametrize(("name", "more"), SAMPLERS)
+@pytest.mark.parametrize("steps", [2, 25])
+def test_every_sampler_that_a_model_is_saved_with_finds_the_picture_that_is_predicted(name: str, more: dict[str, Any], steps: int) -> None:
+    pipe = load(PIPELINE)
+    pipe.scheduler = saved(name, **({"skip_prk_steps": True} if name == "PNDMScheduler" else {}), **more)
+    use_sampler(pipe, conf(Scheduler.model, steps))
+
+
+NO_SAMPLERS = [
+    ("DDIMInverseScheduler", {}), ("DPMSolverMultistepInverseScheduler", {}), ("UniPCMultistepScheduler", {"predict_x0": False}),
+    ("DDPMScheduler", {"variance_type": "learned_range"}), ("DDIMScheduler", {"steps_offset": -3}),
+    ("DDIMScheduler", {"steps_offset": 300}), ("DDIMScheduler", {"timestep_spacing": "nosuch"}),
+    ("RePaintScheduler", {}),
+]  # fmt: skip
+"""Saved as a model's scheduler, each of these gives no picture: it inverts, is not finite, or asks for what a U-Net does not give."""
+
+
+@pytest.mark.parametrize(("name", "more"), NO_SAMPLERS)
+def test_a_models_own_scheduler_that_does_not_sample_is_refused_before_training(name: str, more: dict[str, Any]) -> None:
+    pipe = load(PIPELINE)
+    betas = {key: value for key, value in BETAS.items() if key != "prediction_type"}
+    pipe.scheduler = getattr(diffusers, name)(**{**betas, **more})
+    own = ModelConf("mine", str(PIPELINE), resolution=64)
+    with pytest.raises(UserError, match=r"^sampler\.(scheduler=model|steps=4): .*(use|give) "):
+        check_limits(pipe, own, conf(Scheduler.model))
+    check_limits(pipe, own, conf(Scheduler.ddim))
 
 
 @pytest.mark.slow

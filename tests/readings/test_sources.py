@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import os
 import sys
 import unicodedata
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from made_records import make_run, prepare
 
 from bayesdiff.core.errors import UserError
 from bayesdiff.readings import Naming, read, read_all, sources
@@ -108,3 +110,15 @@ def test_long_logs_are_thinned_and_short_ones_are_not(tmp_path: Path) -> None:
     short, long = read_all([str(tmp_path / "short.csv"), str(tmp_path / "long.csv")], Naming())
     assert (len(short.steps), len(long.steps)) == (120, 60)
     assert long.notes[0].startswith("600 rows thinned to 60 checkpoints")
+
+
+@pytest.mark.usefixtures("restored_studies")
+def test_a_completed_run_whose_table_was_cut_says_so(tmp_path: Path) -> None:
+    run = make_run(prepare(tmp_path / "studies").cells[0], tmp_path / "runs")
+    record, scores = json.loads((run / "record.json").read_text()), (run / "scores.csv").read_text()
+    record["config"]["schedule"]["checkpoints"] = [0, 10, 20]
+    (run / "record.json").write_text(json.dumps(record))
+    assert read(str(run), Naming())[0].notes == ()
+    (run / "scores.csv").write_text("".join(line for line in scores.splitlines(True) if not line.startswith("20,")))
+    (note,) = read(str(run), Naming())[0].notes
+    assert note == "the run is completed, and its table has no scores of step 20: copy it again, or repeat the run"

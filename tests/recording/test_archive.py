@@ -188,7 +188,7 @@ def written(name: str, text: str) -> Callable[[Path], None]:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "cut": (written("record.json", '{"run_key": "a'), "record.json: damaged; copy it again"),
+    "cut": (written("record.json", '{"run_key": "a'), "record.json: damaged (Unterminated string"),
     "a list": (written("record.json", "[]"), "record.json: damaged"),
     "not UTF-8": (written("record.json", "\xff\xfe"), "record.json: damaged"),
     "a number as key": (edit(run_key=3), "record.json: damaged"),
@@ -198,7 +198,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "an unknown status": (edit(status=None), "damaged"),
     "no settings": (edit(config={}), "config has no model.name"),
     "settings of another kind": (edit(config={"model": []}), "damaged"),
-    "text for seconds": (edit(seconds={"train": "long"}), "seconds has a value that is no number"),
+    "text for seconds": (edit(seconds={"train": "long"}), "seconds is no mapping; a value in it is of another kind"),
     "no memory": (edit(peak_memory_mb=None), "damaged"),
     "no images": (lambda folder: (folder / "images.csv").unlink(), "images.csv: missing"),
     "empty images": (written("images.csv", ""), "images.csv: not a table of numbers"),
@@ -206,10 +206,18 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "a ragged line": (written("images.csv", "step,prompt,image,dino\n0,0,0\n"), "images.csv: not a table of numbers"),
     "a word": (written("images.csv", "step,prompt,image,dino\n0,0,0,high\n"), "images.csv: not a table of numbers"),
     "an image twice": (written("images.csv", "step,prompt,image,dino\n0,0,0,1\n0,0,0,1\n"), "has an image twice"),
-    "half a step": (written("images.csv", "step,prompt,image,dino\n0.5,0,0,1\n"), "are not whole numbers"),
+    "half a step": (written("images.csv", "step,prompt,image,dino\n0.5,0,0,1\n"), "is no whole number from 0 on"),
+    "a step below 0": (written("images.csv", "step,prompt,image,dino\n-1,0,0,1\n"), "is no whole number from 0 on"),
+    "a picture below 0": (written("images.csv", "step,prompt,image,dino\n0,0,-1,1\n"), "is no whole number from 0 on"),
+    "a step that is huge": (written("images.csv", "step,prompt,image,dino\n1e30,0,0,1\n"), "is no whole number from 0 on"),
+    "no step": (written("images.csv", "step,prompt,image,dino\n,0,0,1\n"), "is no whole number from 0 on"),
+    "a curve below 0": (written("curve.csv", "step,dino\n-10,0.5\n20,0.6\n"), "not increasing whole numbers"),
+    "a curve that goes back": (written("curve.csv", "step,dino\n20,0.5\n0,0.6\n"), "not increasing whole numbers"),
+    "a curve with a step twice": (written("curve.csv", "step,dino\n0,0.5\n0,0.6\n"), "not increasing whole numbers"),
+    "a column twice": (written("curve.csv", "step,dino,dino\n0,0.5,0.6\n"), "not a table of numbers"),
     "no fidelity": (written("images.csv", "step,prompt,image,clip_t\n0,0,0,1\n"), "has no columns step, prompt, image and dino"),
     "a curve of something else": (written("curve.csv", "a,b\n1,2\n"), "curve.csv: has no columns step and dino"),
-    "a detector of another kind": (edit(real_to_real={"dino": None}), "real_to_real has a value that is no number"),
+    "a detector of another kind": (edit(real_to_real={"dino": None}), "real_to_real is no mapping; a value in it"),
 }
 
 
@@ -224,7 +232,7 @@ def test_one_damaged_record_costs_itself_and_is_named_with_the_remedy(results: P
     assert message in said and str(folder) in said
     assert ";" in said, "the remedy"
     if not name.startswith(("no settings", "settings", "text", "no memory", "empty", "a head", "a ragged", "a word", "an image", "half",
-                            "no fidelity", "a curve", "a detector")):  # fmt: skip
+                            "no fidelity", "a curve", "a detector", "a step", "a picture", "no step", "a column")):  # fmt: skip
         assert whole_record(folder) is None
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import RECORD
 from bayesdiff.recording.record import PACKAGES, RunRecord, environment, load_record, phase
 
@@ -120,3 +123,56 @@ def test_a_package_that_is_missing_and_git_that_is_missing_are_said(monkeypatch:
     seen = environment("cpu")
     assert seen["versions"] == {"no-such-package": "not installed"}
     assert (seen["git_commit"], seen["git_changed"]) == ("", False)
+
+
+DEEP: dict[str, tuple[Any, str]] = {
+    "seconds": ({"train": "x"}, "seconds is no mapping; a value in it is of another kind"),
+    "peak_memory_mb": ({"train": {}}, "peak_memory_mb is no mapping; a value"),
+    "real_to_real": ({"dino": True}, "real_to_real is no mapping; a value"),
+    "photographs": ({"hf_energy": "x"}, "photographs is no mapping; a value"),
+    "custom_metrics": ({"own": 3}, "custom_metrics is no mapping; a value"),
+    "evaluations": ({"a": "x"}, "evaluations is no mapping; a value"),
+    "weights": ({"model": 3}, "weights is no mapping; a value"),
+    "environment": ({"versions": "x"}, "environment.versions is no mapping"),
+    "status": ("done", "status is none of running, completed, diverged"),
+    "message": (3, "message is no text"),
+}
+"""Of each part of a record a value that is wrong inside, and what is said of it."""
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_a_value_of_another_kind_deep_in_a_record_is_named(tmp_path: Path, name: str) -> None:
+    value, said = DEEP[name]
+    (tmp_path / RECORD).write_text(json.dumps({**record().__dict__, name: value}))
+    with pytest.raises(UserError, match=rf"record\.json: damaged \({said}"):
+        load_record(tmp_path)
+
+
+RANGES = {
+    "seed": -1, "schedule.steps": -5, "schedule.checkpoints": [-5, 20], "sampler.images_per_prompt": 0, "method.learning_rate": -1.0,
+    "detector.alpha": 2.0, "detector.min_depth": -1.0, "model.resolution": 0, "method.rank": 10**19, "shots.count": -1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_a_setting_that_no_run_can_have_is_named(tmp_path: Path, key: str) -> None:
+    group, _, name = key.rpartition(".")
+    config = {group: {name: RANGES[key]}} if group else {name: RANGES[key]}
+    (tmp_path / RECORD).write_text(json.dumps({**record().__dict__, "config": config}))
+    with pytest.raises(UserError, match=rf"damaged \(config has {re.escape(key)}=.*, which no run can have"):
+        load_record(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "9" * 400])
+def test_a_number_that_no_record_holds_is_refused(tmp_path: Path, number: str) -> None:
+    text = json.dumps({**record().__dict__, "seconds": {"train": 12345}})
+    (tmp_path / RECORD).write_text(text.replace("12345", number))
+    with pytest.raises(UserError, match=r"record\.json: damaged \("):
+        load_record(tmp_path)
+
+
+def test_every_record_of_this_repository_is_read() -> None:
+    root = Path(__file__).resolve().parents[2] / "results"
+    found = [load_record(path.parent) for path in root.rglob(RECORD)]
+    assert len(found) > 100
+    assert None not in found

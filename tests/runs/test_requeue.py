@@ -147,3 +147,13 @@ def test_a_handler_that_comes_back_lets_the_run_go_on(make_config: Make, tiny_sm
         signal.signal(signal.SIGUSR1, before)
     assert (record.status, saved) == ("completed", [["step-000000", "step-000002"]])
     assert differing(run, whole) == []
+
+
+def test_every_slurm_command_of_the_docs_says_how_long_a_worker_may_take() -> None:
+    """The plugin's own limit is an hour, which ends every worker of a study in its middle."""
+    root = Path(__file__).resolve().parents[2]
+    lines = [line for page in (root / "README.md", *(root / "docs").glob("*.md")) for line in page.read_text().splitlines()]
+    commands = [line for line in lines if "launcher=submitit_slurm" in line and "python -m" in line]
+    assert commands
+    assert all("hydra.launcher.timeout_min=" in command for command in commands)
+    assert any("max_num_timeout" in line for line in lines)

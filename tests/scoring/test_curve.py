@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -100,4 +101,18 @@ def test_a_row_that_stands_twice_is_named(tmp_path: Path) -> None:
     text = SCORES.to_csv(index=False)
     (tmp_path / "scores.csv").write_text(text + text.splitlines()[1].rpartition(",")[0] + ",0.9\n")
     with pytest.raises(UserError, match=rf"line {len(text.splitlines()) + 1} scores an image a second time; copy it again"):
+        read_scores(tmp_path)
+
+
+@pytest.mark.parametrize(("column", "value"), [
+    ("step", -1), ("step", 0.5), ("step", 1e30), ("step", np.inf), ("prompt", -2), ("prompt", 0.25), ("image", -1), ("image", 1.5),
+])  # fmt: skip
+def test_a_row_of_no_checkpoint_or_image_is_named(tmp_path: Path, column: str, value: float) -> None:
+    """A step below 0 would be the first point of the curve, and half a step was cut to a whole one."""
+    wrong = SCORES.astype({column: float})
+    wrong.loc[2, column] = value
+    wrong.to_csv(tmp_path / "scores.csv", index=False)
+    with pytest.raises(
+        UserError, match=rf"scores\.csv: .*line 4: {column} {re.escape(f'{value:g}')} is no whole number from 0 on.*copy it"
+    ):
         read_scores(tmp_path)

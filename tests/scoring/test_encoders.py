@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from bayesdiff.config.compose import compose
 from bayesdiff.config.schema import MetricsConf, SamplerPrecision
@@ -132,6 +134,22 @@ def test_truncated_weights_are_said_in_one_line(random_encoders: dict[str, str],
     with pytest.raises(UserError, match=rf"metrics\.{kind}=local-dir:{folder}") as caught:
         LOADERS[kind](f"local-dir:{folder}", CPU)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["clip", "dino"])
+def test_weights_that_lack_a_tensor_or_are_not_finite_are_no_encoder(random_encoders: dict[str, str], tmp_path: Path, kind: str) -> None:
+    folder = Path(shutil.copytree(random_encoders[f"metrics.{kind}"].removeprefix("local-dir:"), tmp_path / kind))
+    (file,) = folder.glob("*.safetensors")
+    tensors = load_file(file)
+    name = next(name for name, tensor in tensors.items() if tensor.is_floating_point())
+    save_file({**tensors, name: tensors[name] * torch.nan}, file)
+    with pytest.raises(
+        UserError, match=rf"metrics\.{kind}=local-dir:{folder}: has weights that are not finite \({re.escape(name)}\); name"
+    ):
+        LOADERS[kind](f"local-dir:{folder}", CPU)
+    save_file({key: value for key, value in tensors.items() if key != name}, file)
+    with pytest.raises(UserError, match=rf"metrics\.{kind}=local-dir:{folder}: cannot be loaded"):
+        LOADERS[kind](f"local-dir:{folder}", CPU)
 
 
 @pytest.mark.parametrize("kind", ["clip", "dino"])

@@ -121,13 +121,23 @@ GOOD = "title: t\nexperiment: smoke\ngrid:\n  seed: [0, 1]\nmodels:\n  toybox: {
         (GOOD.replace("[0, 1]", "[0, 0]"), "is the same run as"),
         (GOOD.replace("[0, 1]", "[0, x]"), "seed"),
         (GOOD.replace("seed:", "sed:"), "sed"),
-        (GOOD + "compare: {seed: 5}\n", "compare names seed 5"),
+        (GOOD + "compare: {seed: 5}\n", r"mine\.yaml:7: compare\.seed: seed 5 is not in the grid; choose one of seed: 0, seed: 1"),
         (GOOD + "compare: {seed: 0, bnn: off}\n", "compare is .*give one axis"),
         (GOOD + "compare: seed\n", r"mine\.yaml:7: compare: is not a mapping"),
         (GOOD.replace("experiment: smoke\n", ""), r"mine\.yaml: lacks experiment"),
         (GOOD.replace("  seed: [0, 1]", "  - seed"), r"mine\.yaml:3: grid: is not a mapping"),
         (GOOD.replace("  toybox: {minutes: 1}", "  toybox:"), r"mine\.yaml:6: models\.toybox: lacks minutes"),
         (GOOD.replace("title: t", "title: t: u"), r"mine\.yaml:1: cannot be read"),
+        (GOOD.replace("  seed: [0, 1]", "  seed: [0]\n  model: [sd15]"), r"mine\.yaml:5: grid\.model\.0: model=sd15: .*leave it out"),
+        (GOOD + "overrides: [+experiment=paper]\n", r"mine\.yaml:7: overrides\.0: \+experiment=paper: .*leave it out"),
+        (GOOD + "overrides: [paths.runs=elsewhere]\n", r"mine\.yaml:7: overrides\.0: .*--runs says; leave it out"),
+        (GOOD.replace("smoke", "../experiment/smoke"), r"mine\.yaml:2: experiment: .*unknown; choose one of"),
+        (GOOD.replace("title: t", "title: ''"), r"mine\.yaml:1: title: is empty; give a text"),
+        (GOOD.replace("seed:", "[seed]:"), r"mine\.yaml:3: grid: has a key that is no word; give a text"),
+        (GOOD + "evaluations: [nosuch]\n", "study mine: evaluations: its runs have no nosuch; choose from main"),
+        (GOOD.replace("[0, 1]", "[-1]"), "study mine: seed=-1: must not be negative"),
+        (GOOD + "overrides: ['sampler.prompts=[[a]]']\n", r"mine\.yaml:7: overrides\.0: .*not a list of texts; give a list of texts"),
+        (GOOD.replace("seed: [0, 1]", "schedule.checkpoints: [[0, [20]]]"), r"mine\.yaml:4: .*not a list of whole numbers; give"),
         ("- title\n- grid\n", r"mine\.yaml: is not a mapping"),
     ],
 )
@@ -135,6 +145,13 @@ def test_a_bad_study_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     study_file(tmp_path, monkeypatch, text)
     with pytest.raises(UserError, match=message):
         plan(load_study("mine"), tmp_path / "runs")
+
+
+def test_a_grid_that_nobody_can_run_is_refused_before_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    axes = "".join(f"  {key}: {list(range(1, 101))}\n" for key in ("shots.seed", "sampler.seed", "sampler.steps", "data.images"))
+    study_file(tmp_path, monkeypatch, GOOD.replace("models:", f"{axes}models:"))
+    with pytest.raises(UserError, match=r"mine\.yaml:3: grid: 200,000,000 runs are too many; leave values out"):
+        load_study("mine")
 
 
 def test_unknown_studies_and_models_are_refused() -> None:
@@ -162,7 +179,7 @@ def test_the_bayesian_arm_of_a_model_is_the_same_in_every_study(model: str) -> N
 def test_an_axis_that_is_not_in_the_grid_is_refused(tmp_path: Path, restored_studies: None) -> None:
     planning.EXPERIMENTS = tmp_path
     (tmp_path / "mine.yaml").write_text("title: t\nexperiment: smoke\nx: nothing\ngrid:\n  seed: [0]\nmodels:\n  toybox: {minutes: 1}\n")
-    with pytest.raises(UserError, match="x names nothing, which is not in the grid"):
+    with pytest.raises(UserError, match="nothing is not in the grid; choose one of"):
         load_study("mine")
 
 

@@ -325,7 +325,7 @@ def test_records_on_their_way_from_another_machine_are_missing_and_stop_no_table
     assert main([str(results)]) == 0
     out = capsys.readouterr().out
     assert "2 records are not whole and left out:" in out
-    assert f"{first / 'images.csv'}: missing; copy it again" in out and f"{second / 'record.json'}: damaged; copy it again" in out
+    assert f"{first / 'images.csv'}: missing; copy it again" in out and f"{second / 'record.json'}: damaged (" in out
     assert sum(row.missing for row in rows_of(study, results)) == 2
     assert len(pd.read_csv(results / "tables" / "runs.csv")) == len(rest)
 
