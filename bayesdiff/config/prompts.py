@@ -9,6 +9,7 @@ or headwear.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from string import Formatter
@@ -89,8 +90,8 @@ def evaluation_prompts(templates: list[str], identifier: str, class_noun: str, i
             raise UserError(f"sampler.prompts=[{template}]: choose {', '.join(PROMPT_SETS)} or auto, or give templates of several words")
         chosen += named.get(template, (template,))
     words = [(fill(t, identifier, class_noun, "sampler.prompts"), fill(t, "", class_noun, "sampler.prompts")) for t in chosen]
-    if twice := [text for i, (text, _) in enumerate(words) if text in dict(words[:i])]:
-        raise UserError(f"sampler.prompts: {shortened(twice[0])!r} stands twice, and its images would count twice; leave one out")
+    if twice := next((text for text, times in Counter(text for text, _ in words).items() if times > 1), ""):
+        raise UserError(f"sampler.prompts: {shortened(twice)!r} stands twice, and its images would count twice; leave one out")
     return [Prompt(text, text if identifier_in_clip_text else plain, plain) for text, plain in words]
 
 

@@ -16,6 +16,8 @@ from bayesdiff.corruption.shape import CLEAR_STEP, Array, flattened, stage_fit, 
 
 REFITS = 100
 """Resampled curves that intervals of depth and steps are taken from."""
+EQUAL = 1e-12
+"""Levels of a fit that are no further apart are one level: arithmetic alone parts them so far."""
 Span = tuple[int, int]
 
 
@@ -59,10 +61,10 @@ def _stage_around(curve: Array, floor: int) -> Stage:
     fit = stage_fit(curve, floor)
     before, after, depth = fit[:floor], fit[floor:], _depth(fit, floor)
     top, back, low = float(before.max()), float(after.max()), float(min(before[-1], after[0]))
-    peak = int(np.where(before >= top - 1e-12, curve[:floor], -np.inf).argmax())
-    returned = floor + int(np.where(after >= back - 1e-12, curve[floor:], -np.inf).argmax())
+    peak = int(np.where(before >= top - EQUAL, curve[:floor], -np.inf).argmax())
+    returned = floor + int(np.where(after >= back - EQUAL, curve[floor:], -np.inf).argmax())
     inside = np.arange(peak + 1, max(returned, peak + 2))
-    deep = inside[fit[inside] <= low + 0.5 * depth] if depth > 0 else inside  # around the floor: a lone low checkpoint elsewhere is a blip
+    deep = inside[fit[inside] <= low + 0.5 * depth] if depth > EQUAL else inside  # around the floor: a lone low one elsewhere is a blip
     trough = int(deep[curve[deep].argmin()])
     below = fit[peak + 1 : trough + 1] < top - 0.25 * (top - low)
     onset = peak + 1 + int(below.argmax()) if below.any() else trough

@@ -95,3 +95,9 @@ def test_the_interval_of_a_slow_quiet_stage_holds_its_depth(size: float) -> None
         assert verdict.flagged
         held += verdict.depth_interval[0] <= 0.3 <= verdict.depth_interval[1]
     assert held >= 17  # 95 % of 20, less what chance may take with probability 0.98
+
+
+def test_levels_that_arithmetic_alone_parts_are_one_level() -> None:
+    stage = read_stage(np.array([-2.4e-38, -9.1e-38, 3.2e-38, -1.1e-38, 6.5e-39, -1.4e-38]))
+    assert 0 <= stage.peak < stage.trough < 6
+    assert abs(stage.depth) < 1e-30

@@ -147,7 +147,8 @@ def test_missing_files_of_a_clip_name_its_key(tmp_path: Path) -> None:
 
 def test_looking_takes_no_time_worth_mentioning(check: Check) -> None:
     began = time.perf_counter()
-    check(*PROMPT_SETS)
+    for name in PROMPT_SETS:
+        check(name)
     assert time.perf_counter() - began < 5
 
 
