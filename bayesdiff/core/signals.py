@@ -6,9 +6,12 @@ SIGUSR1 and SIGUSR2 mean what others make of them: submitit requeues its Slurm j
 
 from __future__ import annotations
 
+import _thread
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +23,8 @@ OF_OTHERS = ("SIGUSR1", "SIGUSR2")
 _WAITING: list[str] = []
 """Signals that came inside ``held``."""
 _HELD: list[bool] = []
+SOON = 0.1
+"""Seconds until a signal that could raise nothing comes again."""
 
 
 class Terminated(BaseException):
@@ -33,6 +38,33 @@ def _received(number: int, frame: Any) -> None:
     _WAITING.append(name)
 
 
+def _send(number: int) -> None:
+    time.sleep(SOON)
+    os.kill(os.getpid(), number)
+
+
+@contextmanager
+def _sent_again() -> Iterator[None]:
+    """Within the block a signal or Ctrl-C is not lost where nothing can be raised, as when garbage is collected: it comes once more.
+
+    Python would print a traceback there, and go on.
+    """
+    before = sys.unraisablehook
+
+    def hook(unraised: Any) -> None:
+        if not issubclass(unraised.exc_type, Terminated | KeyboardInterrupt):
+            before(unraised)
+            return
+        name = str(unraised.exc_value) if issubclass(unraised.exc_type, Terminated) else "SIGINT"
+        _thread.start_new_thread(_send, (getattr(signal, name),))  # a Thread's start waits, and the signal could come within
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
 @contextmanager
 def heeded() -> Iterator[None]:
     """Within the block the signals raise ``Terminated``; one that is ignored already (``nohup``) or handled by others stays so."""
@@ -42,7 +74,8 @@ def heeded() -> Iterator[None]:
     for number in ours:
         signal.signal(number, _received)
     try:
-        yield
+        with _sent_again():
+            yield
     finally:
         for number in ours:
             signal.signal(number, signal.SIG_DFL)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+import time
 
 import pytest
 
@@ -14,6 +16,35 @@ def test_a_signal_raises_where_the_program_stands(name: str) -> None:
     with heeded(), pytest.raises(Terminated, match=name):
         signal.raise_signal(getattr(signal, name))
     assert signal.getsignal(getattr(signal, name)) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(("name", "ends"), [("SIGTERM", Terminated), ("SIGINT", KeyboardInterrupt)])
+def test_one_that_comes_where_nothing_can_be_raised_comes_again(
+    name: str, ends: type[BaseException], capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Garbage:
+        def __del__(self) -> None:
+            signal.raise_signal(getattr(signal, name))
+
+    began = time.monotonic()
+    with heeded(), pytest.raises(ends):
+        Garbage()
+        while time.monotonic() < began + 10:
+            time.sleep(0.001)
+    assert time.monotonic() < began + 5
+    assert capfd.readouterr() == ("", "")
+
+
+def test_other_exceptions_that_cannot_be_raised_are_said_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Faulty:
+        def __del__(self) -> None:
+            raise ZeroDivisionError
+
+    said: list[type[BaseException]] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraised: said.append(unraised.exc_type))
+    with heeded():
+        Faulty()
+    assert said == [ZeroDivisionError]
 
 
 def test_inside_a_block_it_waits_for_the_end() -> None:
