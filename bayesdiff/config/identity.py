@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import lru_cache
 from types import UnionType
@@ -118,8 +118,7 @@ def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def usual() -> dict[str, Any]:
     """Every setting's default, as dotted keys; those that have none are ``???``."""
     made = {part.name: part.default_factory() if callable(part.default_factory) else part.default for part in fields(Config)}
-    content = {name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value for name, value in made.items()}
-    return _flat(json.loads(json.dumps(content)))
+    return _flat(_plain(made))
 
 
 def run_key(cfg: Config) -> str:

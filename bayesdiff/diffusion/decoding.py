@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -38,17 +39,10 @@ def decoded_in_parts(vae: Any) -> Iterator[None]:
         parts = torch.split(latents, images_at_once(vae, *latents.shape[-2:]))
         with torch.autocast(latents.device.type, enabled=False):
             pixels = torch.cat([own(part, return_dict=False, **named)[0] for part in parts])
-        return _Decoded(pixels) if return_dict else (pixels,)
+        return SimpleNamespace(sample=pixels) if return_dict else (pixels,)
 
     vae.decode = decode
     try:
         yield
     finally:
         del vae.decode
-
-
-class _Decoded:
-    """What ``return_dict`` asks for: the pixels as ``sample``."""
-
-    def __init__(self, sample: torch.Tensor):
-        self.sample = sample

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import torch
@@ -39,20 +40,13 @@ def graphed_forward(unet: nn.Module, graphs: dict[Any, Recorded] | None) -> Iter
         if key not in graphs:
             graphs[key] = _record(own, inputs, tuple(added))
         predicted = graphs[key](inputs)
-        return (predicted,) if named.get("return_dict") is False else _Output(predicted)
+        return (predicted,) if named.get("return_dict") is False else SimpleNamespace(sample=predicted)
 
     unet.forward = forward
     try:
         yield
     finally:
         del unet.forward
-
-
-class _Output:
-    """What ``return_dict`` asks for: the prediction as ``sample``."""
-
-    def __init__(self, sample: torch.Tensor):
-        self.sample = sample
 
 
 def recorded(step: Callable[[], T], warm_up: Callable[[], object]) -> tuple[torch.cuda.CUDAGraph, T]:
