@@ -148,3 +148,15 @@ def test_an_interrupted_run_with_every_option_ends_as_if_it_had_not_been(
     for part in ("unet", "text_encoder"):
         ours, theirs = (load_file(next((run / "checkpoints" / "step-000003" / part).glob("*.safetensors"))) for run in (resumed, whole))
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("arm", ["bnn=off", BNN_ON, "bnn=prompt_dropout"])
+@pytest.mark.parametrize("method", ["dreambooth", "lora", "oft"])
+def test_every_method_and_arm_works_on_a_gpu(make_config: Make, smoke: list[str], tmp_path: Path, method: str, arm: str) -> None:
+    twin = build_twin("sd15", tmp_path / "twin")
+    folder, record = run_on(make_config, smoke, twin, "sd15", f"method={method}", arm, "device=cuda", "training.graph=auto")
+    assert (record.status, record.environment["device"]) == ("completed", "cuda")
+    scores = pd.read_csv(folder / "scores.csv")
+    assert set(scores["step"]) == {0, 2}
+    assert np.isfinite(scores["value"]).all()

@@ -44,6 +44,16 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
     assert all(same(first, at(7, seed=3)))
 
 
+@pytest.mark.gpu
+def test_a_gpu_gets_the_draws_of_the_cpu_to_the_bit() -> None:
+    photos = encoded(5)
+    there = Encoded(photos.mean.cuda(), photos.std.cuda(), Conditioning(photos.text.states.cuda()))
+    ours, theirs = at(7, seed=3), at(7, seed=3, instance=there)
+    assert torch.equal(ours.noise, theirs.noise.cpu())
+    assert torch.equal(ours.timesteps, theirs.timesteps.cpu())
+    torch.testing.assert_close(ours.latents, theirs.latents.cpu())
+
+
 @pytest.mark.parametrize(("step", "seed"), [(8, 3), (7, 4)])
 def test_another_step_or_seed_gives_other_draws(step: int, seed: int) -> None:
     assert same(at(7, seed=3), at(step, seed=seed)) == [False, False, False, True]

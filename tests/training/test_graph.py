@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny import Make, silent, tiny_training
 
 from bayesdiff.config.schema import Config
+from bayesdiff.diffusion import sampling
 from bayesdiff.diffusion.batch import encode_pictures
 from bayesdiff.diffusion.pipeline import load_pipeline
 from bayesdiff.diffusion.subject import load_subject
+from bayesdiff.runs.experiment import run_experiment
 from bayesdiff.training.graph import obstacle
 from bayesdiff.training.loop import Diverged, Training, prepare, train
 
@@ -26,9 +31,9 @@ def test_on_a_cpu_the_step_is_eager_and_the_reason_is_said(make_config: Make, ov
     assert obstacle(tiny_training(cfg), cfg) in ("training.graph=off", "the device is no GPU")
 
 
-def toybox(cfg: Config) -> Training:
-    """The shipped toybox on the GPU, ready to be trained on one photograph."""
-    pipe = load_pipeline(cfg.model, torch.device("cuda"))
+def toybox(cfg: Config, device: str = "cuda") -> Training:
+    """The shipped toybox on a device, ready to be trained on one photograph."""
+    pipe = load_pipeline(cfg.model, torch.device(device))
     subject = load_subject(cfg.data, 1, 0, cfg.model.resolution)
     return prepare(pipe, cfg, encode_pictures(pipe, [photo.image for photo in subject.photos], "a photo of qwe backpack"), None)
 
@@ -53,6 +58,44 @@ def test_the_recorded_step_learns_what_the_eager_one_learns(make_config: Make, a
     moved = max(float((a - b).abs().max()) for a, b in zip(graphed.trained, eager.trained, strict=True))
     assert moved < 2e-4, "Adam moves a weight by at most a learning rate a step, whatever the rounding"
     assert max(float((a - b).abs().mean()) for a, b in zip(graphed.trained, eager.trained, strict=True)) < 2e-5 * scale
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("arm", ["bnn=off", "bnn=on"])
+@pytest.mark.parametrize("graph", ["off", "auto"])
+def test_the_steps_of_a_gpu_have_the_draws_of_the_cpu(make_config: Make, arm: str, graph: str) -> None:
+    """Photograph, noise, timestep and Gaussian weights: another draw of any of them would be another loss."""
+    cfg, told = make_config("+experiment=smoke", arm, f"training.graph={graph}", "method.learning_rate=1e-6"), {}
+    for device in ("cpu", "cuda"):
+        losses: list[float] = []
+        train(toybox(cfg, device), cfg, 0, 3, lambda _, parts, losses=losses: losses.append(parts["loss"]))
+        told[device] = losses
+    assert told["cuda"] == pytest.approx(told["cpu"], rel=1e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("graph", ["off", "auto"])
+def test_a_run_of_a_gpu_resumes_where_it_was_stopped(
+    make_config: Make, tmp_path: Path, graph: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU adds in no fixed order, so that the two agree to rounding; a step too many or another draw is far beyond it."""
+    words = ["+experiment=smoke", "bnn=on", f"training.graph={graph}", "schedule.steps=6", "schedule.checkpoints=[0,3,6]", "device=cuda"]
+    whole, _ = run_experiment(make_config(*words, f"paths.runs={tmp_path / 'whole'}"))
+    real, calls = sampling.save_samples, iter(range(9))
+
+    def stopped(*arguments: Any) -> None:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(sampling, "save_samples", stopped)
+        run_experiment(make_config(*words, f"paths.runs={tmp_path / 'parts'}"))
+    resumed, record = run_experiment(make_config(*words, f"paths.runs={tmp_path / 'parts'}"))
+    assert record.status == "completed"
+    ours, theirs = (load_file(next((run / "checkpoints/step-000006/unet").glob("*.safetensors"))) for run in (resumed, whole))
+    assert max(float((ours[key] - theirs[key]).abs().mean()) for key in theirs) < 2e-5
+    assert len(pd.read_csv(resumed / "scores.csv")) == len(pd.read_csv(whole / "scores.csv"))
 
 
 @pytest.mark.gpu
