@@ -229,7 +229,7 @@ def curve(size: Size) -> dict[str, Any]:
 def tests() -> dict[str, Any]:
     """The tests that need a GPU, in a process of their own."""
     files = sorted(str(path) for path in (ROOT / "tests").rglob("test_*.py") if "@pytest.mark.gpu" in path.read_text("utf-8"))
-    words = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *files]
+    words = [sys.executable, "-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", *files]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     print(*[line for line in done.stdout.splitlines() if line.startswith(("E  ", "FAILED", "ERROR"))], sep="\n")
     return {"passed": done.returncode == 0, "said": (done.stdout.strip().splitlines() or ["nothing"])[-1]}
