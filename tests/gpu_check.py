@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import re
 import statistics
 import subprocess
@@ -81,11 +82,15 @@ class Found:
     """Rows so far, and the end of the time."""
 
     until: float
+    only: str = ""
+    """What the names of rows that are measured match, a regular expression."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
 
     def add(self, name: str, make: Callable[[], dict[str, Any]]) -> None:
         """Measure a row, unless time is over; a failure becomes the row."""
+        if not re.search(self.only, name):
+            return
         if time.monotonic() > self.until:
             self.left_out.append(name)
             return
@@ -250,8 +255,8 @@ def compiled_cells() -> Iterator[tuple[str, list[str]]]:
         yield f"{arm}, bf16, compiled blocks", [*ARMS[arm], "training.mixed_precision=bf16", "training.compile_blocks=true"]
 
 
-def check(size: Size, minutes: float = MINUTES) -> Found:
-    found = Found(time.monotonic() + 60 * minutes)
+def check(size: Size, minutes: float = MINUTES, only: str = "") -> Found:
+    found = Found(time.monotonic() + 60 * minutes, only)
     if size is TRUE:
         found.add("tests", tests)
     for precision in ("bf16", "no"):
@@ -267,6 +272,11 @@ def check(size: Size, minutes: float = MINUTES) -> Found:
     return found
 
 
+def kept_rows(path: Path, measured: set[str]) -> list[dict[str, Any]]:
+    """The rows of an earlier file whose names were not ``measured`` anew."""
+    return [row for row in json.loads(path.read_text("utf-8"))["rows"] if row["name"] not in measured] if path.exists() else []
+
+
 def line(row: dict[str, Any]) -> str:
     shown = [f"{row[key]:9.2f} {unit}" for key, unit in (("ms", "ms"), ("gb", "GB"), ("seconds", "s")) if key in row]
     said = [str(row[key]) for key in ("failed", "said", "eager_because", "compiled") if row.get(key)]
@@ -277,16 +287,18 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.gpu_check", description=__doc__)
     parser.add_argument("--small", action="store_true", help="a few thousand weights on the CPU: does it all run?")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="begin no measurement after them")
+    parser.add_argument("--only", default="", metavar="PATTERN", help="measure these rows anew, and keep the file's others")
     parser.add_argument("--to", type=Path, default=ROOT / "results" / "gpu", help="folder of the JSON file")
     given = parser.parse_args(arguments)
     if not given.small and not torch.cuda.is_available():
         print("gpu-check: this machine has no CUDA device; --small tries it on the CPU", file=sys.stderr)
         return 2
     size = SMALL if given.small else TRUE
-    found = check(size, given.minutes)
+    found = check(size, given.minutes, given.only)
     card = "cpu-small" if given.small else re.sub(r"[^A-Za-z0-9]+", "-", torch.cuda.get_device_name()).strip("-")
     given.to.mkdir(parents=True, exist_ok=True)
-    write_json(given.to / f"{card}.json", {"card": card, "torch": torch.__version__, "rows": found.rows, "left_out": found.left_out})
+    rows = found.rows + (kept_rows(given.to / f"{card}.json", {row["name"] for row in found.rows}) if given.only else [])
+    write_json(given.to / f"{card}.json", {"card": card, "torch": torch.__version__, "rows": rows, "left_out": found.left_out})
     print(f"{given.to / card}.json; left out: {', '.join(found.left_out) or 'nothing'}")
     return 1 if any("failed" in row or row.get("passed") is False for row in found.rows) else 0
 

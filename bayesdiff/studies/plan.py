@@ -175,17 +175,19 @@ def _labels(values: Any) -> list[str]:
 
 
 def narrowed(study: Study, chosen: Sequence[str]) -> Study:
-    """The cells of a study whose axes have the labels of ``axis=label`` words.
+    """The cells of a study whose axes have the labels of ``axis=label`` words; several words of one axis mean any of their labels.
 
     Raises:
         UserError: an axis that the study does not have, or a label that its axis does not have.
     """
-    wanted = [(axis, label) for word in chosen for axis, _, label in [word.partition("=")]]
+    wanted: dict[str, set[str]] = {}
+    for axis, _, label in (word.partition("=") for word in chosen):
+        wanted.setdefault(axis, set()).add(label)
     axes = {axis: list(dict.fromkeys(cell.labels[axis] for cell in study.cells)) for axis in study.cells[0].labels}
-    if unknown := [axis for axis, _ in wanted if axis not in axes]:
+    if unknown := [axis for axis in wanted if axis not in axes]:
         raise UserError(f"study {study.name}: no axis {', '.join(unknown)}; give AXIS=LABEL with one of {', '.join(axes)}")
-    cells = tuple(cell for cell in study.cells if all(cell.labels[axis] == label for axis, label in wanted))
-    if not cells:
+    cells = tuple(cell for cell in study.cells if all(cell.labels[axis] in labels for axis, labels in wanted.items()))
+    if not cells or any(not labels <= set(axes[axis]) for axis, labels in wanted.items()):
         raise UserError(f"study {study.name}: no run with {', '.join(chosen)}; there are {axes}")
     return replace(study, cells=cells)
 

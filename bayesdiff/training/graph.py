@@ -7,6 +7,7 @@ that neither warm-up nor a bad step, nor any step after it, moves a weight. What
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from torch import nn
 
 from bayesdiff.arms.protocol import Arm
 from bayesdiff.config.schema import Config, Graph, Optimizer, Precision
+from bayesdiff.core.errors import first_line
 from bayesdiff.core.processes import process_count
 from bayesdiff.diffusion.batch import Batch, Conditioning
 from bayesdiff.diffusion.graphed import recorded
@@ -55,7 +57,22 @@ def obstacle(state: Training, cfg: Config) -> str:
         "text encoders are trained too": cfg.method.train_text_encoder,
         "the arm surrounds the forward pass": type(state.arm).forward is not Arm.forward,
     }
-    return next((reason for reason, applies in reasons.items() if applies), "")
+    return next((reason for reason, applies in reasons.items() if applies), "") or state.unrecorded
+
+
+def tried(state: Training, cfg: Config, example: Batch, dtype: torch.dtype | None, number: int) -> tuple[GraphedStep | None, str]:
+    """``capture``, or None and why the step could not be recorded: a run goes on eagerly then, as if nothing had been tried."""
+    try:
+        return capture(state, cfg, example, dtype, number), ""
+    except RuntimeError as error:  # an operation that no graph can hold, or too little memory for a second set of gradients
+        why = f"the step could not be recorded ({first_line(error)})"
+    warnings.warn(f"training.graph=auto: {why}; it runs eagerly", stacklevel=2)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    state.optimizer.zero_grad(set_to_none=True)
+    state.optimizer.found_inf = None  # type: ignore[attr-defined]  # else no step would move a weight
+    state.arm.before_step(number)
+    return None, why
 
 
 def capture(state: Training, cfg: Config, example: Batch, dtype: torch.dtype | None, number: int) -> GraphedStep:
@@ -81,6 +98,10 @@ def capture(state: Training, cfg: Config, example: Batch, dtype: torch.dtype | N
         state.optimizer.found_inf = hold  # type: ignore[attr-defined]
         state.optimizer.step()
         return values
+
+    # autograd adds to a gradient on the stream where its parameter was first used, as long as that use lives. The draw that was made
+    # for this step is such a use, of a stream that nothing may wait for while another one records
+    state.arm.after_training()
 
     def warm_up() -> None:
         """A backward pass spends the draw, so that each pass gets one from outside the recording; the recorded one too."""

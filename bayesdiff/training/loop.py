@@ -24,7 +24,7 @@ from bayesdiff.diffusion.texts import Known
 from bayesdiff.methods import method_of
 from bayesdiff.training.batches import batch_at
 from bayesdiff.training.compiling import compile_unet
-from bayesdiff.training.graph import GraphedStep, capture, obstacle
+from bayesdiff.training.graph import GraphedStep, obstacle, tried
 from bayesdiff.training.objective import training_loss
 from bayesdiff.training.optimizer import build_optimizer, rate_at, set_rate
 
@@ -62,6 +62,8 @@ class Training:
     """The scheduler that the model came with, from which every sampler is built."""
     graphed: GraphedStep | None = None
     """The recorded step, once it was recorded."""
+    unrecorded: str = ""
+    """Why the step could not be recorded, once that was tried."""
     forwards: dict[Any, Any] | None = None
     """Recorded forward passes of the U-Net, for sampling on a GPU (``diffusion.graphed``); None runs it eagerly."""
     texts: Known = field(default_factory=dict)
@@ -227,11 +229,13 @@ def _hold_if_bad(state: Training, values: torch.Tensor) -> None:
     state.optimizer.found_inf = bad if held is None else torch.maximum(held, bad)  # type: ignore[attr-defined]
 
 
-def _graphed_step(state: Training, cfg: Config, step: int, rate: float, _: bool) -> tuple[tuple[str, ...], torch.Tensor]:
-    """Replay the recorded step; results as ``_eager_step``."""
+def _graphed_step(state: Training, cfg: Config, step: int, rate: float, on_host: bool) -> tuple[tuple[str, ...], torch.Tensor]:
+    """Replay the recorded step; results as ``_eager_step``, which does the step where it cannot be recorded."""
     batch = _batch(state, cfg, step)
+    if state.graphed is None and not state.unrecorded:
+        state.graphed, state.unrecorded = tried(state, cfg, batch, DTYPES.get(cfg.training.mixed_precision), step)
     if state.graphed is None:
-        state.graphed = capture(state, cfg, batch, DTYPES.get(cfg.training.mixed_precision), step)
+        return _eager_step(state, cfg, step, rate, on_host)
     return state.graphed.names, state.graphed.run(batch, rate)
 
 

@@ -78,6 +78,13 @@ def test_a_study_is_narrowed_to_the_labels_that_are_named() -> None:
     assert narrowed(study, []) == study
 
 
+def test_several_labels_of_one_axis_mean_any_of_them() -> None:
+    study = narrowed(load_study("table_1"), ["seed=1", "data.subject=toy_dog", "data.subject=toy_cat"])
+    assert {(cell.labels["seed"], cell.labels["data.subject"]) for cell in study.cells} == {("1", "toy_dog"), ("1", "toy_cat")}
+    with pytest.raises(UserError, match=r"no run with data\.subject=toy_dog, data\.subject=toy_dgo"):
+        narrowed(load_study("table_1"), ["data.subject=toy_dog", "data.subject=toy_dgo"])
+
+
 def test_an_axis_or_label_that_a_study_lacks_is_named() -> None:
     with pytest.raises(
         UserError, match=r"study table_1: no axis subject, sed; give AXIS=LABEL with one of bnn, method, shots\.count, data\.subject, seed$"

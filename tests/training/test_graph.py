@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import Make, silent, tiny_training
+from tiny import Make, differing, silent, tiny_training, trained, weights
 
 from bayesdiff.config.schema import Config
 from bayesdiff.diffusion import sampling
@@ -19,6 +19,7 @@ from bayesdiff.diffusion.batch import encode_pictures
 from bayesdiff.diffusion.pipeline import load_pipeline
 from bayesdiff.diffusion.subject import load_subject
 from bayesdiff.runs.experiment import run_experiment
+from bayesdiff.training import graph, loop
 from bayesdiff.training.graph import obstacle
 from bayesdiff.training.loop import Diverged, Training, prepare, train
 
@@ -29,6 +30,48 @@ ARMS = ["bnn=off", "bnn=on", "bnn=prompt_dropout", "bnn=ema", "bnn=l2_to_pretrai
 def test_on_a_cpu_the_step_is_eager_and_the_reason_is_said(make_config: Make, overrides: list[str]) -> None:
     cfg = make_config("+experiment=smoke", *overrides)
     assert obstacle(tiny_training(cfg), cfg) in ("training.graph=off", "the device is no GPU")
+
+
+def started(cfg: Config, patch: pytest.MonkeyPatch, recorded: Any) -> Training:
+    """Three steps that are recorded as if the CPU were a GPU."""
+    patch.setattr(loop, "obstacle", lambda state, cfg: state.unrecorded)
+    patch.setattr(graph, "recorded", recorded)
+    state = tiny_training(cfg)
+    train(state, cfg, 0, 2, silent)
+    train(state, cfg, 2, 3, silent)
+    return state
+
+
+@pytest.mark.parametrize("arm", ["bnn=off", "bnn=on"])
+def test_a_step_that_cannot_be_recorded_runs_eagerly_and_says_why(make_config: Make, arm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, asked = make_config("+experiment=smoke", arm), []
+
+    def fails(step: Any, warm_up: Any) -> Any:
+        asked.append(step)
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    with pytest.warns(UserWarning, match=r"auto: the step could not be recorded \(operation not permitted when stream is capturing\)"):
+        state = started(cfg, monkeypatch, fails)
+    assert len(asked) == 1
+    assert differing(weights(state), weights(trained(cfg, 3))) == []
+
+
+def test_a_step_is_recorded_without_the_draw_that_was_made_for_it(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradients of that draw would be added on the stream that made it, which a recording cannot wait for."""
+    uses: list[Any] = []
+
+    def looks(step: Any, warm_up: Any) -> Any:
+        uses.extend(layer.gaussian.drawn for layer in state.layers)
+        raise RuntimeError("enough")
+
+    cfg = make_config("+experiment=smoke", "bnn=on")
+    monkeypatch.setattr(loop, "obstacle", lambda state, cfg: state.unrecorded)
+    monkeypatch.setattr(graph, "recorded", looks)
+    state = tiny_training(cfg)
+    with pytest.warns(UserWarning, match="enough"):
+        train(state, cfg, 0, 1, silent)
+    assert uses
+    assert all(drawn is None for drawn in uses)
 
 
 def toybox(cfg: Config, device: str = "cuda") -> Training:
@@ -62,10 +105,10 @@ def test_the_recorded_step_learns_what_the_eager_one_learns(make_config: Make, a
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("arm", ["bnn=off", "bnn=on"])
-@pytest.mark.parametrize("graph", ["off", "auto"])
-def test_the_steps_of_a_gpu_have_the_draws_of_the_cpu(make_config: Make, arm: str, graph: str) -> None:
+@pytest.mark.parametrize("graphs", ["off", "auto"])
+def test_the_steps_of_a_gpu_have_the_draws_of_the_cpu(make_config: Make, arm: str, graphs: str) -> None:
     """Photograph, noise, timestep and Gaussian weights: another draw of any of them would be another loss."""
-    cfg, told = make_config("+experiment=smoke", arm, f"training.graph={graph}", "method.learning_rate=1e-6"), {}
+    cfg, told = make_config("+experiment=smoke", arm, f"training.graph={graphs}", "method.learning_rate=1e-6"), {}
     for device in ("cpu", "cuda"):
         losses: list[float] = []
         train(toybox(cfg, device), cfg, 0, 3, lambda _, parts, losses=losses: losses.append(parts["loss"]))
@@ -74,12 +117,12 @@ def test_the_steps_of_a_gpu_have_the_draws_of_the_cpu(make_config: Make, arm: st
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("graph", ["off", "auto"])
+@pytest.mark.parametrize("graphs", ["off", "auto"])
 def test_a_run_of_a_gpu_resumes_where_it_was_stopped(
-    make_config: Make, tmp_path: Path, graph: str, monkeypatch: pytest.MonkeyPatch
+    make_config: Make, tmp_path: Path, graphs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A GPU adds in no fixed order, so that the two agree to rounding; a step too many or another draw is far beyond it."""
-    words = ["+experiment=smoke", "bnn=on", f"training.graph={graph}", "schedule.steps=6", "schedule.checkpoints=[0,3,6]", "device=cuda"]
+    words = ["+experiment=smoke", "bnn=on", f"training.graph={graphs}", "schedule.steps=6", "schedule.checkpoints=[0,3,6]", "device=cuda"]
     whole, _ = run_experiment(make_config(*words, f"paths.runs={tmp_path / 'whole'}"))
     real, calls = sampling.save_samples, iter(range(9))
 
