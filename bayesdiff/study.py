@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=path, help="folder of run folders (default: runs/MODEL)")
     parser.add_argument("--results", type=path, help="collect each run's small files here (results/toybox); runs it has are done")
     parser.add_argument("--workers", type=int, default=1, help="runs at once; with several GPUs each takes one")
-    parser.add_argument("--only", nargs="+", default=[], metavar="AXIS=LABEL", help="only the runs with these labels; of one axis, any of them")
+    parser.add_argument("--only", nargs="+", default=[], metavar="AXIS=LABEL", help="only runs with these labels (any of one axis)")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
     parser.add_argument("--all", action="store_true", help="with --dry-run: list every run")
     arguments = parser.parse_intermixed_args(argv)
