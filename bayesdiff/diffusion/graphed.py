@@ -7,6 +7,7 @@ forward pass runs.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -15,6 +16,8 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from bayesdiff.core.errors import first_line
+
 T = TypeVar("T")
 WARM_UP = 2
 Recorded = Callable[[list[torch.Tensor]], torch.Tensor]
@@ -22,7 +25,10 @@ Recorded = Callable[[list[torch.Tensor]], torch.Tensor]
 
 @contextmanager
 def graphed_forward(unet: nn.Module, graphs: dict[Any, Recorded] | None) -> Iterator[None]:
-    """Within the block the U-Net replays recorded forward passes on a GPU; ``graphs`` keeps them for the next block, None records none."""
+    """Within the block the U-Net replays recorded forward passes on a GPU; ``graphs`` keeps them for the next block, None records none.
+
+    A pass that cannot be recorded runs eagerly from then on, with one warning.
+    """
     device = next(unet.parameters()).device
     if graphs is None or device.type != "cuda" or "forward" in vars(unet):
         yield
@@ -38,7 +44,7 @@ def graphed_forward(unet: nn.Module, graphs: dict[Any, Recorded] | None) -> Iter
         inputs = [sample, times, encoder_hidden_states, *added.values()]
         key = (tuple(added), torch.is_autocast_enabled("cuda"), *((tuple(one.shape), one.dtype) for one in inputs))
         if key not in graphs:
-            graphs[key] = _record(own, inputs, tuple(added))
+            graphs[key] = tried(own, inputs, tuple(added))
         predicted = graphs[key](inputs)
         return (predicted,) if named.get("return_dict") is False else SimpleNamespace(sample=predicted)
 
@@ -67,15 +73,25 @@ def recorded(step: Callable[[], T], warm_up: Callable[[], object]) -> tuple[torc
     return graph, result
 
 
-def _record(own: Callable[..., Any], inputs: list[torch.Tensor], added: tuple[str, ...]) -> Recorded:
-    static = [one.clone() for one in inputs]
+def tried(own: Callable[..., Any], inputs: list[torch.Tensor], added: tuple[str, ...]) -> Recorded:
+    """The recorded pass, or the eager one where it cannot be recorded."""
 
-    def run() -> torch.Tensor:
-        conditions = {"added_cond_kwargs": dict(zip(added, static[3:], strict=True))} if added else {}
-        predicted: torch.Tensor = own(static[0], static[1], encoder_hidden_states=static[2], return_dict=False, **conditions)[0]
+    def eager(given: list[torch.Tensor]) -> torch.Tensor:
+        conditions = {"added_cond_kwargs": dict(zip(added, given[3:], strict=True))} if added else {}
+        predicted: torch.Tensor = own(given[0], given[1], encoder_hidden_states=given[2], return_dict=False, **conditions)[0]
         return predicted
 
-    graph, out = recorded(run, lambda: [run() for _ in range(WARM_UP)])
+    try:
+        return _record(eager, inputs)
+    except RuntimeError as error:  # an operation that no graph can hold
+        warnings.warn(f"training.graph=auto: sampling could not be recorded ({first_line(error)}); it runs eagerly", stacklevel=2)
+        torch.cuda.synchronize()
+        return eager
+
+
+def _record(eager: Recorded, inputs: list[torch.Tensor]) -> Recorded:
+    static = [one.clone() for one in inputs]
+    graph, out = recorded(lambda: eager(static), lambda: [eager(static) for _ in range(WARM_UP)])
 
     def replay(given: list[torch.Tensor]) -> torch.Tensor:
         for buffer, value in zip(static, given, strict=True):

@@ -22,7 +22,7 @@ from bayesdiff.recording.archive import Archive
 from bayesdiff.stats import holm
 from bayesdiff.studies.contrasts import GRAIN, Estimate, along_steps, estimate, in_window, read_row
 from bayesdiff.studies.plan import Study, load_study
-from bayesdiff.studies.rows import Row, rows_of
+from bayesdiff.studies.rows import Found, Row, rows_of
 
 LEVEL = 0.05
 HOLDS, AGAINST, OPEN = "holds", "contradicted", "not decided"
@@ -108,6 +108,11 @@ class Primary:
     @property
     def diverged(self) -> int:
         return sum(len(row.diverged) for row in self._arms)
+
+    @property
+    def found_runs(self) -> list[Found]:
+        """The runs that have records, each once."""
+        return [one for row in self._arms for one in row.found]
 
     @property
     def _arms(self) -> list[Row]:

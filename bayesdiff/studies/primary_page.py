@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import pandas as pd
@@ -56,8 +57,23 @@ def _runs(primary: Primary) -> str:
     command = f"`python -m bayesdiff.study {primary.study.name} --results results/toybox`"
     diverged = f" {primary.diverged} diverged; their pairs are left out." if primary.diverged else ""
     if primary.complete:
-        return f"All {primary.runs} runs have ended.{diverged}"
+        return f"All {primary.runs} runs have ended.{diverged} {_devices(primary)}"
     return f"**{primary.found} of {primary.runs} runs.** Nothing is computed before all have ended.{diverged} The command: {command}."
+
+
+def _devices(primary: Primary) -> str:
+    """On what the runs were made, and whether a pair's two runs ever were on different devices."""
+    of_place: dict[tuple[str, str], set[str]] = {}
+    for one in primary.found_runs:
+        of_place.setdefault(one.place, set()).add(one.record.environment.get("gpu") or "a CPU")
+    counted = Counter(next(iter(devices)) for devices in of_place.values() if len(devices) == 1)
+    subjects = ", ".join(f"{count} on {device}" for device, count in sorted(counted.items()))
+    mixed = len(of_place) - sum(counted.values())
+    return (
+        f"All arms of a subject ran on one device: {subjects}."
+        if not mixed
+        else f"{mixed} of {len(of_place)} subjects have arms on different devices."
+    )
 
 
 def _claims(primary: Primary) -> str:

@@ -112,14 +112,18 @@ def rows_of(study: Study, archive: Archive) -> list[Row]:
 
 
 def _check_arithmetic(rows: list[Row]) -> None:
-    """Raises ``UserError`` where runs of a study were sampled or scored in different precisions: their difference is no arm's effect."""
-    found = [one for row in rows for one in row.found]
-    for one in found:
-        first, own = arithmetic(found[0].record), arithmetic(one.record)
-        for key, was in first.items():
+    """Raises ``UserError`` where runs of one subject and seed were sampled or scored in different precisions: their difference is no arm's.
+
+    Another subject's may have others: arms are compared subject by subject.
+    """
+    first: dict[tuple[str, str], Found] = {}
+    for one in (one for row in rows for one in row.found):
+        other = first.setdefault(one.place, one)
+        own = arithmetic(one.record)
+        for key, was in arithmetic(other.record).items():
             if own[key] != was:
                 raise UserError(
-                    f"{one.folder}: {key} is {own[key]}, and of {found[0].folder.name} it is {was}; "
+                    f"{one.folder}: {key} is {own[key]}, and of {other.folder.name} it is {was}; "
                     f"repeat one of them where it is that of the other, or both with {key.replace('_', '.')}=fp32"
                 )
 

@@ -54,6 +54,7 @@ def obstacle(state: Training, cfg: Config) -> str:
         "fp16's loss scale is decided on the host": training.mixed_precision is Precision.fp16,
         "gradient checkpointing keeps random state on the host": training.gradient_checkpointing,
         "torch.compile records graphs of its own": training.compile or training.compile_blocks,
+        "OFT solves linear systems, which no graph can hold": cfg.method.name == "oft",
         "text encoders are trained too": cfg.method.train_text_encoder,
         "the arm surrounds the forward pass": type(state.arm).forward is not Arm.forward,
     }

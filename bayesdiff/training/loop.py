@@ -114,7 +114,7 @@ def prepare(pipe: StableDiffusionPipeline, cfg: Config, instance: Encoded, class
     decays = {one.ema_decay for one in cfg.evaluations.values() if one.weights is Weights.ema}
     averages = {decay: WeightAverage(trained, decay) for decay in sorted(decays)}
     schedule = training_scheduler(pipe.scheduler)
-    recorded = cfg.training.graph is Graph.auto and not cfg.training.compile_blocks
+    recorded = cfg.training.graph is Graph.auto and not cfg.training.compile_blocks and cfg.method.name != "oft"
     forwards: dict[Any, Any] | None = {} if recorded else None
     state = Training(
         pipe, parts, trained, arm, optimizer, instance, classes, schedule, scaler, model_scheduler=pipe.scheduler,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tiny import tiny_inputs, tiny_unet
 
+from bayesdiff.diffusion import graphed
 from bayesdiff.diffusion.graphed import graphed_forward, recorded
 
 
@@ -66,3 +67,21 @@ def test_on_a_cpu_nothing_is_recorded() -> None:
             assert torch.equal(unet(**tiny_inputs()).sample, expected)
     assert graphs == {}
     assert "forward" not in vars(unet)
+
+
+def test_a_pass_that_cannot_be_recorded_runs_eagerly_and_says_why_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def fails(step: Any, warm_up: Any) -> Any:
+        asked.append(step)
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(graphed, "recorded", fails)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    unet, given = tiny_unet(), tiny_inputs()
+    inputs = [given["sample"], given["timestep"], given["encoder_hidden_states"]]
+    with torch.no_grad():
+        with pytest.warns(UserWarning, match=r"auto: sampling could not be recorded \(operation not permitted when stream is capturing\)"):
+            run = graphed.tried(unet.forward, inputs, ())
+        assert torch.equal(run([one + 1 for one in inputs]), unet(*[one + 1 for one in inputs]).sample)
+    assert len(asked) == 1

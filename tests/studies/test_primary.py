@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -57,6 +58,22 @@ def test_the_page_has_the_subjects_that_nobody_had_looked_at(with_an_effect: Pri
     unseen = text.partition("nobody had looked at")[2].partition("##")[0]
     assert "         10 |" in unseen and "16 |" not in unseen and "All 48 runs have ended." in text
     assert {arm for arm, _ in costs(with_an_effect)} == {"on", "prompt_dropout"}
+
+
+def test_the_page_says_which_device_made_the_runs(tmp_path: Path) -> None:
+    """A difference of arms may not be one of devices; that subjects differ in it does no harm."""
+    results, humps = tmp_path / "results", {"off": PLAIN_HUMP, "on": ON_HUMP, "prompt_dropout": DROPPED_HUMP}
+    opened(results, partial(made, humps=humps))
+
+    def on_gpu(pattern: str) -> str:
+        for path in results.glob(f"records/*{pattern}*/record.json"):
+            record = json.loads(path.read_text("utf-8"))
+            record["environment"]["gpu"] = "NVIDIA H200"
+            path.write_text(json.dumps(record), "utf-8")
+        return page(open_primary(FILE, open_archive(results)))
+
+    assert "All arms of a subject ran on one device: 1 on NVIDIA H200, 15 on a CPU." in on_gpu("toy_dog")
+    assert "1 of 16 subjects have arms on different devices." in on_gpu("-plain-toy_cat")
 
 
 def test_where_nothing_was_made_nothing_is_found(tmp_path: Path) -> None:

@@ -119,18 +119,32 @@ def test_a_row_an_evaluation_that_misses_it_where_a_run_has_none(tmp_path: Path)
     assert rows[3].found[0].images.columns["dino"].shape == (3, 4)
 
 
+def set_precision(path: Path, key: str, precision: str) -> None:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["environment"][key] = precision
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+
 @pytest.mark.parametrize("key", ["sampler_precision", "metrics_precision"])
-def test_runs_of_different_precisions_are_not_put_into_one_table(tmp_path: Path, key: str) -> None:
+def test_runs_of_one_subject_in_different_precisions_are_not_compared(tmp_path: Path, key: str) -> None:
     """One of ``auto`` on a GPU beside one of a CPU: both have the same key, and their difference is not the arm's."""
     study = made_records.prepare(tmp_path / "studies")
     results = made_records.fill(study, tmp_path, study.cells)
     path = sorted(results.glob("records/*/record.json"))[-1]
-    record = json.loads(path.read_text(encoding="utf-8"))
-    for precision, refused in (("fp32", False), ("bf16", True)):
-        record["environment"][key] = precision
-        path.write_text(json.dumps(record), encoding="utf-8")
-        if refused:
-            with pytest.raises(UserError, match=rf"{path.parent.name}.*{key} is bf16.*|.*{path.parent.name} it is bf16"):
-                rows_of(study, results)
-        else:
-            rows_of(study, results)
+    set_precision(path, key, "fp32")
+    rows_of(study, results)
+    set_precision(path, key, "bf16")
+    with pytest.raises(UserError, match=rf"{path.parent.name}.*{key} is bf16.*|.*{path.parent.name} it is bf16"):
+        rows_of(study, results)
+
+
+def test_another_subject_may_have_run_in_another_precision(tmp_path: Path) -> None:
+    """Arms are compared subject by subject, so that a study may be shared between a GPU and a CPU."""
+    study = made_records.prepare(tmp_path / "studies")
+    results = made_records.fill(study, tmp_path, study.cells)
+    subjects = {cell.labels["data.subject"] for cell in study.cells}
+    moved = [path for path in results.glob("records/*/record.json") if f"-{min(subjects)}-" in path.parent.name]
+    assert 0 < len(moved) < len(study.cells)
+    for path in moved:
+        set_precision(path, "metrics_precision", "fp16")
+    assert sum(len(row.found) for row in rows_of(study, results)) == len(study.cells)
