@@ -217,11 +217,8 @@ class TrainingConf:
     """Of AdamW: decay rates of the running mean of the gradient and of its square."""
     mixed_precision: Precision = Precision.no
     gradient_checkpointing: bool = False
-    graph: Graph = Graph.off
-    """``auto`` runs the step and the sampling forward pass as CUDA graphs where nothing stands against it (training/graph.py).
-
-    Off by default until ``pytest -m gpu`` has passed on a card: a first version gave wrong weights.
-    """
+    graph: Graph = Graph.auto
+    """``auto`` runs the step and the sampling forward pass as CUDA graphs where nothing stands against it (training/graph.py)."""
     tf32: bool = False
     """Float32 products in TF32 on GPUs that have it, in training and sampling."""
     channels_last: bool = False
