@@ -231,8 +231,10 @@ def _hold_if_bad(state: Training, values: torch.Tensor) -> None:
 
 def _graphed_step(state: Training, cfg: Config, step: int, rate: float, on_host: bool) -> tuple[tuple[str, ...], torch.Tensor]:
     """Replay the recorded step; results as ``_eager_step``, which does the step where it cannot be recorded."""
+    if state.unrecorded:
+        return _eager_step(state, cfg, step, rate, on_host)
     batch = _batch(state, cfg, step)
-    if state.graphed is None and not state.unrecorded:
+    if state.graphed is None:
         state.graphed, state.unrecorded = tried(state, cfg, batch, DTYPES.get(cfg.training.mixed_precision), step)
     if state.graphed is None:
         return _eager_step(state, cfg, step, rate, on_host)
