@@ -90,7 +90,8 @@ def test_interpreted_kernels_draw_what_the_plain_operations_draw(chosen: None, m
     if os.environ.get("TRITON_INTERPRET") != "1":
         words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", __file__, "-k", "interpreted"]
         done = subprocess.run(words, cwd=ROOT, env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False)
-        assert "1 passed" in done.stdout, done.stdout
+        assert done.returncode == 0, done.stdout
+        assert "1 passed" in done.stdout
         return
     asked = spied(monkeypatch, CPU)
     equal_draws(monkeypatch, CPU)
