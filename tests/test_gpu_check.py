@@ -16,7 +16,7 @@ def test_at_small_size_every_row_is_measured(tmp_path: Path, capsys: pytest.Capt
     assert main(["--small", "--to", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "cpu-small.json").read_text(encoding="utf-8"))
     assert found["left_out"] == []
-    assert len(found["rows"]) == 4 + 3 + 1 + 4 * len(ARMS)
+    assert len(found["rows"]) == 4 + 3 + 2 + 1 + 4 * len(ARMS)
     assert all(row.get("ms", row.get("seconds")) > 0 for row in found["rows"])
     assert "toybox corruption_curve" in capsys.readouterr().out
 
@@ -26,6 +26,13 @@ def test_a_cell_trains(arm: str) -> None:
     row = gpu_check.our_step(SMALL, [*ARMS[arm], "training.graph=auto", "training.mixed_precision=bf16"])
     assert row["ms"] > 0
     assert row["eager_because"] == "the device is no GPU"
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_draw_says_what_made_it(fused: bool) -> None:
+    row = gpu_check.drawn(SMALL, fused)
+    assert row["ms"] > 0
+    assert row["said"] == "plain operations"
 
 
 def test_what_fails_is_a_row_and_what_there_is_no_time_for_is_named() -> None:

@@ -1,7 +1,8 @@
 """One draw of many Gaussian tensors at once: noise, sigma and the weights in use lie in flat buffers.
 
 A tensor has a slice of every buffer. Off the CPU an operation takes a whole buffer, so that the number of launches does not
-grow with the number of layers. On the CPU it takes one slice after the other, as committed records were made.
+grow with the number of layers. On the CPU it takes one slice after the other, as committed records were made. On a GPU the
+kernels of ``fused`` take the place of the longest sequences of operations, once they were seen to give the same bits there.
 
 Memory, for a trained sigma of every weight, in bytes a weight: rho 4, its two moments 8, the weights in use 4, and 4 for the
 noise, which the backward pass turns into rho's gradient. A second backward pass with the same draw makes the noise again.
@@ -9,6 +10,7 @@ noise, which the backward pass turns into rho's gradient. A second backward pass
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -16,12 +18,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from bayesdiff.core.errors import first_line
 from bayesdiff.core.seeds import sent
 
 ALIGNMENT = 16
 """Slices begin at multiples of this many numbers: 64 bytes, which vector units and fused kernels want."""
 CHUNK = 2**27
-"""Numbers drawn at once off the CPU: 1 GB of integers beside the result."""
+"""Numbers drawn at once off the CPU without the kernel: 1 GB of integers beside the result."""
+SCALE = 2.0**-31 * (1 - 2.0**-24)
+"""Takes integers in [-2³¹, 2³¹) a little less far than ±1, where the quantile is infinite."""
 GAMMA, MIX_1, MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 """The constants of SplitMix64 (Steele, Lea and Flood 2014, OOPSLA, figure 13 and section 5)."""
 
@@ -57,19 +62,66 @@ def counter_normal(out: torch.Tensor, starts: Sequence[int], keys: Sequence[int]
         starts: first place of every slice, even, the first 0; a slice ends where the next begins.
         keys: one a slice, 63 bits.
     """
+    bases = [signed(key - start // 2 * GAMMA) for start, key in zip(starts, keys, strict=True)]
+    if kernels := _kernels(out):
+        kernels.uniform(out, starts, _numbers(bases, out.device), SCALE, (GAMMA, MIX_1, MIX_2))
+    else:
+        _uniform(out, starts, bases)
+    out.erfinv_().mul_(2.0**0.5)
+
+
+def _uniform(out: torch.Tensor, starts: Sequence[int], bases: Sequence[int]) -> None:
+    """Fill a flat buffer (N,) with halves of outputs times ``SCALE``; ``bases`` are the states that slices would have at place 0."""
     stops = [*starts[1:], len(out)]
     for first in range(0, len(out), CHUNK):
         last = min(first + CHUNK, len(out))
         within = [i for i, (a, b) in enumerate(zip(starts, stops, strict=True)) if a < last and b > first]
         counts = [(min(stops[i], last) - max(starts[i], first)) // 2 for i in within]
-        bases = [signed(keys[i] - starts[i] // 2 * GAMMA) for i in within]
         state = torch.repeat_interleave(
-            _numbers(bases, out.device), _numbers(counts, out.device), output_size=(last - first) // 2
+            _numbers([bases[i] for i in within], out.device), _numbers(counts, out.device), output_size=(last - first) // 2
         )  # fmt: skip
         state.add_(torch.arange(first // 2, last // 2, device=out.device), alpha=signed(GAMMA))
         out[first:last].copy_(_mixed(state).view(torch.int32))
-    # halves are integers in [-2³¹, 2³¹): a little less than 2⁻³¹ keeps both ends off ±1, where the quantile is infinite
-    out.mul_(2.0**-31 * (1 - 2.0**-24)).erfinv_().mul_(2.0**0.5)
+    out.mul_(SCALE)
+
+
+def _kernels(out: torch.Tensor) -> Any:
+    """The kernels (``fused``) that can fill a buffer (N,), or None."""
+    return _verified(out.device) if out.device.type == "cuda" and out.dtype is torch.float32 else None
+
+
+@cache
+def _verified(device: torch.device) -> Any:
+    """The kernels, once a small draw has the bits of the plain operations on a device; else None, with a warning that says why."""
+    try:
+        from bayesdiff.arms import fused  # it needs Triton, which needs a C compiler
+
+        why = _difference(fused, device)
+    except Exception as error:  # whatever is missing or fails there, the plain operations are left
+        why = first_line(error)
+    if why:
+        warnings.warn(f"{device}: Gaussian weights are drawn without the fused kernels, which takes longer: {why}", stacklevel=2)
+    return None if why else fused
+
+
+def _difference(kernels: Any, device: torch.device) -> str:
+    """What kernels give other bits of, empty if nothing: slices of none to many tiles, and states that leave 63 bits."""
+    starts, size = [0, 16, 16, 48, 5008, 70544, 70560], 90_000
+    bases = [0, 1, -1, 2**63 - 1, -(2**63), signed(GAMMA), signed(-(size // 2) * GAMMA)]
+    plain, ours = (torch.full((size,), float("nan"), device=device) for _ in range(2))
+    _uniform(plain, starts, bases)
+    kernels.uniform(ours, starts, _numbers(bases, device), SCALE, (GAMMA, MIX_1, MIX_2))
+    if not _same_bits(plain, ours):
+        return "their draw is another one"
+    sigmas = plain[: len(starts) * ALIGNMENT : ALIGNMENT].clone()
+    counts = [after - start for start, after in zip(starts, [*starts[1:], size], strict=True)]
+    kernels.scaled(ours, plain, sigmas, starts)
+    wide = torch.repeat_interleave(sigmas, _numbers(counts, device), output_size=size)
+    return "" if _same_bits(wide.mul_(plain), ours) else "their products are other ones"
+
+
+def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return torch.equal(one.view(torch.int32), other.view(torch.int32))
 
 
 class Draw:
@@ -91,6 +143,7 @@ class Draw:
         self.starts, size = _layout(means)
         self.eps, self.weights = (torch.zeros(size, device=first.device, dtype=first.dtype) for _ in range(2))
         self.one_each = all(mean.shape == rho.shape for mean, rho in zip(means, rhos, strict=True))
+        self.one_a_tensor = not self.one_each and all(rho.numel() == 1 for rho in rhos)
         self.rho = self._gather()
         self.noise, self.in_use = self._views(self.eps), self._views(self.weights)
         self.keys: list[int] = []
@@ -136,12 +189,19 @@ class Draw:
             for mean, rho, eps, out in zip(self.means, self.rhos, self.noise, self.in_use, strict=True):
                 torch.addcmul(mean, sigma_of(rho, self.direct), eps, out=out)
             return
+        self._scale()
+        torch._foreach_add_(self.in_use, self.means)
+
+    def _scale(self) -> None:
+        """Put sigma · eps into the buffer (N,) of the weights in use."""
+        if self.one_a_tensor and (kernels := _kernels(self.weights)):
+            kernels.scaled(self.weights, self.eps, sigma_of(self.rho, self.direct)[::ALIGNMENT], self.starts)
+            return
         if self.one_each and not self.direct:
             torch.ops.aten.softplus.out(self.rho, out=self.weights)
         else:
             self.weights.copy_(self._wide(sigma_of(self.rho, self.direct)))
         self.weights.mul_(self.eps)
-        torch._foreach_add_(self.in_use, self.means)
 
     def _wide(self, sigma: torch.Tensor) -> torch.Tensor:
         """Sigma of every weight (N,), from one a weight, row or tensor."""
