@@ -85,7 +85,7 @@ def _claims(primary: Primary) -> str:
 
 
 def _table(lines: list[dict[str, str]]) -> str:
-    return str(pd.DataFrame(lines).to_markdown(index=False))
+    return str(pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True))
 
 
 def _lines(primary: Primary, judged: list[Judged]) -> list[dict[str, str]]:
@@ -94,11 +94,16 @@ def _lines(primary: Primary, judged: list[Judged]) -> list[dict[str, str]]:
     return [
         {
             "claim": one.claim.name, "part": f"`{part.text}`", "difference": found.text, "subjects": str(len(found.subjects)),
-            "p": f"{found.p_value:.4f}", "p of the claim (Holm)": f"{one.corrected:.4f}", "verdict": one.verdict,
+            "p": p_text(found.p_value), "p of the claim (Holm)": p_text(one.corrected), "verdict": one.verdict,
             "detectable": _detectable(found, strictest),
         }
         for one in judged for part, found in one.parts
     ]  # fmt: skip
+
+
+def p_text(p: float) -> str:
+    """A p-value in [0, 1] for a table: four places, or that it is smaller."""
+    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
 def _detectable(found: Estimate, alpha: float) -> str:
@@ -117,10 +122,8 @@ def _exploratory(primary: Primary) -> str:
     for evaluation in dict.fromkeys(row.labels["evaluation"] for row in primary.rows if row.labels["evaluation"] != MAIN):
         for one in judge(primary, evaluation):
             for part, found in one.parts:
-                p = f"{found.p_value:.4f}"
-                lines.append(
-                    {"evaluation": evaluation, "claim": one.claim.name, "part": f"`{part.text}`", "difference": found.text, "p": p}
-                )
+                labels = {"evaluation": evaluation, "claim": one.claim.name, "part": f"`{part.text}`"}
+                lines.append({**labels, "difference": found.text, "p": p_text(found.p_value)})
     return _table(lines) if lines else "No run has other evaluations."
 
 
@@ -153,4 +156,4 @@ def _capital(text: str) -> str:
 def _sentence(one: Judged) -> str:
     parts = "; ".join(f"{part.text.rsplit(' ', 2)[0]}: {found.text}" for part, found in one.parts)
     subjects = min((len(found.subjects) for _, found in one.parts), default=0)
-    return f"{_capital(one.claim.claim)} ({parts}; {subjects} subjects, p = {one.corrected:.3f})."
+    return f"{_capital(one.claim.claim)} ({parts}; {subjects} subjects, p {'' if one.corrected < 0.0001 else '= '}{p_text(one.corrected)})."

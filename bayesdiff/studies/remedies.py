@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,10 @@ import pandas as pd
 
 from bayesdiff.config.structured import read_entries
 from bayesdiff.core.files import write_text
-from bayesdiff.core.layout import REMEDIES_PAGE
+from bayesdiff.core.layout import MAIN, REMEDIES_PAGE
 from bayesdiff.recording.archive import Archive
 from bayesdiff.studies.contrasts import GRAIN, along_steps, estimate, in_window, read_row, row_named
-from bayesdiff.studies.plan import load_study
+from bayesdiff.studies.plan import EVALUATION, load_study
 from bayesdiff.studies.rows import Found, Row, rows_of
 
 MIDDLE = (250, 900)
@@ -47,12 +47,22 @@ def load_remedies(path: Path) -> list[Remedy]:
 
 def remedies_table(remedies: Sequence[Remedy], archive: Archive) -> pd.DataFrame:
     """A line a remedy; what has no runs says so."""
-    rows = {name: rows_of(load_study(name), archive) for name in dict.fromkeys(one.study for one in remedies)}
+    rows = {name: _rows(name, remedies, archive) for name in dict.fromkeys(one.study for one in remedies)}
     return pd.DataFrame([_line(one, rows[one.study]) for one in remedies])
 
 
+def _rows(name: str, remedies: Sequence[Remedy], archive: Archive) -> list[Row]:
+    """The rows of a study; with those of the evaluations that remedies name, where its runs have them and its table does not."""
+    study = load_study(name)
+    named = [labels[EVALUATION] for one in remedies if one.study == name for labels in (one.row, one.against) if EVALUATION in labels]
+    if named and not study.evaluations:
+        study = replace(study, evaluations=tuple(dict.fromkeys([MAIN, *named])))
+    return rows_of(study, archive)
+
+
 def _line(remedy: Remedy, rows: Sequence[Row]) -> dict[str, str]:
-    row, against = (row_named(rows, labels, remedy.try_) for labels in (remedy.row, remedy.against))
+    evaluated = {EVALUATION: MAIN} if EVALUATION in rows[0].labels else {}
+    row, against = (row_named(rows, evaluated | labels, remedy.try_) for labels in (remedy.row, remedy.against))
     line = {"try": remedy.try_, "how": f"`{remedy.how}`"}
     if row.missing or against.missing:
         runs = f"{len(row.found) + len(against.found)} of {len(row.cells) + len(against.cells)} runs"

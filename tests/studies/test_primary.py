@@ -51,6 +51,7 @@ def test_an_effect_that_was_made_is_found(with_an_effect: Primary) -> None:
     assert len(before.subjects) == 16 and before.difference.freedom[0] == 15
     assert grain.p_value == max(before.p_value, after.p_value)
     assert "**Yes.** Bayesian weights reduce" in answers(with_an_effect)[1]
+    assert "16 subjects, p < 0.0001)." in answers(with_an_effect)[2]
 
 
 def test_the_page_has_the_subjects_that_nobody_had_looked_at(with_an_effect: Primary) -> None:

@@ -32,6 +32,21 @@ def test_a_remedy_with_runs_has_its_difference(tmp_path: Path) -> None:
     assert line["grain"].startswith("-0.200") and line["DINO"].startswith("+0.000")
 
 
+def test_another_look_at_the_same_runs_is_a_remedy_too(tmp_path: Path) -> None:
+    """The runs of the registered study are sampled at guidance 1 as well, which its own table does not show."""
+    study = load_study("primary")
+    kept = tuple(cell for cell in study.cells if cell.labels["bnn"] != "prompt_dropout")
+    grain = {"off": 1.2, "on": 1.1}
+    results = made_curves(
+        study, tmp_path, lambda cell, steps, rng: np.full(len(steps), grain[cell.labels["bnn"]]), kept, ("guidance_1", "ema")
+    )
+    table = remedies_table(load_remedies(FILE), open_archive(results)).set_index("try")
+    assert table.loc["Bayesian weights", "grain"].startswith("-0.100")
+    assert table.loc["sample at guidance 1", "grain"].startswith("+0.000")
+    assert table.loc["average the weights", "DINO"].startswith("+0.000")
+    assert table.loc["sample at guidance 3", "grain"].startswith(NOT_MEASURED)
+
+
 @pytest.mark.parametrize("text", ["a: 1", "- {try: x}", "- x"])
 def test_a_list_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "list.yaml").write_text(text + "\n")
