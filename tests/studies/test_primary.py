@@ -57,7 +57,7 @@ def test_an_effect_that_was_made_is_found(with_an_effect: Primary) -> None:
 def test_the_page_has_the_subjects_that_nobody_had_looked_at(with_an_effect: Primary) -> None:
     text = page(with_an_effect)
     unseen = text.partition("nobody had looked at")[2].partition("##")[0]
-    assert "         10 |" in unseen and "16 |" not in unseen and "All 48 runs have ended." in text
+    assert "| 10 " in unseen and "| 16 " not in unseen and "All 48 runs have ended." in text
     assert {arm for arm, _ in costs(with_an_effect)} == {"on", "prompt_dropout"}
 
 
