@@ -24,17 +24,53 @@ LINES = {
     "guidance_1": ("guidance 1", "C0", "-"), "ema_guidance_1": ("guidance 1, averaged weights", "C9", "--"),
 }  # fmt: skip
 """Evaluation -> label, colour and dash."""
+MEANS = {
+    ("off", MAIN): ("plain, guidance 7.5", "C3", "-"), ("on", MAIN): ("Bayesian weights, guidance 7.5", "C2", ":"),
+    ("prompt_dropout", MAIN): ("empty prompt in 30 %, guidance 7.5", "C4", "--"), ("off", "guidance_1"): ("plain, guidance 1", "C0", "-."),
+}  # fmt: skip
+"""Arm and evaluation -> label, colour and dash of a mean over subjects."""
 
 
 def draw(primary: Primary, folder: Path, name: str = "primary") -> list[Path]:
-    """``NAME-ARM-subjects.png`` of every arm that has runs: grain and DINO over steps, a panel a subject, a line an evaluation."""
+    """``NAME-ARM-subjects.png`` of every arm that has runs: grain and DINO over steps, a panel a subject, a line an evaluation.
+
+    ``NAME-means.png`` has the means over subjects, once all runs have ended.
+    """
     written = []
+    if primary.complete:
+        written.append(folder / f"{name}-means.png")
+        _draw_means(primary, written[-1])
     for arm in dict.fromkeys(row.labels["bnn"] for row in primary.rows):
         rows = [row for row in primary.rows if row.labels["bnn"] == arm]
         if any(row.found for row in rows):
             written.append(folder / f"{name}-{arm}-subjects.png")
             _draw_arm(primary, rows, written[-1])
     return written
+
+
+def _draw_means(primary: Primary, target: Path) -> None:
+    figure, places = panels(len(MEASURES), 2, (4.6, 3.4))
+    for place, (measure, label) in zip(places, MEASURES.items(), strict=True):
+        for row in primary.rows:
+            shown = MEANS.get((row.labels["bnn"], row.labels["evaluation"]))
+            curves = [curve for run in row.found if shown and (curve := curve_of(run, measure)) is not None]
+            if shown and curves:
+                _draw_mean(place, curves, *shown)
+        place.set(xlabel="training step", ylabel=label)
+        _shade(place, primary)
+    places[0].axhline(1.0, color="black", linewidth=0.5, linestyle=":")
+    places[1].legend(fontsize=7)
+    save_figure(figure, target)
+
+
+def _draw_mean(place: Axes, curves: Sequence[Curve], label: str, colour: str, dash: str) -> None:
+    """The mean over subjects, and its 95 % interval at each step by itself."""
+    from scipy.stats import t
+
+    values = np.stack([one[1] for one in curves])
+    mean, half = values.mean(0), float(t.ppf(0.975, len(values) - 1)) * values.std(0, ddof=1) / np.sqrt(len(values))
+    place.plot(curves[0][0], mean, dash, color=colour, label=label)
+    place.fill_between(curves[0][0], mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
 
 
 def _draw_arm(primary: Primary, rows: Sequence[Row], target: Path) -> None:

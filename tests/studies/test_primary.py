@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from bayesdiff.claims import main
 from bayesdiff.core.errors import UserError
 from bayesdiff.recording.archive import open_archive
+from bayesdiff.studies import primary_figure
 from bayesdiff.studies.plan import Cell, load_study
 from bayesdiff.studies.primary import AGAINST, HOLDS, OPEN, Primary, costs, judge, load_registered, open_primary, parse_part
 from bayesdiff.studies.primary_page import answers, page
@@ -110,6 +112,21 @@ def test_the_command_writes_the_page_the_answers_and_a_figure_an_arm(tmp_path: P
     assert {path.name for path in (results / "figures").iterdir()} == {
         f"primary-{arm}-subjects.png" for arm in ("off", "on", "prompt_dropout")
     }
+
+
+def test_the_means_of_the_arms_are_drawn_when_all_runs_have_ended(
+    with_an_effect: Primary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, list[float]] = {}
+    monkeypatch.setattr(primary_figure, "_draw_arm", lambda *of: None)
+    monkeypatch.setattr(primary_figure, "save_figure", lambda figure, target: read_lines(figure, drawn))
+    assert primary_figure.draw(with_an_effect, tmp_path)[0] == tmp_path / "primary-means.png"
+    assert max(drawn["plain, guidance 7.5"]) == pytest.approx(0.9 + PLAIN_HUMP, abs=0.06)
+    assert max(drawn["empty prompt in 30 %, guidance 7.5"]) == pytest.approx(0.9 + DROPPED_HUMP, abs=0.06)
+
+
+def read_lines(figure: Any, into: dict[str, list[float]]) -> None:
+    into.update({line.get_label(): list(line.get_ydata()) for line in figure.axes[0].lines})
 
 
 @pytest.mark.parametrize("text", ["off: middle", "off - on: middle = 0", "off: centre - before > 0", "on: middle - first > 0"])
