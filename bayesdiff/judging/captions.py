@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from PIL import Image
 
 from bayesdiff.config.prompts import Prompt, fill
 from bayesdiff.core.errors import UserError, first_line
-from bayesdiff.core.files import read_file
+from bayesdiff.core.files import from_json, read_file
 from bayesdiff.judging.layouts import Seen
 
 CHUNKS = ("prompt", "caption", "description", "parameters")
@@ -31,7 +30,7 @@ def read_prompts(file: Path) -> list[str] | dict[str, str]:
     kind = file.suffix.lower()
     try:
         text = read_file(file).decode("utf-8-sig")
-        named = json.loads(text) if kind == ".json" else tomllib.loads(text)["prompt"]["subset"] if kind == ".toml" else None
+        named = from_json(text) if kind == ".json" else tomllib.loads(text)["prompt"]["subset"] if kind == ".toml" else None
         if isinstance(named, dict):
             return {str(name): str(prompt) for name, prompt in named.items()}
         lines = text.splitlines() if named is None else [one["prompt"] if isinstance(one, dict) else one for one in named]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
@@ -21,7 +20,7 @@ from typing import Any, get_origin, get_type_hints
 from bayesdiff.config.checks import out_of_range
 from bayesdiff.config.identity import fits, misfit
 from bayesdiff.core.errors import UserError, first_line
-from bayesdiff.core.files import as_json, read_file, write_text
+from bayesdiff.core.files import as_json, from_json, read_file, write_text
 from bayesdiff.core.layout import RECORD
 from bayesdiff.core.privacy import public, redacted
 from bayesdiff.core.processes import process_count
@@ -94,7 +93,7 @@ def _whole(text: str) -> int:
 
 def parse_record(content: bytes) -> RunRecord:
     """The record that a file's bytes hold, without secrets that a stranger left in it; raises ``ValueError`` or ``TypeError``."""
-    record = RunRecord(**json.loads(redacted(content.decode("utf-8")), parse_constant=_refused, parse_float=_finite, parse_int=_whole))
+    record = RunRecord(**from_json(redacted(content.decode("utf-8")), parse_constant=_refused, parse_float=_finite, parse_int=_whole))
     for name, kind in _kinds().items():
         if not fits(value := getattr(record, name), kind):
             plain = get_origin(kind) or kind

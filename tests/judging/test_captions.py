@@ -50,7 +50,8 @@ def test_a_file_that_lacks_a_prompt_is_refused(tmp_path: Path, name: str, text: 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (broken := tmp_path / "a.json").write_text("{")
-    for file in (broken, tmp_path / "none.txt"):
+    (twice := tmp_path / "b.json").write_text('{"a": "one", "a": "two"}')
+    for file in (broken, twice, tmp_path / "none.txt"):
         with pytest.raises(UserError, match="cannot be read"):
             read_prompts(file)
 

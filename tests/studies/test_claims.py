@@ -206,6 +206,8 @@ def test_the_page_is_the_same_where_texts_are_not_utf_8_by_default(study: Study,
         ("claim: x", "is no list of claims"),
         ("- claim", "is no list of claims"),
         ("- {claim: x", "list.yaml: while parsing"),
+        ("- claim: x\n  study: table_1\n  claim: y", "list.yaml: line 3: key claim stands twice"),
+        ("- {claim: x, study: table_1, row: {bnn: 'on', bnn: 'off'}}", "line 1: key bnn stands twice"),
     ],
 )
 def test_a_wrong_list_is_refused(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, message: str) -> None:
