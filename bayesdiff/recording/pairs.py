@@ -95,8 +95,6 @@ def _checked(folders: list[Path], metric: str) -> list[tuple[RunRecord, pd.DataF
     runs = [read_run(folder) for folder in folders]
     for folder, (_, scores) in zip(folders, runs, strict=True):
         measured = list(dict.fromkeys(scores.loc[scores["value"].notna(), "metric"]))
-        if np.isinf(scores.loc[scores["metric"] == metric, "value"]).any():
-            raise UserError(f"{folder / SCORES}: {metric} is infinite somewhere; the file is damaged, copy it again or repeat the run")
         if metric not in measured:
             raise UserError(f"{folder}: no metric {metric}; choose --metric from {', '.join(measured)}")
     _check_sampling(folders, [record for record, _ in runs])

@@ -24,6 +24,7 @@ from bayesdiff.core.files import as_json, from_json, read_file, write_text
 from bayesdiff.core.layout import RECORD
 from bayesdiff.core.privacy import public, redacted
 from bayesdiff.core.processes import process_count
+from bayesdiff.corruption import CorruptionVerdict
 
 PACKAGES = ("bayesdiff", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "timm", "numpy")
 
@@ -105,12 +106,22 @@ def parse_record(content: bytes) -> RunRecord:
         raise ValueError(f"config has {wrong}")
     if wrong := misfit(record.config):
         raise TypeError(f"config has another kind of value at {wrong}")
+    for verdict, where in _verdicts(record):
+        if not isinstance(verdict, dict | None) or (verdict and (wrong := misfit(verdict, CorruptionVerdict, where))):
+            raise TypeError(f"another kind of value at {wrong or where}")
     if not isinstance(record.environment.get("versions", {}), dict):
         raise TypeError("environment.versions is no mapping")
     photos = record.subject.get("photos", [])
     if not isinstance(photos, list) or not all(isinstance(photo, dict) and isinstance(photo.get("name"), str) for photo in photos):
         raise TypeError("subject has no list of photos")
     return record
+
+
+def _verdicts(record: RunRecord) -> Iterator[tuple[Any, str]]:
+    """Every verdict of a record, and where it stands."""
+    yield record.verdict, "verdict."
+    for name, about in record.evaluations.items():
+        yield about.get("verdict"), f"evaluations.{name}.verdict."
 
 
 def repeat_command(record: RunRecord) -> str:

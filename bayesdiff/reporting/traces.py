@@ -112,7 +112,7 @@ def _whole(steps: Sequence[int]) -> Any:
 
 def _verdict(arm: Trace, record: RunRecord, images: Images) -> CorruptionVerdict | None:
     """The record's own where this detector made it, else a new one; None where the scores cannot be judged."""
-    if arm.evaluation == MAIN and (kept := recorded_verdict(record)) is not None:
+    if arm.evaluation == MAIN and (kept := recorded_verdict(record, images.steps.tolist())) is not None:
         return kept
     try:
         return judge(record, images)

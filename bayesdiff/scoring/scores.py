@@ -7,6 +7,7 @@ its mean distance from the other images of its prompt.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -89,7 +90,7 @@ def _single_values(
     if encoders.clip_iqa:
         yield "clip_iqa", encoders.clip_iqa(images).tolist()
     for name, measure in encoders.extra.items():
-        yield name, [float(measure(image)) for image in images]
+        yield name, [value if math.isfinite(value := float(measure(image))) else math.nan for image in images]
 
 
 def score_samples(samples: list[Sample], step: int, encoders: Encoders, references: References) -> pd.DataFrame:

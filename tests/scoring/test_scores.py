@@ -198,3 +198,9 @@ def test_photos_that_are_not_trained_on_count_for_the_ceiling() -> None:
 
 def test_one_photo_alone_has_no_real_to_real() -> None:
     assert real_to_real(torch.ones(1, 3), torch.ones(0, 3)) is None
+
+
+def test_a_custom_metric_that_is_infinite_gives_no_number(encoders: Encoders, references: References) -> None:
+    """A table of scores holds none: there it is damage."""
+    own = replace(encoders, extra={"own": lambda image: float("inf")})
+    assert np.isnan(values(score_samples(SAMPLES, 0, own, references), "own")).all()
