@@ -134,6 +134,9 @@ def made_curves(
             place.mkdir(parents=True)
             _write_curves(place, steps, grain(cell, steps, rng))
         config = json.loads(json.dumps(as_dict(cfg)))
+        config["sampler"] |= {"prompts": config["sampler"]["prompts"][:1], "images_per_prompt": 2}
+        for name in evaluations:
+            config["evaluations"].get(name, {}).update(prompts=None, images_per_prompt=None)
         RunRecord(run_key(cfg), "completed", config, verdict=verdict, photographs={"hf_energy": 0.3}).save(folder)
     return results
 

@@ -33,7 +33,7 @@ from bayesdiff.corruption.outcome import DETECTOR_VERSION, belongs_to
 from bayesdiff.recording import cache
 from bayesdiff.recording.cache import Scores
 from bayesdiff.recording.columns import Array, Damaged, Images, check_curve, parse_curve, parse_images
-from bayesdiff.recording.record import RunRecord, lacking, parse_record
+from bayesdiff.recording.record import RunRecord, lacking, missing_scores, parse_record
 from bayesdiff.scoring.metrics import SIMILARITIES, in_order
 from bayesdiff.scoring.pixels import describe_photos
 
@@ -236,6 +236,8 @@ def _do(job: _Job) -> Scores | str:
     try:
         curve, images = parse_curve(job.curve, job.folder / CURVE), parse_images(job.images, job.folder / PER_IMAGE)
         check_curve(curve, images, job.folder / CURVE)
+        if gone := missing_scores(job.record, images.steps.tolist(), len(images.places), job.evaluation):
+            return f"{job.folder / PER_IMAGE}: has {' and '.join(gone)}; copy it again, or collect its run again"
         kept = recorded_verdict(job.record, images.steps.tolist()) if job.evaluation == MAIN else None
         return read_off(job.record, curve, images, kept)
     except Damaged as damaged:

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,7 +21,7 @@ from bayesdiff.config.checks import out_of_range
 from bayesdiff.config.identity import fits, misfit
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import as_json, from_json, read_file, write_text
-from bayesdiff.core.layout import RECORD
+from bayesdiff.core.layout import MAIN, RECORD
 from bayesdiff.core.privacy import public, redacted
 from bayesdiff.core.processes import process_count
 from bayesdiff.corruption import CorruptionVerdict
@@ -122,6 +122,28 @@ def _verdicts(record: RunRecord) -> Iterator[tuple[Any, str]]:
     yield record.verdict, "verdict."
     for name, about in record.evaluations.items():
         yield about.get("verdict"), f"evaluations.{name}.verdict."
+
+
+def missing_scores(record: RunRecord, steps: Sequence[int], images: int, evaluation: str = MAIN) -> list[str]:
+    """What a table of scores lacks of what its completed run had, as fragments of a sentence; empty for one that is whole.
+
+    Args:
+        steps: of the table's checkpoints.
+        images: how many each of them has.
+    """
+    if record.status != "completed" or "detector.stop_after" in record.message:
+        return []
+    wanted = setting(record.config, "schedule.checkpoints", [])
+    missing = sorted(set(wanted) - set(steps)) if isinstance(wanted, list) else []
+    found = [f"no scores of step {', '.join(map(str, missing[:5]))}{' …' if len(missing) > 5 else ''}"] if missing else []
+    own = setting(record.config, f"evaluations.{evaluation}", {}) if evaluation != MAIN else {}
+    prompts, each = (
+        own[key] if isinstance(own, dict) and own.get(key) is not None else setting(record.config, f"sampler.{key}")
+        for key in ("prompts", "images_per_prompt")
+    )
+    if isinstance(prompts, list) and isinstance(each, int) and images < len(prompts) * each:
+        found.append(f"{images} of {len(prompts) * each} images")
+    return found
 
 
 def repeat_command(record: RunRecord) -> str:

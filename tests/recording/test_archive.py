@@ -42,6 +42,9 @@ def scores_of(run: Run) -> str:
 
 def clear_run(folder: Path) -> None:
     """Give a record the scores of a curve with a stage."""
+    content = json.loads((folder / "record.json").read_text())
+    content["config"]["schedule"]["checkpoints"] = list(TWELVE)
+    (folder / "record.json").write_text(json.dumps(content))
     curve = pd.DataFrame(CLEAR).set_axis(TWELVE).rename_axis("step").reset_index()
     table = curve.melt(id_vars="step", var_name="column", value_name="dino")
     table["prompt"], table["image"] = table["column"].astype(int) // 4, table["column"].astype(int) % 4
@@ -262,7 +265,9 @@ def test_one_damaged_record_costs_itself_and_is_named_with_the_remedy(results: P
     (said,) = found.damaged.values()
     assert message in said and str(folder) in said
     assert ";" in said, "the remedy"
-    if "missing" in said or folder / "record.json" == Path(said.partition(":")[0]) and "config" not in said and "a value in it" not in said:
+    if "missing" in said or (
+        folder / "record.json" == Path(said.partition(":")[0]) and "config" not in said and "a value in it" not in said
+    ):
         assert whole_record(folder) is None
 
 
@@ -277,3 +282,19 @@ def test_a_run_that_diverged_before_its_first_checkpoint_has_no_scores(results: 
 def test_results_without_records_say_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--results"):
         open_archive(tmp_path)
+
+
+@pytest.mark.parametrize(("column", "value", "words"), [("step", 20, "no scores of step 20"), ("prompt", 1, "2 of 4 images")])
+def test_a_completed_run_whose_scores_lack_a_checkpoint_or_images_is_named(results: Path, column: str, value: int, words: str) -> None:
+    """Both files agree, and the last checkpoint would be another one."""
+    run = next(iter(open_archive(results).runs.values()))
+    content = json.loads((run.folder / "record.json").read_text())
+    content["config"]["sampler"]["prompts"] = ["a {class_noun}", "the {class_noun}"]
+    (run.folder / "record.json").write_text(json.dumps(content))
+    assert not open_archive(results).damaged
+    table = pd.read_csv(run.folder / "images.csv")
+    table[table[column] != value].to_csv(run.folder / "images.csv", index=False)
+    curve = table[table[column] != value].groupby("step").mean().drop(columns=["prompt", "image"]).reset_index()
+    curve.to_csv(run.folder / "curve.csv", index=False)
+    (said,) = open_archive(results).damaged.values()
+    assert f"images.csv: has {words}; copy it again, or collect its run again" in said

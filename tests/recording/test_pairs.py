@@ -201,3 +201,11 @@ def test_what_runs_differ_in_besides_their_arm_is_noted(runs: list[Path], capsys
     (runs[1] / "record.json").write_text(json.dumps(record))
     print_comparison(runs, "dino")
     assert "Note: the runs differ in data.subject, shots.count; a difference mixes that with their arms." in capsys.readouterr().out
+
+
+def test_a_completed_run_that_lacks_a_checkpoint_is_noted(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    record = json.loads((runs[1] / "record.json").read_text())
+    record["config"]["schedule"] = {"checkpoints": [0, 50, 100, 200]}
+    (runs[1] / "record.json").write_text(json.dumps(record))
+    print_comparison(runs, "dino")
+    assert f"Note: {runs[1]} is completed, and its table has no scores of step 100: copy it again" in capsys.readouterr().out
