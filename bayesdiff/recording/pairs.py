@@ -18,7 +18,7 @@ from bayesdiff.config.identity import arm_name
 from bayesdiff.core import escape
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import RECORD, SCORES
-from bayesdiff.recording.record import RunRecord, arithmetic, lacking, load_record, setting
+from bayesdiff.recording.record import RunRecord, arithmetic, lacking, load_record, missing_scores, setting
 from bayesdiff.scoring.curve import curve_table, per_image, read_scores
 from bayesdiff.scoring.metrics import known
 from bayesdiff.stats import paired_difference
@@ -116,10 +116,15 @@ def print_comparison(folders: list[Path], metric: str) -> None:
     called = escape.terminal(metric_label(runs[0][0], metric))
     for folder, (record, _) in zip(folders, runs, strict=True):
         sentence = record.verdict.get("sentence") if record.verdict else f"no verdict ({record.status})"
-        console.print(f"{_label(folder, record)}: {sentence}", highlight=False, soft_wrap=True, markup=False)
+        console.print(escape.plain(f"{_label(folder, record)}: {sentence}"), highlight=False, soft_wrap=True, markup=False)
+    for folder, (record, scores) in zip(folders, runs, strict=True):
+        images = len(scores.drop_duplicates(["prompt", "image"]))
+        if gone := missing_scores(record, sorted(set(scores["step"])), images):
+            said = f"Note: {folder} is completed, and its table has {' and '.join(gone)}: copy it again, or repeat the run."
+            console.print(escape.plain(said), highlight=False, soft_wrap=True, markup=False)
     if besides := mixed([record for record, _ in runs]):
         said = f"Note: the runs differ in {', '.join(besides)}; a difference mixes that with their arms."
-        console.print(said, highlight=False, soft_wrap=True, markup=False)
+        console.print(escape.plain(said), highlight=False, soft_wrap=True, markup=False)
     for folder, (record, scores) in list(zip(folders, runs, strict=True))[1:]:
         table = Table(title=f"{called}: {escape.terminal(_label(folder, record))} minus {escape.terminal(_label(folders[0], runs[0][0]))}")
         for name in ("step", "first run", "this run", "difference", "95 % interval"):

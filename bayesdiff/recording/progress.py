@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from bayesdiff.config.work import Work, spoken
+from bayesdiff.core import escape
 
 PLAIN_INTERVAL = 15.0
 """Seconds between plain lines of one phase."""
@@ -52,12 +53,14 @@ class Display:
             f"step {step:>5}  dino {row['dino']:.3f}  clip_i {row['clip_i']:.3f}  clip_t {row['clip_t']:.3f}  "
             f"grain {row['hf_relative']:.2f}  {evaluation}"
         ).rstrip()
-        (self.bar.console if self.bar is not None else self.console).print(line, highlight=False, markup=False)
+        (self.bar.console if self.bar is not None else self.console).print(escape.plain(line), highlight=False, markup=False)
 
     def warn(self, step: int, text: str) -> None:
         """Say what the running verdict warns of, if anything."""
         if text:
-            (self.bar.console if self.bar is not None else self.console).print(f"step {step:>5}  ! {text}", style="yellow", highlight=False)
+            (self.bar.console if self.bar is not None else self.console).print(
+                escape.plain(f"step {step:>5}  ! {text}"), style="yellow", highlight=False, markup=False
+            )
 
 
 @contextmanager
@@ -89,7 +92,7 @@ def print_curve(curve: pd.DataFrame, labels: tuple[str, ...], sentence: str, fol
             f"{row['hf_relative']:.2f}", f"{row['failed'] * row['images']:.0f}", label,
         )  # fmt: skip
     console.print(table)
-    console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+    console.print(escape.plain(sentence), highlight=False, soft_wrap=True, markup=False)
     for name, said in others.items():
-        console.print(f"{name}: {said}", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"Look at {folder}/curve.png and {folder}/grid.png", highlight=False, soft_wrap=True, markup=False)
+        console.print(escape.plain(f"{name}: {said}"), highlight=False, soft_wrap=True, markup=False)
+    console.print(escape.plain(f"Look at {folder}/curve.png and {folder}/grid.png"), highlight=False, soft_wrap=True, markup=False)
