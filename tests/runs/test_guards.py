@@ -60,8 +60,8 @@ def test_control_characters_of_a_file_s_name_do_not_reach_the_terminal(
     (photos := tmp_path / "photos").mkdir()
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(photos / "a.png")
-    (photos / "b\x1b[2J\x07.gif").write_bytes(b"no picture")
-    (photos / "c\x1b]0;title\x07.tif.bak").write_bytes(b"no picture")
+    (photos / "b\x1b[2J\x07").mkdir()
+    Image.fromarray(pixels).save(photos / "b\x1b[2J\x07" / "c.png")
 
     def enough(*_: object) -> None:
         raise UserError("enough; stop here")
@@ -72,5 +72,5 @@ def test_control_characters_of_a_file_s_name_do_not_reach_the_terminal(
     with pytest.raises(SystemExit, match="2"):
         main()
     found = capsys.readouterr()
-    assert "photos" in found.out + found.err or "\ufffd" in found.out + found.err
+    assert "b\ufffd[2J\ufffd" in found.out
     assert not set("\x1b\x07") & set(found.out + found.err)
