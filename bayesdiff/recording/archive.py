@@ -29,6 +29,7 @@ from bayesdiff.core.layout import CURVE, EVALUATIONS, MAIN, PER_IMAGE, RECORD, R
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.detector import stage_depth
 from bayesdiff.corruption.diagnosis import judge_run
+from bayesdiff.corruption.kinds import is_flat
 from bayesdiff.corruption.outcome import DETECTOR_VERSION, belongs_to
 from bayesdiff.recording import cache
 from bayesdiff.recording.cache import Scores
@@ -200,7 +201,7 @@ def recorded_verdict(record: RunRecord, steps: Sequence[int]) -> CorruptionVerdi
         verdict = CorruptionVerdict.from_dict(said)
     except (TypeError, KeyError):
         return None
-    return verdict if belongs_to(verdict, steps) else None
+    return verdict if belongs_to(verdict, steps) and not is_flat(record.photographs.get("hf_energy")) else None
 
 
 def read_off(record: RunRecord, curve: dict[str, Array], images: Images, verdict: CorruptionVerdict | None = None) -> Scores:

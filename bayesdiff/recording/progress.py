@@ -51,7 +51,7 @@ class Display:
         """One checkpoint is scored, by the run's own evaluation or a further one."""
         line = (
             f"step {step:>5}  dino {row['dino']:.3f}  clip_i {row['clip_i']:.3f}  clip_t {row['clip_t']:.3f}  "
-            f"grain {row['hf_relative']:.2f}  {evaluation}"
+            f"grain {_grain(row)}  {evaluation}"
         ).rstrip()
         (self.bar.console if self.bar is not None else self.console).print(escape.plain(line), highlight=False, markup=False)
 
@@ -80,6 +80,11 @@ def display(work: Work, start: int) -> Iterator[Display]:
         yield Display(work, start, console, bar)
 
 
+def _grain(row: Mapping[str, float] | pd.Series) -> str:
+    """Relative high-frequency energy; a dash where the photographs have none."""
+    return f"{row['hf_relative']:.2f}" if "hf_relative" in row else "-"
+
+
 def print_curve(curve: pd.DataFrame, labels: tuple[str, ...], sentence: str, folder: str, others: Mapping[str, str]) -> None:
     """The closing table of checkpoints, the verdict, those of other evaluations by name, and where to look."""
     console = Console(emoji=False, width=None if Console().is_terminal else 100)
@@ -89,7 +94,7 @@ def print_curve(curve: pd.DataFrame, labels: tuple[str, ...], sentence: str, fol
     for (_, row), label in zip(curve.iterrows(), labels, strict=True):
         table.add_row(
             str(int(row["step"])), f"{row['dino']:.3f}", f"{row['dino_se']:.3f}", f"{row['clip_i']:.3f}", f"{row['clip_t']:.3f}",
-            f"{row['hf_relative']:.2f}", f"{row['failed'] * row['images']:.0f}", label,
+            _grain(row), f"{row['failed'] * row['images']:.0f}", label,
         )  # fmt: skip
     console.print(table)
     console.print(escape.plain(sentence), highlight=False, soft_wrap=True, markup=False)

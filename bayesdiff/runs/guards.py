@@ -101,7 +101,13 @@ def look_at_words(cfg: Config, subject: Subject, prompts: list[Prompt]) -> None:
     """Say what is left out, cut or unknown; raises ``UserError`` before any model is loaded."""
     from bayesdiff.diffusion.words import check_texts, model_readers
     from bayesdiff.scoring.encoders import clip_reader
+    from bayesdiff.scoring.pixels import flat_line
 
-    lines = subject.said() + check_texts(cfg, subject, prompts, model_readers(cfg.model), [clip_reader(cfg.metrics.clip)])
+    flat = flat_line([photo.image for photo in subject.photos])
+    lines = (
+        subject.said()
+        + ([flat] if flat else [])
+        + check_texts(cfg, subject, prompts, model_readers(cfg.model), [clip_reader(cfg.metrics.clip)])
+    )
     for line in lines if is_main_process() else []:
         say(line)

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bayesdiff.corruption.kinds import is_flat
+
 
 def high_frequency_energy(image: Image.Image) -> float:
     """Mean absolute Laplacian (four neighbours, no border) of the image in [-1, 1]; flat images have 0."""
@@ -35,6 +37,13 @@ def mean_colour(image: Image.Image) -> NDArray[np.float64]:
     """Mean RGB (3,) of an image, in [0, 1]."""
     colour: NDArray[np.float64] = np.asarray(image.convert("RGB"), dtype=np.float64).mean((0, 1)) / 255
     return colour
+
+
+def flat_line(photos: list[Image.Image]) -> str:
+    """What is said of photographs of one colour; empty for others."""
+    if not photos or not is_flat(describe_photos(photos)["hf_energy"]):
+        return ""
+    return "Photographs: of one colour, without grain that samples could be compared with: hf_relative is left out"
 
 
 def describe_photos(photos: list[Image.Image]) -> dict[str, float]:

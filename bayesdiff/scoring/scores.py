@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from bayesdiff.config.prompts import Prompt
+from bayesdiff.corruption.kinds import is_flat
 from bayesdiff.diffusion.sampling import Sample
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.scoring.encoders import Encoders, ImageEncoder
@@ -78,7 +79,8 @@ def _single_values(
         yield name, (clip * texts[[s.prompt for s in samples]]).sum(-1).tolist()
     energies = [high_frequency_energy(image) for image in images]
     yield "hf_energy", list(energies)
-    yield "hf_relative", [energy / max(references.hf_energy, 1e-9) for energy in energies]
+    if not is_flat(references.hf_energy):
+        yield "hf_relative", [energy / references.hf_energy for energy in energies]
     yield "colour_distance", [float(np.linalg.norm(mean_colour(image) - references.colour)) for image in images]
     bands = [band_contrasts(image) for image in images]
     for name in BANDS:

@@ -74,3 +74,18 @@ def test_control_characters_of_a_file_s_name_do_not_reach_the_terminal(
     found = capsys.readouterr()
     assert "b\ufffd[2J\ufffd" in found.out
     assert not set("\x1b\x07") & set(found.out + found.err)
+
+
+def test_a_photograph_of_one_colour_trains_and_its_curve_has_no_relative_grain(
+    tiny_smoke: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos := tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 64), (90, 120, 90)).save(photos / "a.png")
+    words = ["data.source=folder", f"data.path={photos}", "data.subject=mine", "data.class_noun=backpack"]
+    monkeypatch.setattr(sys, "argv", ["run", *tiny_smoke, *words])
+    main()
+    said = capsys.readouterr().out
+    assert said.count("Photographs: of one colour, without grain that samples could be compared with: hf_relative is left out") == 1
+    (curve,) = (tmp_path / "runs").glob("*/curve.csv")
+    head = curve.read_text().partition("\n")[0].split(",")
+    assert "hf_energy" in head and "hf_relative" not in head
