@@ -56,9 +56,8 @@ def diagnose(
     Raises:
         ValueError: as ``detect_corruption``; a column of other checkpoints than the fidelity's, or several runs.
     """
-    columns = _checked(columns, fidelity)
-    if is_flat(photo_hf):  # what the photographs lack is no denominator: grain is then told against the checkpoints beside
-        columns, photo_hf = {name: scores for name, scores in columns.items() if name != RELATIVE}, None
+    columns = _checked(columns, fidelity, (RELATIVE,) if is_flat(photo_hf) else ())
+    photo_hf = None if is_flat(photo_hf) else photo_hf  # what the photographs lack is no denominator: the checkpoints beside are
     verdict = detect_corruption(
         steps, columns[fidelity], alpha=alpha, min_depth=min_depth, seed=seed, groups=groups, checkpoint_noise=checkpoint_noise,
         correlation_time=correlation_time,
@@ -76,7 +75,7 @@ def diagnose(
     return _with_best(verdict, at, columns, fidelity, reference, groups, seed)
 
 
-def _checked(columns: Mapping[str, ArrayLike], fidelity: str) -> dict[str, Array]:
+def _checked(columns: Mapping[str, ArrayLike], fidelity: str, left_out: Sequence[str]) -> dict[str, Array]:
     """All columns as (T, images), the fidelity as it stands; others that are not finite are left out."""
     main = _matrix(columns[fidelity])
     if main.ndim != 2:
@@ -86,7 +85,7 @@ def _checked(columns: Mapping[str, ArrayLike], fidelity: str) -> dict[str, Array
         other = _matrix(scores)
         if len(other) != len(main):
             raise ValueError(f"column {name} has {len(other)} checkpoints, and {fidelity} {len(main)}")
-        if name != fidelity and np.isfinite(other).all():
+        if name != fidelity and name not in left_out and np.isfinite(other).all():
             found[name] = other
     return found
 
