@@ -19,6 +19,7 @@ KINDS = (
 )  # fmt: skip
 STAGE, SWING, SLOW, NOT_MEASURED, NO_DIP = "stage", "swing", "slow", "not_measured", "none"
 LEVEL_3 = (STAGE, SWING, SLOW, NOT_MEASURED, NO_DIP)
+LABELS = ("rising", "peak", "corrupted", "recovering", "recovered", "overfit")
 IN_STAGE = ("corrupted", "recovering")
 """Labels of checkpoints that are not to be kept."""
 
@@ -114,7 +115,7 @@ def belongs_to(verdict: CorruptionVerdict, steps: Sequence[int]) -> bool:
     beside = {len(verdict.avoid_depths), len(verdict.avoid_kinds), len(verdict.avoid_evidence)} - {0, len(verdict.avoid)}
     return (
         verdict.kind in KINDS and named - {None} <= {int(step) for step in steps} and len(verdict.labels) == len(steps)
-        and not beside and len(verdict.grainy) == len(verdict.grainy_shares)
+        and set(verdict.labels) <= set(LABELS) and not beside and len(verdict.grainy) == len(verdict.grainy_shares)
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from bayesdiff.config.prompts import Prompt, fill
-from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.errors import UserError, first_line, shortened
 from bayesdiff.core.files import from_json, read_file
 from bayesdiff.judging.layouts import Seen
 
@@ -32,12 +32,19 @@ def read_prompts(file: Path) -> list[str] | dict[str, str]:
         text = read_file(file).decode("utf-8-sig")
         named = from_json(text) if kind == ".json" else tomllib.loads(text)["prompt"]["subset"] if kind == ".toml" else None
         if isinstance(named, dict):
-            return {str(name): str(prompt) for name, prompt in named.items()}
-        lines = text.splitlines() if named is None else [one["prompt"] if isinstance(one, dict) else one for one in named]
+            return {name: _text(prompt) for name, prompt in named.items()}
+        listed = kind in (".json", ".toml")
+        lines = [_text(one["prompt"] if isinstance(one, dict) else one) for one in named] if listed else text.splitlines()
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"--prompts {file}: cannot be read ({first_line(error)}); give one prompt a line, or a JSON object") from error
     stripped = [str(line).strip() for line in lines]
     return [_OPTIONS.split(line)[0].strip() for line in stripped if line and not line.startswith("#")]
+
+
+def _text(prompt: object) -> str:
+    if not isinstance(prompt, str):
+        raise TypeError(f"a prompt is {shortened(prompt)}, and no text")
+    return prompt
 
 
 def _of_file(file: Path, prompts: dict[int, tuple[Seen, ...]]) -> dict[int, str]:

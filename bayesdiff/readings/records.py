@@ -65,7 +65,7 @@ def _rows_of(content: Any) -> list[Row]:
     steps = [key for key in content if is_step(key)]
     if steps and all(isinstance(v, list) and len(v) == len(values[0]) for v in values):
         return [dict(zip(content, row, strict=True)) for row in zip(*values, strict=True)]
-    if all(str(key).isdigit() for key in content):
+    if all(str(key).isdecimal() for key in content):
         return [{"step": key, **(_flat(v) if isinstance(v, Mapping) else {"value": v})} for key, v in content.items()]
     return []
 

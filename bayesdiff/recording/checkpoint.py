@@ -68,7 +68,7 @@ def check_owner(folder: Path, key: str) -> None:
     named = folder.name.removeprefix("step-")
     if key and run and run != key:
         raise UserError(f"{folder}: copied from another run ({run}, this is {key}); remove the folder and give the same command again")
-    if named.isdigit() and step != int(named):
+    if named.isdecimal() and step != int(named):
         raise UserError(f"{folder}: holds step {step}, not {int(named)}; remove the folder and give the same command again")
 
 

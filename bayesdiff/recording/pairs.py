@@ -7,6 +7,7 @@ other seeds or subjects.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -110,12 +111,21 @@ def metric_label(record: RunRecord, metric: str) -> str:
     return f"{said.label} ({said.unit}; {better})"
 
 
+def _sentence(folder: Path, record: RunRecord, steps: set[int]) -> str:
+    """What the run's verdict says; of one whose best step is no checkpoint of the curve, what makes it anew."""
+    if not record.verdict:
+        return f"no verdict ({record.status})"
+    if record.verdict.get("best_step", min(steps)) not in steps:
+        return f"the verdict in its record is of another curve; bayesdiff verdict {shlex.quote(str(folder))} makes it again"
+    return str(record.verdict.get("sentence", "no sentence"))
+
+
 def print_comparison(folders: list[Path], metric: str) -> None:
     """One line a run with its verdict, then a table of paired differences to the first."""
     console, runs = Console(emoji=False, width=None if Console().is_terminal else 110), _checked(folders, metric)
     called = escape.terminal(metric_label(runs[0][0], metric))
-    for folder, (record, _) in zip(folders, runs, strict=True):
-        sentence = record.verdict.get("sentence") if record.verdict else f"no verdict ({record.status})"
+    for folder, (record, scores) in zip(folders, runs, strict=True):
+        sentence = _sentence(folder, record, set(scores["step"]))
         console.print(escape.plain(f"{_label(folder, record)}: {sentence}"), highlight=False, soft_wrap=True, markup=False)
     for folder, (record, scores) in zip(folders, runs, strict=True):
         images = len(scores.drop_duplicates(["prompt", "image"]))

@@ -10,10 +10,10 @@ from bayesdiff.corruption.kinds import is_flat
 
 
 def high_frequency_energy(image: Image.Image) -> float:
-    """Mean absolute Laplacian (four neighbours, no border) of the image in [-1, 1]; flat images have 0."""
+    """Mean absolute Laplacian (four neighbours, no border) of the image in [-1, 1]; flat images have 0, and those without an inside."""
     x = np.asarray(image.convert("RGB"), dtype=np.float64) / 127.5 - 1
     inner = 4 * x[1:-1, 1:-1] - x[:-2, 1:-1] - x[2:, 1:-1] - x[1:-1, :-2] - x[1:-1, 2:]
-    return float(np.abs(inner).mean())
+    return float(np.abs(inner).mean()) if inner.size else 0.0
 
 
 BANDS = {"band_fine": (0.25, 0.5), "band_middle": (1 / 16, 0.25)}

@@ -248,7 +248,7 @@ def test_a_verdict_that_is_none_of_its_curve_is_made_again(results: Path, field:
     run = next(iter(open_archive(results).runs.values()))
     expected = run.scores["main"].verdict
     content = json.loads((run.folder / "record.json").read_text())
-    strange = {"best_step": 55, "avoid": [[3, 9]], "labels": ["peak"], "kind": "lovely", "trough_step": 7}
+    strange = {"best_step": 55, "avoid": [[3, 9]], "labels": ["peak", "lovely", "peak"], "kind": "lovely", "trough_step": 7}
     content["verdict"] |= {"detector_version": detector_version(), field: strange[field]}
     (run.folder / "record.json").write_text(json.dumps(content))
     assert open_archive(results).runs[run.folder.name].scores["main"].verdict == expected

@@ -209,3 +209,12 @@ def test_a_completed_run_that_lacks_a_checkpoint_is_noted(runs: list[Path], caps
     (runs[1] / "record.json").write_text(json.dumps(record))
     print_comparison(runs, "dino")
     assert f"Note: {runs[1]} is completed, and its table has no scores of step 100: copy it again" in capsys.readouterr().out
+
+
+def test_a_verdict_of_another_curve_is_not_repeated(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    record = json.loads((runs[1] / "record.json").read_text())
+    for step, said in ((50, "Verdict of bnn-bbbbbb."), (55, "the verdict in its record is of another curve; bayesdiff verdict")):
+        record["verdict"]["best_step"] = step
+        (runs[1] / "record.json").write_text(json.dumps(record))
+        print_comparison(runs, "dino")
+        assert f"(bbbbbb): {said}" in capsys.readouterr().out

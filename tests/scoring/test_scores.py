@@ -217,3 +217,9 @@ def test_samples_of_a_photograph_of_one_colour_have_no_relative_grain(encoders: 
         assert bool(len(relative)) is there
         assert bool(flat_line([photo])) is not there
         assert len(values(scores, "hf_energy")) == len(SAMPLES)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 30)])
+def test_a_picture_without_an_inside_has_no_energy(size: tuple[int, int]) -> None:
+    """The mean of nothing is no number, and numpy warns."""
+    assert high_frequency_energy(Image.new("RGB", size, (9, 80, 200))) == 0
