@@ -72,7 +72,8 @@ def make_run(cell: plan.Cell, runs: Path, status: str = "completed") -> Path:
     matrix = scores[scores["metric"] == "dino"].pivot(index="step", columns=["prompt", "image"], values="value").to_numpy()
     verdict = diagnose(STEPS, {"dino": matrix}).to_dict()
     config = json.loads(json.dumps(as_dict(cfg)))
-    config["sampler"]["images_per_prompt"] = 2
+    config["sampler"] |= {"prompts": config["sampler"]["prompts"][:2], "images_per_prompt": 2}
+    config["schedule"]["checkpoints"] = list(STEPS)
     record = RunRecord(
         run_key(cfg), status, config, verdict=verdict, seconds={"train": 60.0}, peak_memory_mb={"train": 1000.0},
         environment={"platform": "here"},

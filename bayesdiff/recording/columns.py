@@ -104,7 +104,7 @@ ROUNDED = 1e-4
 
 
 def check_curve(curve: dict[str, Array], images: Images, path: Path) -> None:
-    """Raises ``Damaged`` for a ``curve.csv`` that is not the mean of the scores beside it: of other checkpoints, or of another run."""
+    """Raises ``Damaged`` for a ``curve.csv``, columns (T,), that is not the mean of the scores beside it: of other checkpoints or runs."""
     if curve["step"].tolist() != images.steps.tolist():
         raise Damaged(f"{path}: has other checkpoints than the scores of images beside it; collect its run again")
     for name in SIMILARITIES:
