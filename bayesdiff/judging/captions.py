@@ -33,8 +33,12 @@ def read_prompts(file: Path) -> list[str] | dict[str, str]:
         named = from_json(text) if kind == ".json" else tomllib.loads(text)["prompt"]["subset"] if kind == ".toml" else None
         if isinstance(named, dict):
             return {name: _text(prompt) for name, prompt in named.items()}
-        listed = kind in (".json", ".toml")
-        lines = [_text(one["prompt"] if isinstance(one, dict) else one) for one in named] if listed else text.splitlines()
+        if kind not in (".json", ".toml"):
+            lines = text.splitlines()
+        elif not isinstance(named, list):
+            raise TypeError("no list and no object of prompts")
+        else:
+            lines = [_text(one["prompt"] if isinstance(one, dict) else one) for one in named]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"--prompts {file}: cannot be read ({first_line(error)}); give one prompt a line, or a JSON object") from error
     stripped = [str(line).strip() for line in lines]

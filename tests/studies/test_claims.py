@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -238,6 +239,11 @@ def test_measures_of_a_run(study: Study, tmp_path: Path) -> None:
     images = row.found[0].folder / "images.csv"
     last = pd.read_csv(images).query("step == step.max()")
     last.to_csv(images, index=False)
+    head, *_, end = (images.parent / "curve.csv").read_text().splitlines()
+    (images.parent / "curve.csv").write_text(f"{head}\n{end}\n")
+    content = json.loads((images.parent / "record.json").read_text())
+    content["config"]["schedule"]["checkpoints"] = [int(last["step"].iloc[0])]
+    (images.parent / "record.json").write_text(json.dumps(content))
     changed = rows_of(study, tmp_path / "results")[0].found[0]
     assert scores_of_run(changed, "dino over steps") is None  # one checkpoint is no curve
     assert scores_of_run(changed, "dino") == pytest.approx(last["dino"].to_numpy())
