@@ -22,6 +22,7 @@ from bayesdiff.core.errors import UserError, bad_input_in_one_line
 from bayesdiff.core.files import write_text
 from bayesdiff.core.layout import CONTRASTS, FIGURES, REGISTERED, REGISTERED_PAGE, REMEDIES
 from bayesdiff.core.machine import cores
+from bayesdiff.core.output import say
 from bayesdiff.recording.archive import Archive, open_archive
 from bayesdiff.studies.claims import answer, judge, load_claims, page, write_between, write_page
 from bayesdiff.studies.mechanism import load_plan, rows_by_study
@@ -50,13 +51,13 @@ def main(argv: list[str] | None = None) -> int:
     claims = load_claims(arguments.claims or arguments.results.parent / "claims.yaml")
     archive = open_archive(arguments.results, cores())
     for line in damaged_lines(archive):
-        print(line)
+        say(line)
     names = dict.fromkeys(claim.study for claim in claims)
     rows = {name: rows_of(load_study(name, arguments.model), archive) for name in names}
     options = f" --model {arguments.model} --results {shlex.quote(str(arguments.results))}"
     findings = [judge(claim, rows[claim.study]) for claim in claims]
     write_page(page(findings, options), arguments.results)
-    print(f"{arguments.results}/claims.md")
+    say(f"{arguments.results}/claims.md")
     _exploratory(arguments.results, archive)
     lines = [*_registered(arguments.results, archive), answer(findings)]
     write_between(arguments.results.parent / "README.md", "answers", arguments.results.name, "\n".join(lines) + "\n")
@@ -68,9 +69,9 @@ def _exploratory(results: Path, archive: Archive) -> None:
     contrasts, remedies = results.parent / CONTRASTS, results.parent / REMEDIES
     if contrasts.exists():
         plan = load_plan(contrasts)
-        print(write_mechanism(plan, rows_by_study(plan, archive), results))
+        say(write_mechanism(plan, rows_by_study(plan, archive), results))
     if remedies.exists():
-        print(write_remedies(remedies, archive))
+        say(write_remedies(remedies, archive))
 
 
 def _registered(results: Path, archive: Archive) -> list[str]:
@@ -81,7 +82,7 @@ def _registered(results: Path, archive: Archive) -> list[str]:
     primary = open_primary(path, archive)
     write_text(results.parent / REGISTERED_PAGE, primary_page(primary))
     for written in (results.parent / REGISTERED_PAGE, *draw(primary, results / FIGURES)):
-        print(written)
+        say(written)
     return answers(primary)
 
 

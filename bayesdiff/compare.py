@@ -12,6 +12,7 @@ import sys
 from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import bad_input_in_one_line
 from bayesdiff.core.files import check_picture
+from bayesdiff.core.output import say
 from bayesdiff.recording.pairs import plot_comparison, print_comparison
 
 
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     print_comparison(args.runs, args.metric)
     if args.plot:
         plot_comparison(args.runs, args.metric, args.plot)
-        print(f"wrote {args.plot}")
+        say(f"wrote {args.plot}")
     return 0
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bayesdiff.core import escape
 from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line
 from bayesdiff.core.layout import REPORT
@@ -48,12 +49,13 @@ def _show(planned: list[Planned], root: Path, console: Console) -> None:
         return
     console.print(table_of(looks, max(run.work.steps for run in planned if run.work)))
     for sentence in sentences_of(looks):
-        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        console.print(escape.plain(sentence), markup=False, highlight=False, soft_wrap=True)
     arms = [arms_of(run.folder) for run in planned if run.ended is not None]
     page = write_runs([arm for of_run in arms for arm in of_run[:2]], root / REPORT)
     picture = draw_first_look([arm for of_run in arms for arm in of_run], root / PICTURE)
     seen = f"{root / PICTURE}, and at {page}" if picture else str(page)
-    console.print(f"Look at {seen}: the samples of every step beside each other.", markup=False, highlight=False, soft_wrap=True)
+    said = f"Look at {seen}: the samples of every step beside each other."
+    console.print(escape.plain(said), markup=False, highlight=False, soft_wrap=True)
 
 
 @bad_input_in_one_line

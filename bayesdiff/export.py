@@ -15,6 +15,7 @@ import sys
 
 from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import bad_input_in_one_line
+from bayesdiff.core.output import say
 from bayesdiff.recording.export import export, read_run
 
 
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     step = args.step if args.step is not None else read_run(args.run, None)[2]
     target = args.output or args.run / f"export-{step}"
     export(args.run, step, target)
-    print(f"wrote {target} (step {step})")
+    say(f"wrote {target} (step {step})")
     return 0
 
 

@@ -25,6 +25,7 @@ from rich.console import Console
 
 from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import ExitCode, UserError, bad_input_in_one_line
+from bayesdiff.core.output import say
 from bayesdiff.judging.judgement import Judgement, judge_folder
 from bayesdiff.judging.scored import default_cache
 from bayesdiff.judging.settings import DEFAULT_METRICS, Asked
@@ -66,7 +67,7 @@ def _page(judgement: Judgement, target: Path, words: list[str]) -> None:
     from bayesdiff.reporting.pages import write_runs
 
     write_runs([judged_arm(judgement, ["bayesdiff", "judge", *words])], target)
-    print(f"page: {target}", file=sys.stderr)
+    say(f"page: {target}", error=True)
 
 
 def _judgement(arguments: argparse.Namespace, asked: Asked, cache: Path | None, page: Callable[[Judgement], None]) -> Judgement:
@@ -87,7 +88,8 @@ def _judgement(arguments: argparse.Namespace, asked: Asked, cache: Path | None, 
     if arguments.json:
         _print(found, False)
     else:
-        print(f"\n{found.reading.name}: {found.verdict.sentence}")
+        print()
+        say(f"{found.reading.name}: {found.verdict.sentence}")
     return found
 
 

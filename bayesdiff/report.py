@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import UserError, bad_input_in_one_line, did_you_mean
 from bayesdiff.core.layout import RECORD, RECORDS, REPORT, SITE
+from bayesdiff.core.output import say
 
 if TYPE_CHECKING:
     from bayesdiff.reporting.traces import Trace
@@ -102,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         written = [_study(arguments, arguments.sources[0])]
     for page in written:
-        print(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB)")
+        say(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB)")
     return 0
 
 

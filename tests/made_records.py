@@ -72,7 +72,8 @@ def make_run(cell: plan.Cell, runs: Path, status: str = "completed") -> Path:
     matrix = scores[scores["metric"] == "dino"].pivot(index="step", columns=["prompt", "image"], values="value").to_numpy()
     verdict = diagnose(STEPS, {"dino": matrix}).to_dict()
     config = json.loads(json.dumps(as_dict(cfg)))
-    config["sampler"]["images_per_prompt"] = 2
+    config["sampler"] |= {"prompts": config["sampler"]["prompts"][:2], "images_per_prompt": 2}
+    config["schedule"]["checkpoints"] = list(STEPS)
     record = RunRecord(
         run_key(cfg), status, config, verdict=verdict, seconds={"train": 60.0}, peak_memory_mb={"train": 1000.0},
         environment={"platform": "here"},
@@ -134,6 +135,9 @@ def made_curves(
             place.mkdir(parents=True)
             _write_curves(place, steps, grain(cell, steps, rng))
         config = json.loads(json.dumps(as_dict(cfg)))
+        config["sampler"] |= {"prompts": config["sampler"]["prompts"][:1], "images_per_prompt": 2}
+        for name in evaluations:
+            config["evaluations"].get(name, {}).update(prompts=None, images_per_prompt=None)
         RunRecord(run_key(cfg), "completed", config, verdict=verdict, photographs={"hf_energy": 0.3}).save(folder)
     return results
 

@@ -86,6 +86,8 @@ def fits(value: Any, wanted: Any) -> bool:
             good = isinstance(value, int | float) and not isinstance(value, bool)
         elif plain is int:
             good = isinstance(value, int) and not isinstance(value, bool)
+        elif plain is tuple:
+            good = isinstance(value, list | tuple) and _tuple_fits(value, get_args(kind))
         elif plain in (list, dict):
             good = isinstance(value, plain) and _inside_fits(value, get_args(kind))
         else:
@@ -93,6 +95,12 @@ def fits(value: Any, wanted: Any) -> bool:
         if good:
             return True
     return False
+
+
+def _tuple_fits(value: list[Any] | tuple[Any, ...], kinds: tuple[Any, ...]) -> bool:
+    """Whether the elements of a tuple, which JSON has as a list, are of their kinds: ``(int, int)``, or ``(int, ...)`` for any number."""
+    kinds = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
+    return len(value) == len(kinds) and all(fits(one, kind) for one, kind in zip(value, kinds, strict=True))
 
 
 def _inside_fits(value: Any, kinds: tuple[Any, ...]) -> bool:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.compose import literal
-from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.errors import UserError, first_line, shortened
 from bayesdiff.core.files import read_file
 
 Kind = TypeVar("Kind")
@@ -36,6 +36,7 @@ def read_as(path: Path, kind: type[Kind], remedy: str) -> Kind:
 
 MOST_NESTED = 50
 """Levels of a YAML file."""
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def check_yaml(text: str) -> None:
@@ -44,7 +45,7 @@ def check_yaml(text: str) -> None:
     A few lines of repeated values stand for billions, and every level costs a reader a part of its stack.
     """
     depth = 0
-    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    for event in yaml.parse(text, Loader=LOADER):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if isinstance(event, yaml.AliasEvent):
             raise yaml.MarkedYAMLError(problem=f"*{event.anchor} repeats another value; write it out", problem_mark=event.start_mark)
@@ -52,10 +53,23 @@ def check_yaml(text: str) -> None:
             raise yaml.MarkedYAMLError(problem=f"more than {MOST_NESTED} levels", problem_mark=event.start_mark)
 
 
+def _check_keys(node: yaml.Node | None) -> None:
+    """Raises ``YAMLError`` for a key that stands twice in a mapping: the later value would win in silence."""
+    seen = set[str]()
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if (word := str(key.value)) in seen:
+            raise yaml.MarkedYAMLError(problem=f"line {key.start_mark.line + 1}: key {shortened(word)} stands twice; leave one out")
+        seen.add(word)
+        _check_keys(value)
+    for one in node.value if isinstance(node, yaml.SequenceNode) else ():
+        _check_keys(one)
+
+
 def _read(path: Path, remedy: str) -> Any:
     try:
         text = read_file(path).decode("utf-8")
         check_yaml(text)
+        _check_keys(yaml.compose(text, Loader=LOADER))
         return yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: {first_line(error)}; {remedy}") from error

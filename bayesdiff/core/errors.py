@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from enum import IntEnum
 from functools import wraps
 from typing import ParamSpec
 
-from bayesdiff.core.output import steady_output
+from bayesdiff.core.output import say, steady_output
 from bayesdiff.core.privacy import redacted
 
 P = ParamSpec("P")
@@ -76,8 +75,8 @@ class RunDiverged(Exception):
 
 
 def complain(message: object) -> None:
-    """Say what is wrong on stderr, in one line without secrets: a log may keep it."""
-    print(f"bayesdiff: {' '.join(redacted(str(message)).splitlines())}", file=sys.stderr)
+    """Say what is wrong on stderr, in one line without secrets and control characters: a log may keep it."""
+    say(f"bayesdiff: {redacted(str(message))}", error=True)
 
 
 def bad_input_in_one_line(main: Callable[P, int]) -> Callable[P, int]:

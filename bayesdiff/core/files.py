@@ -11,6 +11,7 @@ import re
 import shutil
 import socket
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -177,6 +178,22 @@ def write_text(target: Path, text: str) -> None:
 def as_json(content: Any) -> str:
     """As ``write_json`` writes it."""
     return json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def from_json(text: str, **kinds: Any) -> Any:
+    """What JSON holds, read as ``json.loads`` reads it; raises ``ValueError`` also for a key that stands twice in an object.
+
+    Readers of JSON differ in which of the two they take, and none says so.
+    """
+    return json.loads(text, object_pairs_hook=_each_once, **kinds)
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        raise ValueError(f"key {shortened(repr(twice))} stands twice")
+    return found
 
 
 def write_json(target: Path, content: Any) -> None:

@@ -49,7 +49,7 @@ def step_folder(root: Path, step: int) -> Path:
 def steps_in(root: Path) -> list[int]:
     """Steps of the complete folders below ``root``, increasing: those that have their manifest."""
     found = root.glob("step-*") if root.is_dir() else []
-    return sorted(int(p.name.removeprefix("step-")) for p in found if p.name[5:].isdigit() and (p / MANIFEST).exists())
+    return sorted(int(p.name.removeprefix("step-")) for p in found if p.name[5:].isdecimal() and (p / MANIFEST).exists())
 
 
 def images_folder(run: Path, step: int) -> Path:

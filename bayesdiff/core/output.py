@@ -8,6 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from bayesdiff.core import escape
+
+
+def say(line: object, error: bool = False) -> None:
+    """Print one line that may hold a user's text, such as a file's name: no control character of it reaches the terminal."""
+    print(escape.plain(line), file=sys.stderr if error else sys.stdout, flush=True)
+
 
 class _Steady:
     """A text stream whose reader may go (``| head``, a closed terminal): from then on everything is written to nowhere."""

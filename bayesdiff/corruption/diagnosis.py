@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesdiff.corruption.best import possible_best, trade_off
 from bayesdiff.corruption.detector import RESAMPLES, detect_corruption, keepable
-from bayesdiff.corruption.kinds import NOISE, SPECKLE, grain, kind_of
+from bayesdiff.corruption.kinds import NOISE, SPECKLE, grain, is_flat, kind_of
 from bayesdiff.corruption.levels import told_apart
 from bayesdiff.corruption.outcome import CorruptionVerdict, outside_stage
 from bayesdiff.corruption.shape import Array
@@ -31,6 +31,7 @@ from bayesdiff.corruption.words import sentence_of
 FAILED_SHARE = 0.5
 """A checkpoint is bad when more of its images failed than this."""
 ALIGNMENT, DIVERSITY, FAILED = "clip_t", "diversity", "failed"
+RELATIVE = "hf_relative"
 BESIDE = {"clip_i": "CLIP-I", "dino": "DINO", "hf_energy": "high-frequency energy"}
 """Columns that are looked at for a second opinion on a fall, and what they are called."""
 
@@ -49,12 +50,14 @@ def diagnose(
         ceiling: mean similarity of different photographs of the subject, in the fidelity's units.
         correlation_time: as for ``detect_corruption``.
         whole: fidelity of equal images: 1, or 100 for scores in percent.
-        photo_hf: mean high-frequency energy of the training photographs, in the units of ``hf_energy``.
+        photo_hf: mean high-frequency energy of the training photographs, in the units of ``hf_energy``. Below ``kinds.FLAT`` grain
+            is no share of it, and ``hf_relative`` is left out.
 
     Raises:
         ValueError: as ``detect_corruption``; a column of other checkpoints than the fidelity's, or several runs.
     """
-    columns = _checked(columns, fidelity)
+    columns = _checked(columns, fidelity, (RELATIVE,) if is_flat(photo_hf) else ())
+    photo_hf = None if is_flat(photo_hf) else photo_hf  # what the photographs lack is no denominator: the checkpoints beside are
     verdict = detect_corruption(
         steps, columns[fidelity], alpha=alpha, min_depth=min_depth, seed=seed, groups=groups, checkpoint_noise=checkpoint_noise,
         correlation_time=correlation_time,
@@ -72,7 +75,7 @@ def diagnose(
     return _with_best(verdict, at, columns, fidelity, reference, groups, seed)
 
 
-def _checked(columns: Mapping[str, ArrayLike], fidelity: str) -> dict[str, Array]:
+def _checked(columns: Mapping[str, ArrayLike], fidelity: str, left_out: Sequence[str]) -> dict[str, Array]:
     """All columns as (T, images), the fidelity as it stands; others that are not finite are left out."""
     main = _matrix(columns[fidelity])
     if main.ndim != 2:
@@ -82,7 +85,7 @@ def _checked(columns: Mapping[str, ArrayLike], fidelity: str) -> dict[str, Array
         other = _matrix(scores)
         if len(other) != len(main):
             raise ValueError(f"column {name} has {len(other)} checkpoints, and {fidelity} {len(main)}")
-        if name != fidelity and np.isfinite(other).all():
+        if name != fidelity and name not in left_out and np.isfinite(other).all():
             found[name] = other
     return found
 

@@ -38,6 +38,8 @@ GRAIN = 1.0
 """High-frequency energy, as a share of the photograph's, above which an image is noisier than the photograph."""
 SPECKLE = 1.15
 """The same, where the fidelity saw nothing: from here on the images are to be avoided for their grain alone."""
+FLAT = 1e-3
+"""High-frequency energy of a photograph of one colour, or less: an eighth of the step of 8 bits. A share of it says nothing of a sample."""
 BLUR = 0.15
 SHAPES = 0.25
 """Fall of the middle band's contrast, as a share of the shoulders'."""
@@ -87,6 +89,11 @@ def _shoulders(start: int, stop: int, beside: NDArray[np.bool_]) -> NDArray[np.i
     after = stop + np.flatnonzero(beside[stop:])[:SHOULDERS]
     found = np.concatenate([before, after])
     return found if len(found) else np.array([max(start - 1, 0), min(stop, len(beside) - 1)])
+
+
+def is_flat(photo_hf: float | None) -> bool:
+    """Whether photographs are known to have no grain that another image's could be a share of."""
+    return photo_hf is not None and photo_hf < FLAT
 
 
 def _views(columns: Mapping[str, Array], photo_hf: float | None, inside: NDArray[np.intp], shoulders: NDArray[np.intp]) -> dict[str, Array]:

@@ -19,6 +19,7 @@ KINDS = (
 )  # fmt: skip
 STAGE, SWING, SLOW, NOT_MEASURED, NO_DIP = "stage", "swing", "slow", "not_measured", "none"
 LEVEL_3 = (STAGE, SWING, SLOW, NOT_MEASURED, NO_DIP)
+LABELS = ("rising", "peak", "corrupted", "recovering", "recovered", "overfit")
 IN_STAGE = ("corrupted", "recovering")
 """Labels of checkpoints that are not to be kept."""
 
@@ -102,6 +103,20 @@ class CorruptionVerdict:
         """A stored verdict, also of another version: what it lacks has its default, what is not known is left out."""
         known = {field.name for field in fields(CorruptionVerdict)}
         return CorruptionVerdict(**{name: _tupled(value) for name, value in values.items() if name in known})
+
+
+def belongs_to(verdict: CorruptionVerdict, steps: Sequence[int]) -> bool:
+    """Whether a verdict can be one on a curve with checkpoints at these steps (T,): another curve's, or an edited one, cannot."""
+    spans = (*verdict.avoid, *verdict.grainy, verdict.peak_interval, verdict.onset_interval, verdict.trough_interval)
+    named = {
+        verdict.best_step, *verdict.best_steps, *verdict.blips, verdict.peak_step, verdict.onset_step, verdict.trough_step,
+        verdict.recovery_step, *(step for span in (*spans, verdict.recovery_interval) if span is not None for step in span),
+    }  # fmt: skip
+    beside = {len(verdict.avoid_depths), len(verdict.avoid_kinds), len(verdict.avoid_evidence)} - {0, len(verdict.avoid)}
+    return (
+        verdict.kind in KINDS and named - {None} <= {int(step) for step in steps} and len(verdict.labels) == len(steps)
+        and set(verdict.labels) <= set(LABELS) and not beside and len(verdict.grainy) == len(verdict.grainy_shares)
+    )  # fmt: skip
 
 
 def _tupled(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
 from collections.abc import Sequence
@@ -11,8 +10,8 @@ from pathlib import Path
 from PIL import Image
 
 from bayesdiff.config.prompts import Prompt, fill
-from bayesdiff.core.errors import UserError, first_line
-from bayesdiff.core.files import read_file
+from bayesdiff.core.errors import UserError, first_line, shortened
+from bayesdiff.core.files import from_json, read_file
 from bayesdiff.judging.layouts import Seen
 
 CHUNKS = ("prompt", "caption", "description", "parameters")
@@ -31,14 +30,25 @@ def read_prompts(file: Path) -> list[str] | dict[str, str]:
     kind = file.suffix.lower()
     try:
         text = read_file(file).decode("utf-8-sig")
-        named = json.loads(text) if kind == ".json" else tomllib.loads(text)["prompt"]["subset"] if kind == ".toml" else None
+        named = from_json(text) if kind == ".json" else tomllib.loads(text)["prompt"]["subset"] if kind == ".toml" else None
         if isinstance(named, dict):
-            return {str(name): str(prompt) for name, prompt in named.items()}
-        lines = text.splitlines() if named is None else [one["prompt"] if isinstance(one, dict) else one for one in named]
+            return {name: _text(prompt) for name, prompt in named.items()}
+        if kind not in (".json", ".toml"):
+            lines = text.splitlines()
+        elif not isinstance(named, list):
+            raise TypeError("no list and no object of prompts")
+        else:
+            lines = [_text(one["prompt"] if isinstance(one, dict) else one) for one in named]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"--prompts {file}: cannot be read ({first_line(error)}); give one prompt a line, or a JSON object") from error
     stripped = [str(line).strip() for line in lines]
     return [_OPTIONS.split(line)[0].strip() for line in stripped if line and not line.startswith("#")]
+
+
+def _text(prompt: object) -> str:
+    if not isinstance(prompt, str):
+        raise TypeError(f"a prompt is {shortened(prompt)}, and no text")
+    return prompt
 
 
 def _of_file(file: Path, prompts: dict[int, tuple[Seen, ...]]) -> dict[int, str]:

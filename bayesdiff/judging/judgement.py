@@ -37,6 +37,7 @@ from bayesdiff.judging.settings import (
 )  # fmt: skip
 from bayesdiff.readings import Reading
 from bayesdiff.scoring.curve import score_columns
+from bayesdiff.scoring.pixels import flat_line
 
 NAMED = 5
 """Pictures that are no samples and are named."""
@@ -106,6 +107,8 @@ def _judged(
     scored = score_paired(paired, looked.prompts, subject, cfg.metrics, cfg.device, cache)
     verdict, steps, columns, images = verdict_of(scored, bool(looked.source), cfg)
     said = [*looked.notes, *paired.notes, *notes, _prompt_note(looked.source), _score_note(scored, paired, cfg)]
+    if flat := flat_line([photo.image for photo in subject.photos]):
+        said.append(flat)
     metric = cfg.detector.metric.value
     reading = Reading(
         str(folder), tuple(steps), columns, metric, scored.ceilings.get(metric), scored.photo_hf, tuple(said), tuple(images), own=True

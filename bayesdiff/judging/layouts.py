@@ -120,6 +120,10 @@ def pictures_in(folder: Path) -> list[str]:
     return sorted(found)
 
 
+MOST_STEPS = 10**12
+"""More are a date or a seed that was taken for a step."""
+
+
 def _seen(folder: Path, name: str, layout: Layout, above: str) -> Seen | None:
     """One sample; ``above`` comes before its name, where the folder's own name is needed to tell prompts apart."""
     if (match := layout.pattern.search(above + name)) is None:
@@ -129,6 +133,8 @@ def _seen(folder: Path, name: str, layout: Layout, above: str) -> Seen | None:
         step = int(said["step"])
     except ValueError as error:
         raise UserError(f"--pattern: {said['step']!r} in {name} is no number of steps; let (?P<step>…) match digits alone") from error
+    if step > MOST_STEPS:
+        raise UserError(f"{folder}: {name} says step {said['step']}, which no training reaches; rename it, or give --pattern")
     prompt = said.get("sample") or said.get("prompt", "")
     if not {"prompt", "image"} & set(said):
         prompt = _rest(name, match)

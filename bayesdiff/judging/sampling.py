@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +20,7 @@ from bayesdiff.core.digests import fingerprint
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import atomic_write
 from bayesdiff.core.layout import image_name
+from bayesdiff.core.output import say
 from bayesdiff.diffusion.pipeline import model_location
 from bayesdiff.judging.adapters import weights_in
 from bayesdiff.judging.checkpoints import Checkpoint, Checkpoints
@@ -98,7 +98,7 @@ def sample_missing(plan: Plan, cfg: Config) -> int:
     for place, step in enumerate(todo, 1):
         numbers, one = plan.missing(step), plan.checkpoints[step]
         what = "the base model" if one is None else one.name
-        print(f"sampling {what}: {len(numbers) * plan.images} images ({place} of {len(todo)})", file=sys.stderr)
+        say(f"sampling {what}: {len(numbers) * plan.images} images ({place} of {len(todo)})", error=True)
         with nullcontext() if one is None else weights_in(pipe, one):
             count += _sample(plan, step, numbers, pipe, cfg, side)
     return count

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bayesdiff.core.errors import UserError
+from bayesdiff.core.output import say
 from bayesdiff.judging.judgement import Judgement, judge_folder
 from bayesdiff.judging.settings import Asked, check_photos, configured, run_of
 
@@ -69,7 +69,7 @@ def watch(
                 last = judge_folder(folder, asked, cache)
             except UserError as error:  # too few checkpoints so far, or a file that is being written
                 why = str(error)
-                print(f"bayesdiff: waiting: {why}", file=sys.stderr)
+                say(f"bayesdiff: waiting: {why}", error=True)
                 continue
             show(last)
     except KeyboardInterrupt:

@@ -21,7 +21,7 @@ def print_verdict(console: Console, verdict: CorruptionVerdict, reading: Reading
         between, images = verdict.checkpoint_noise, verdict.image_noise
         lines.append(f"  noise: {between:.4f} between checkpoints, {images:.4f} from images ({verdict.noise_source})")
     for line in lines:
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        console.print(escape.plain(line), highlight=False, soft_wrap=True, markup=False)
     if full:
         console.print(_checkpoints(verdict, reading))
 

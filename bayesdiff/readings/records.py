@@ -6,7 +6,6 @@ these somewhere inside: the Hugging Face trainer's ``log_history``, peft's bench
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.files import from_json
 from bayesdiff.readings.columns import is_step
 from bayesdiff.readings.reading import shown
 
@@ -39,7 +39,7 @@ def json_table(text: str, name: str) -> tuple[pd.DataFrame, list[str]]:
 
 def _content(text: str, name: str) -> Any:
     try:
-        return json.loads(text)
+        return from_json(text)
     except RecursionError as error:
         raise UserError(f"{name}: JSON nested too deeply for a table; {NEEDED}") from error
     except ValueError as error:
@@ -47,7 +47,7 @@ def _content(text: str, name: str) -> Any:
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
         try:
-            rows += [json.loads(line)] if line.strip() else []
+            rows += [from_json(line)] if line.strip() else []
         except ValueError as error:
             problem = whole if number == 1 else error
             raise UserError(f"{name}: line {number} is no JSON ({first_line(problem)}); {NEEDED}, whole or one a line") from error
@@ -65,7 +65,7 @@ def _rows_of(content: Any) -> list[Row]:
     steps = [key for key in content if is_step(key)]
     if steps and all(isinstance(v, list) and len(v) == len(values[0]) for v in values):
         return [dict(zip(content, row, strict=True)) for row in zip(*values, strict=True)]
-    if all(str(key).isdigit() for key in content):
+    if all(str(key).isdecimal() for key in content):
         return [{"step": key, **(_flat(v) if isinstance(v, Mapping) else {"value": v})} for key, v in content.items()]
     return []
 

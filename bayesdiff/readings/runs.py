@@ -13,7 +13,7 @@ from bayesdiff.core.layout import PER_IMAGE, RECORD, SCORES
 from bayesdiff.readings.reading import Naming, Reading, shown
 from bayesdiff.recording.archive import photo_energy
 from bayesdiff.recording.collect import per_image_of
-from bayesdiff.recording.record import RunRecord, lacking, load_record, setting
+from bayesdiff.recording.record import RunRecord, lacking, load_record, missing_scores, setting
 from bayesdiff.scoring.curve import image_columns, read_scores, score_columns
 from bayesdiff.scoring.metrics import known
 
@@ -28,13 +28,12 @@ def _columns(folder: Path) -> tuple[list[int], dict[str, NDArray[np.float64]], l
     return image_columns(per_image_of(folder))
 
 
-def _notes(record: RunRecord, steps: Sequence[int]) -> tuple[str, ...]:
+def _notes(record: RunRecord, steps: Sequence[int], images: int) -> tuple[str, ...]:
     """What is to be said of a finished run whose table has not the checkpoints that the run had: it was cut, or edited."""
     wanted = setting(record.config, "schedule.checkpoints", [])
     if record.status != "completed" or not isinstance(wanted, list) or "detector.stop_after" in record.message:
         return ()
-    missing, strange = sorted(set(wanted) - set(steps)), sorted(set(steps) - set(wanted))
-    parts = [f"no scores of step {shown(list(map(str, missing)), 5)}"] if missing else []
+    strange, parts = sorted(set(steps) - set(wanted)), missing_scores(record, steps, images)
     parts += [f"scores of step {shown(list(map(str, strange)), 5)}, which the run did not have"] if strange else []
     return (f"the run is completed, and its table has {' and '.join(parts)}: copy it again, or repeat the run",) if parts else ()
 
@@ -55,7 +54,7 @@ def read_run(folder: Path, naming: Naming) -> Reading:
     higher = said.higher_is_better if said is not None else None
     ceiling = record.real_to_real.get(metric) if record is not None else None
     energy = photo_energy(record) if record is not None else None
-    notes = _notes(record, steps) if record is not None else ()
+    notes = _notes(record, steps, len(images)) if record is not None else ()
     return Reading(
         str(folder), tuple(steps), columns, metric, ceiling, energy, images=tuple(images), own=True, higher_is_better=higher,
         notes=notes,

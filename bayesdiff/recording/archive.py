@@ -12,7 +12,7 @@ goes; it has a ``.gitignore`` of its own, as the caches of pytest and ruff have.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -29,11 +29,12 @@ from bayesdiff.core.layout import CURVE, EVALUATIONS, MAIN, PER_IMAGE, RECORD, R
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.detector import stage_depth
 from bayesdiff.corruption.diagnosis import judge_run
-from bayesdiff.corruption.outcome import DETECTOR_VERSION
+from bayesdiff.corruption.kinds import is_flat
+from bayesdiff.corruption.outcome import DETECTOR_VERSION, belongs_to
 from bayesdiff.recording import cache
 from bayesdiff.recording.cache import Scores
-from bayesdiff.recording.columns import Array, Damaged, Images, parse_curve, parse_images
-from bayesdiff.recording.record import RunRecord, lacking, parse_record
+from bayesdiff.recording.columns import Array, Damaged, Images, check_curve, parse_curve, parse_images
+from bayesdiff.recording.record import RunRecord, lacking, missing_scores, parse_record
 from bayesdiff.scoring.metrics import SIMILARITIES, in_order
 from bayesdiff.scoring.pixels import describe_photos
 
@@ -191,15 +192,16 @@ def judge(record: RunRecord, images: Images) -> CorruptionVerdict:
     )
 
 
-def recorded_verdict(record: RunRecord) -> CorruptionVerdict | None:
-    """The verdict that a run left in its record, where this detector made it."""
+def recorded_verdict(record: RunRecord, steps: Sequence[int]) -> CorruptionVerdict | None:
+    """The verdict that a run left in its record, where this detector made it and it can be one on the curve's checkpoints, steps (T,)."""
     said = dict(record.verdict) if isinstance(record.verdict, dict) else {}
     if said.pop("detector_version", None) != detector_version():
         return None
     try:
-        return CorruptionVerdict.from_dict(said)
+        verdict = CorruptionVerdict.from_dict(said)
     except (TypeError, KeyError):
         return None
+    return verdict if belongs_to(verdict, steps) and not is_flat(record.photographs.get("hf_energy")) else None
 
 
 def read_off(record: RunRecord, curve: dict[str, Array], images: Images, verdict: CorruptionVerdict | None = None) -> Scores:
@@ -234,7 +236,11 @@ def _do(job: _Job) -> Scores | str:
     """Scores, or what is wrong with the files."""
     try:
         curve, images = parse_curve(job.curve, job.folder / CURVE), parse_images(job.images, job.folder / PER_IMAGE)
-        return read_off(job.record, curve, images, recorded_verdict(job.record) if job.evaluation == MAIN else None)
+        check_curve(curve, images, job.folder / CURVE)
+        if gone := missing_scores(job.record, images.steps.tolist(), len(images.places), job.evaluation):
+            return f"{job.folder / PER_IMAGE}: has {' and '.join(gone)}; copy it again, or collect its run again"
+        kept = recorded_verdict(job.record, images.steps.tolist()) if job.evaluation == MAIN else None
+        return read_off(job.record, curve, images, kept)
     except Damaged as damaged:
         return str(damaged)
     except (ValueError, KeyError, TypeError) as error:

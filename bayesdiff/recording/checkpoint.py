@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from bayesdiff.config.schema import Keep
 from bayesdiff.core.background import Action, collected, write_tensors
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.files import STAGING, atomic_write, discard, remove_partial, sha256, write_json
+from bayesdiff.core.files import STAGING, atomic_write, discard, from_json, remove_partial, sha256, write_json
 from bayesdiff.core.layout import CHECKPOINTS, MANIFEST, RESUME, RHO, step_folder, steps_in
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _seal(folder: Path, step: int, key: str, more: dict[str, Any] | None = None)
 def read_manifest(folder: Path) -> dict[str, Any]:
     """What a folder's manifest says, ``files`` always a dictionary; raises ``Damaged``. One of version 0.1 names no run."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = from_json((folder / MANIFEST).read_text(encoding="utf-8"))
         dict(manifest["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{folder / MANIFEST}: damaged", f"remove the folder {folder} and give the same command again") from error
@@ -68,7 +68,7 @@ def check_owner(folder: Path, key: str) -> None:
     named = folder.name.removeprefix("step-")
     if key and run and run != key:
         raise UserError(f"{folder}: copied from another run ({run}, this is {key}); remove the folder and give the same command again")
-    if named.isdigit() and step != int(named):
+    if named.isdecimal() and step != int(named):
         raise UserError(f"{folder}: holds step {step}, not {int(named)}; remove the folder and give the same command again")
 
 

@@ -41,7 +41,7 @@ def read_run(run: Path, step: int | None) -> tuple[RunRecord, Config, int]:
     if step is None and record.verdict and not record.verdict.get("better_than_base", True):
         raise UserError(f"{run}: no checkpoint is better than the base model yet; train longer, or name one with --step")
     if step is None:
-        step = record.verdict["best_step"] if record.verdict else steps[-1]
+        step = record.verdict.get("best_step", "unknown") if record.verdict else steps[-1]
         if step not in steps:
             raise UserError(f"{run}: its best checkpoint, step {step}, is not kept; choose by --step one of {', '.join(map(str, steps))}")
     if step not in steps:
@@ -126,7 +126,7 @@ def _usage(cfg: Config, part: Path, folder: str) -> str:
 
 def _card(record: RunRecord, cfg: Config, step: int, part: Path, folder: str) -> str:
     """The model card: what it is, the verdict, how to load it, and how it was made."""
-    verdict = record.verdict["sentence"] if record.verdict else f"No verdict ({record.status})."
+    verdict = record.verdict.get("sentence", "No sentence.") if record.verdict else f"No verdict ({record.status})."
     commit = record.environment.get("git_commit") or "unknown"
     curve = "\n![fidelity over steps](curve.png)\n" if (part / CURVE_PICTURE).exists() else ""
     title = escape.markdown_cell(f"{cfg.data.subject}: {cfg.method.name}, {arm_name(vars(cfg.bnn))}, step {step}")

@@ -7,6 +7,7 @@ other seeds or subjects.
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from bayesdiff.config.identity import arm_name
 from bayesdiff.core import escape
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import RECORD, SCORES
-from bayesdiff.recording.record import RunRecord, arithmetic, lacking, load_record, setting
+from bayesdiff.recording.record import RunRecord, arithmetic, lacking, load_record, missing_scores, setting
 from bayesdiff.scoring.curve import curve_table, per_image, read_scores
 from bayesdiff.scoring.metrics import known
 from bayesdiff.stats import paired_difference
@@ -95,8 +96,6 @@ def _checked(folders: list[Path], metric: str) -> list[tuple[RunRecord, pd.DataF
     runs = [read_run(folder) for folder in folders]
     for folder, (_, scores) in zip(folders, runs, strict=True):
         measured = list(dict.fromkeys(scores.loc[scores["value"].notna(), "metric"]))
-        if np.isinf(scores.loc[scores["metric"] == metric, "value"]).any():
-            raise UserError(f"{folder / SCORES}: {metric} is infinite somewhere; the file is damaged, copy it again or repeat the run")
         if metric not in measured:
             raise UserError(f"{folder}: no metric {metric}; choose --metric from {', '.join(measured)}")
     _check_sampling(folders, [record for record, _ in runs])
@@ -112,16 +111,30 @@ def metric_label(record: RunRecord, metric: str) -> str:
     return f"{said.label} ({said.unit}; {better})"
 
 
+def _sentence(folder: Path, record: RunRecord, steps: set[int]) -> str:
+    """What the run's verdict says; of one whose best step is no checkpoint of the curve, what makes it anew."""
+    if not record.verdict:
+        return f"no verdict ({record.status})"
+    if record.verdict.get("best_step", min(steps)) not in steps:
+        return f"the verdict in its record is of another curve; bayesdiff verdict {shlex.quote(str(folder))} makes it again"
+    return str(record.verdict.get("sentence", "no sentence"))
+
+
 def print_comparison(folders: list[Path], metric: str) -> None:
     """One line a run with its verdict, then a table of paired differences to the first."""
     console, runs = Console(emoji=False, width=None if Console().is_terminal else 110), _checked(folders, metric)
     called = escape.terminal(metric_label(runs[0][0], metric))
-    for folder, (record, _) in zip(folders, runs, strict=True):
-        sentence = record.verdict.get("sentence") if record.verdict else f"no verdict ({record.status})"
-        console.print(f"{_label(folder, record)}: {sentence}", highlight=False, soft_wrap=True, markup=False)
+    for folder, (record, scores) in zip(folders, runs, strict=True):
+        sentence = _sentence(folder, record, set(scores["step"]))
+        console.print(escape.plain(f"{_label(folder, record)}: {sentence}"), highlight=False, soft_wrap=True, markup=False)
+    for folder, (record, scores) in zip(folders, runs, strict=True):
+        images = len(scores.drop_duplicates(["prompt", "image"]))
+        if gone := missing_scores(record, sorted(set(scores["step"])), images):
+            said = f"Note: {folder} is completed, and its table has {' and '.join(gone)}: copy it again, or repeat the run."
+            console.print(escape.plain(said), highlight=False, soft_wrap=True, markup=False)
     if besides := mixed([record for record, _ in runs]):
         said = f"Note: the runs differ in {', '.join(besides)}; a difference mixes that with their arms."
-        console.print(said, highlight=False, soft_wrap=True, markup=False)
+        console.print(escape.plain(said), highlight=False, soft_wrap=True, markup=False)
     for folder, (record, scores) in list(zip(folders, runs, strict=True))[1:]:
         table = Table(title=f"{called}: {escape.terminal(_label(folder, record))} minus {escape.terminal(_label(folders[0], runs[0][0]))}")
         for name in ("step", "first run", "this run", "difference", "95 % interval"):

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
 from bayesdiff.config.work import Work, spoken
+from bayesdiff.core import escape
 
 PLAIN_INTERVAL = 15.0
 """Seconds between plain lines of one phase."""
@@ -50,14 +51,16 @@ class Display:
         """One checkpoint is scored, by the run's own evaluation or a further one."""
         line = (
             f"step {step:>5}  dino {row['dino']:.3f}  clip_i {row['clip_i']:.3f}  clip_t {row['clip_t']:.3f}  "
-            f"grain {row['hf_relative']:.2f}  {evaluation}"
+            f"grain {_grain(row)}  {evaluation}"
         ).rstrip()
-        (self.bar.console if self.bar is not None else self.console).print(line, highlight=False, markup=False)
+        (self.bar.console if self.bar is not None else self.console).print(escape.plain(line), highlight=False, markup=False)
 
     def warn(self, step: int, text: str) -> None:
         """Say what the running verdict warns of, if anything."""
         if text:
-            (self.bar.console if self.bar is not None else self.console).print(f"step {step:>5}  ! {text}", style="yellow", highlight=False)
+            (self.bar.console if self.bar is not None else self.console).print(
+                escape.plain(f"step {step:>5}  ! {text}"), style="yellow", highlight=False, markup=False
+            )
 
 
 @contextmanager
@@ -77,6 +80,11 @@ def display(work: Work, start: int) -> Iterator[Display]:
         yield Display(work, start, console, bar)
 
 
+def _grain(row: Mapping[str, float] | pd.Series) -> str:
+    """Relative high-frequency energy; a dash where the photographs have none."""
+    return f"{row['hf_relative']:.2f}" if "hf_relative" in row else "-"
+
+
 def print_curve(curve: pd.DataFrame, labels: tuple[str, ...], sentence: str, folder: str, others: Mapping[str, str]) -> None:
     """The closing table of checkpoints, the verdict, those of other evaluations by name, and where to look."""
     console = Console(emoji=False, width=None if Console().is_terminal else 100)
@@ -86,10 +94,10 @@ def print_curve(curve: pd.DataFrame, labels: tuple[str, ...], sentence: str, fol
     for (_, row), label in zip(curve.iterrows(), labels, strict=True):
         table.add_row(
             str(int(row["step"])), f"{row['dino']:.3f}", f"{row['dino_se']:.3f}", f"{row['clip_i']:.3f}", f"{row['clip_t']:.3f}",
-            f"{row['hf_relative']:.2f}", f"{row['failed'] * row['images']:.0f}", label,
+            _grain(row), f"{row['failed'] * row['images']:.0f}", label,
         )  # fmt: skip
     console.print(table)
-    console.print(sentence, highlight=False, soft_wrap=True, markup=False)
+    console.print(escape.plain(sentence), highlight=False, soft_wrap=True, markup=False)
     for name, said in others.items():
-        console.print(f"{name}: {said}", highlight=False, soft_wrap=True, markup=False)
-    console.print(f"Look at {folder}/curve.png and {folder}/grid.png", highlight=False, soft_wrap=True, markup=False)
+        console.print(escape.plain(f"{name}: {said}"), highlight=False, soft_wrap=True, markup=False)
+    console.print(escape.plain(f"Look at {folder}/curve.png and {folder}/grid.png"), highlight=False, soft_wrap=True, markup=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import platform
@@ -10,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -21,10 +20,11 @@ from typing import Any, get_origin, get_type_hints
 from bayesdiff.config.checks import out_of_range
 from bayesdiff.config.identity import fits, misfit
 from bayesdiff.core.errors import UserError, first_line
-from bayesdiff.core.files import as_json, read_file, write_text
-from bayesdiff.core.layout import RECORD
+from bayesdiff.core.files import as_json, from_json, read_file, write_text
+from bayesdiff.core.layout import MAIN, RECORD
 from bayesdiff.core.privacy import public, redacted
 from bayesdiff.core.processes import process_count
+from bayesdiff.corruption import CorruptionVerdict
 
 PACKAGES = ("bayesdiff", "torch", "diffusers", "transformers", "peft", "open_clip_torch", "timm", "numpy")
 
@@ -94,7 +94,7 @@ def _whole(text: str) -> int:
 
 def parse_record(content: bytes) -> RunRecord:
     """The record that a file's bytes hold, without secrets that a stranger left in it; raises ``ValueError`` or ``TypeError``."""
-    record = RunRecord(**json.loads(redacted(content.decode("utf-8")), parse_constant=_refused, parse_float=_finite, parse_int=_whole))
+    record = RunRecord(**from_json(redacted(content.decode("utf-8")), parse_constant=_refused, parse_float=_finite, parse_int=_whole))
     for name, kind in _kinds().items():
         if not fits(value := getattr(record, name), kind):
             plain = get_origin(kind) or kind
@@ -106,12 +106,44 @@ def parse_record(content: bytes) -> RunRecord:
         raise ValueError(f"config has {wrong}")
     if wrong := misfit(record.config):
         raise TypeError(f"config has another kind of value at {wrong}")
+    for verdict, where in _verdicts(record):
+        if not isinstance(verdict, dict | None) or (verdict and (wrong := misfit(verdict, CorruptionVerdict, where))):
+            raise TypeError(f"another kind of value at {wrong or where}")
     if not isinstance(record.environment.get("versions", {}), dict):
         raise TypeError("environment.versions is no mapping")
     photos = record.subject.get("photos", [])
     if not isinstance(photos, list) or not all(isinstance(photo, dict) and isinstance(photo.get("name"), str) for photo in photos):
         raise TypeError("subject has no list of photos")
     return record
+
+
+def _verdicts(record: RunRecord) -> Iterator[tuple[Any, str]]:
+    """Every verdict of a record, and where it stands."""
+    yield record.verdict, "verdict."
+    for name, about in record.evaluations.items():
+        yield about.get("verdict"), f"evaluations.{name}.verdict."
+
+
+def missing_scores(record: RunRecord, steps: Sequence[int], images: int, evaluation: str = MAIN) -> list[str]:
+    """What a table of scores lacks of what its completed run had, as fragments of a sentence; empty for one that is whole.
+
+    Args:
+        steps: of the table's checkpoints.
+        images: how many each of them has.
+    """
+    if record.status != "completed" or "detector.stop_after" in record.message:
+        return []
+    wanted = setting(record.config, "schedule.checkpoints", [])
+    missing = sorted(set(wanted) - set(steps)) if isinstance(wanted, list) else []
+    found = [f"no scores of step {', '.join(map(str, missing[:5]))}{' …' if len(missing) > 5 else ''}"] if missing else []
+    own = setting(record.config, f"evaluations.{evaluation}", {}) if evaluation != MAIN else {}
+    prompts, each = (
+        own[key] if isinstance(own, dict) and own.get(key) is not None else setting(record.config, f"sampler.{key}")
+        for key in ("prompts", "images_per_prompt")
+    )
+    if isinstance(prompts, list) and isinstance(each, int) and images < len(prompts) * each:
+        found.append(f"{images} of {len(prompts) * each} images")
+    return found
 
 
 def repeat_command(record: RunRecord) -> str:

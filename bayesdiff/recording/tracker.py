@@ -16,6 +16,7 @@ from bayesdiff.config.schema import Backend, Config, TrackerMode
 from bayesdiff.core.errors import first_line
 from bayesdiff.core.files import write_text
 from bayesdiff.core.layout import CURVE, EVALUATIONS, MAIN, TRAIN_LOG, images_folder
+from bayesdiff.core.output import say
 from bayesdiff.core.privacy import public
 from bayesdiff.recording.sinks import Mlflow, TensorBoard, Trackio, shown, space_of
 
@@ -234,4 +235,4 @@ class Tracker:
 
 def _say(line: str) -> None:
     if line:
-        print(line)
+        say(line)

@@ -18,7 +18,7 @@ from bayesdiff.readings import Naming
 from bayesdiff.readings.runs import is_run, read_run
 from bayesdiff.recording.archive import UNJUDGED, evaluations_in, judge, recorded_verdict
 from bayesdiff.recording.columns import Images
-from bayesdiff.recording.record import RunRecord, lacking, load_record
+from bayesdiff.recording.record import RunRecord, lacking, load_record, missing_scores
 
 Place = tuple[int, int]
 """Numbers of prompt and image."""
@@ -96,11 +96,14 @@ def _read(place: Path, record: RunRecord | None, arm: Trace) -> Trace:
     if not is_run(place):
         return replace(arm, metric=metric, grid=grid)
     reading = read_run(place, Naming(metric=metric))
+    gone = missing_scores(record, reading.steps, len(reading.images), arm.evaluation) if record is not None else []
+    said = (f"The run is completed, and its table has {' and '.join(gone)}: copy it again, or repeat the run",) if gone else ()
     verdict = _verdict(arm, record, Images(_whole(reading.steps), reading.images, reading.columns)) if record is not None else None
     files = {step: _files(place, step, reading.images) for step in reading.steps} if (place / SCORES).exists() else {}
     return replace(
         arm, metric=metric, steps=reading.steps, columns=reading.columns, places=reading.images, verdict=verdict, grid=grid,
-        files={step: there for step, there in files.items() if there}, ceilings=record.real_to_real if record is not None else {},
+        files={step: there for step, there in files.items() if there}, notes=(*arm.notes, *said),
+        ceilings=record.real_to_real if record is not None else {},
     )  # fmt: skip
 
 
@@ -112,7 +115,7 @@ def _whole(steps: Sequence[int]) -> Any:
 
 def _verdict(arm: Trace, record: RunRecord, images: Images) -> CorruptionVerdict | None:
     """The record's own where this detector made it, else a new one; None where the scores cannot be judged."""
-    if arm.evaluation == MAIN and (kept := recorded_verdict(record)) is not None:
+    if arm.evaluation == MAIN and (kept := recorded_verdict(record, images.steps.tolist())) is not None:
         return kept
     try:
         return judge(record, images)

@@ -13,7 +13,7 @@ from bayesdiff.core.processes import join_processes
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.recording.record import RunRecord, environment
 from bayesdiff.runs.evaluations import Evaluation, evaluations_of, every_sampler, sampling_with
-from bayesdiff.runs.guards import check_same_device, check_same_gpu, check_same_precision, look_at_model, look_at_words
+from bayesdiff.runs.guards import check_same_device, check_same_gpu, check_same_precision, look_at_libraries, look_at_model, look_at_words
 from bayesdiff.runs.probing import pretrained_losses
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     from bayesdiff.scoring.pixels import describe_photos
     from bayesdiff.training.loop import prepare
 
+    look_at_libraries(cfg)
     device = choose_device(cfg.device)
     join_processes(device)
     here = {**environment(str(device)), "sampler_precision": resolved(cfg.sampler.precision, device).value}

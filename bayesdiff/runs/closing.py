@@ -20,6 +20,7 @@ from bayesdiff.config.schema import Config
 from bayesdiff.core.errors import first_line
 from bayesdiff.core.files import STAGING, remove_partial
 from bayesdiff.core.layout import CURVE, LOCK, MAIN, RESUME, SCORES
+from bayesdiff.core.output import say
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.recording.checkpoint import close, finish, retain
 from bayesdiff.recording.progress import print_curve
@@ -58,7 +59,7 @@ def conclude(bench: Bench, tracker: Tracker) -> None:
     record.save(folder)  # before what only an unfinished run needs is removed, and before anything cosmetic can fail
     _drop_states(cfg, folder, record)
     if record.status == "diverged":
-        print(f"Diverged: {record.message}; the curve up to there is kept in {folder}")
+        say(f"Diverged: {record.message}; the curve up to there is kept in {folder}")
     _unless_it_fails(record, "pictures", lambda: _picture(cfg, record, bench.subject, shown))
     _unless_it_fails(record, "closing words", lambda: _closing_words(record, folder, shown))
     tracker.finish(bench.evaluations[0].scores, {"status": record.status, **(record.verdict or {})})
@@ -133,7 +134,7 @@ def _page(cfg: Config, folder: Path, record: RunRecord) -> None:
     def write() -> None:
         from bayesdiff.reporting.runs import write_run_page
 
-        print(f"Page: {write_run_page(folder)}")
+        say(f"Page: {write_run_page(folder)}")
 
     if cfg.report:
         _unless_it_fails(record, "page", write)

@@ -20,6 +20,7 @@ from bayesdiff.core.digests import fingerprint
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import LOCK_SECONDS, check_writable, faults_named, remove_partial, write_text
 from bayesdiff.core.layout import CONFIG, LOCK
+from bayesdiff.core.output import say
 from bayesdiff.core.privacy import public
 from bayesdiff.core.processes import broadcast, check_shares, gather, is_main_process
 from bayesdiff.core.signals import held, waiting
@@ -90,9 +91,9 @@ def _run(cfg: Config, folder: Path, record: RunRecord, subject: Subject) -> RunR
 
 
 def _say_done(cfg: Config, folder: Path, done: RunRecord) -> None:
-    print(f"Already {done.status}: {folder} (remove the folder to run it again)")
+    say(f"Already {done.status}: {folder} (remove the folder to run it again)")
     if lacking := [name for name in cfg.evaluations if name not in done.evaluations]:
-        print(f"It has no evaluation {', '.join(lacking)}: a finished run keeps too few checkpoints for a new one")
+        say(f"It has no evaluation {', '.join(lacking)}: a finished run keeps too few checkpoints for a new one")
 
 
 def _execute(bench: Bench) -> None:
@@ -184,7 +185,7 @@ def _pause(bench: Bench, step: int) -> None:
         method, record = method_of(bench.cfg.method.name), bench.record
         save_pause(bench.folder, step, method, bench.training, record.run_key, written_so_far(bench.folder))
     bench.record.save(bench.folder)
-    print(f"Step {step} is saved in {bench.folder}")
+    say(f"Step {step} is saved in {bench.folder}")
 
 
 def _assist(bench: Bench) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from bayesdiff.config.identity import run_key
 from bayesdiff.config.prompts import Prompt
-from bayesdiff.config.schema import METHODS, Config
+from bayesdiff.config.schema import METHODS, Backend, Config, Optimizer
 from bayesdiff.core.digests import fingerprint_of_ends
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import RECORD
+from bayesdiff.core.output import say
 from bayesdiff.core.processes import is_main_process
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.recording.record import RunRecord, arithmetic
@@ -60,6 +62,23 @@ def check_same_precision(folder: Path, record: RunRecord, here: dict[str, Any]) 
             raise UserError(f"{folder}: begun with {what} in {was}, and they would be in {now} here; resume there, or remove the folder")
 
 
+LIBRARIES = {
+    Backend.wandb: ("wandb", "wandb"), Backend.tensorboard: ("tensorboard", "bayesdiff[tensorboard]"),
+    Backend.mlflow: ("mlflow", "bayesdiff[mlflow]"), Backend.trackio: ("trackio", "bayesdiff[trackio]"),
+}  # fmt: skip
+"""A tracker's module, and what installs it."""
+
+
+def look_at_libraries(cfg: Config) -> None:
+    """Raises ``UserError`` for a setting whose library is not there, before anything is loaded. The library is found, not imported."""
+    wanted = [(f"tracker={name.value}", *LIBRARIES[name], "tracker=jsonl") for name in (cfg.tracker.name,) if name in LIBRARIES]
+    if cfg.training.optimizer is Optimizer.adamw_8bit:
+        wanted.append(("training.optimizer=adamw_8bit", "bitsandbytes", "bayesdiff[low-memory]", "training.optimizer=adamw"))
+    for setting, module, installs, instead in wanted:
+        if find_spec(module) is None:
+            raise UserError(f"{setting}: {module} is not installed; pip install '{installs}', or give {instead}")
+
+
 def look_at_model(cfg: Config) -> None:
     """Raises ``UserError`` for settings that no model of this shape can have, before any weights are loaded."""
     from bayesdiff.arms.registry import arm_of
@@ -82,7 +101,13 @@ def look_at_words(cfg: Config, subject: Subject, prompts: list[Prompt]) -> None:
     """Say what is left out, cut or unknown; raises ``UserError`` before any model is loaded."""
     from bayesdiff.diffusion.words import check_texts, model_readers
     from bayesdiff.scoring.encoders import clip_reader
+    from bayesdiff.scoring.pixels import flat_line
 
-    lines = subject.said() + check_texts(cfg, subject, prompts, model_readers(cfg.model), [clip_reader(cfg.metrics.clip)])
+    flat = flat_line([photo.image for photo in subject.photos])
+    lines = (
+        subject.said()
+        + ([flat] if flat else [])
+        + check_texts(cfg, subject, prompts, model_readers(cfg.model), [clip_reader(cfg.metrics.clip)])
+    )
     for line in lines if is_main_process() else []:
-        print(line)
+        say(line)

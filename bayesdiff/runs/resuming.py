@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from bayesdiff.config.schema import Keep, Weights
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import CHECKPOINTS, RESUME, SCORES, images_folder, step_folder, steps_in
+from bayesdiff.core.output import say
 from bayesdiff.core.processes import broadcast, gather, process_count
 from bayesdiff.methods import method_of
 from bayesdiff.recording.checkpoint import Damaged, check_owner, restore, resumable_steps, verify, verify_state
@@ -34,9 +35,9 @@ def resume(bench: Bench) -> int:
     start = broadcast(step or 0)
     if start:
         gather([])  # nothing is changed before every process has read
-        print(f"Resuming from step {start} of {folder}")
+        say(f"Resuming from step {start} of {folder}")
     elif step is None and anything_in(folder):
-        print(f"Starting again from step 0: {folder} has no whole resume state")
+        say(f"Starting again from step 0: {folder} has no whole resume state")
     sweep(folder, step)
     for one in bench.evaluations:
         read_back(one, start)
@@ -66,7 +67,7 @@ def _load_newest(bench: Bench) -> int | None:
             found.append(error)
             continue
         for newer in found:
-            print(f"{newer.what}: going back to step {step}")
+            say(f"{newer.what}: going back to step {step}")
         return step
     if found:
         raise found[0]
@@ -104,7 +105,7 @@ def _mend_pictures(bench: Bench, step: int) -> bool:
         at = int(path.name.removeprefix("step-"))
         # the checkpoint holds what the arm shows: it is sampled as it is
         keep_samples(one, at, sample(bench.training, replace(one, weights=Weights.trained), bench.cfg.model.resolution))
-        print(f"{path}: sampled again")
+        say(f"{path}: sampled again")
     if left := spoiled_pictures(bench.folder, step):
         raise _lost(bench, left)
     return bool(spoiled)

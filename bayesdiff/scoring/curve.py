@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import read_file
@@ -23,13 +23,14 @@ def read_scores(run: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: there is none.
-        UserError: it is no table of scores, a row stands twice, or a step, prompt or image is no whole number from 0 on.
+        UserError: it is no table of scores, a row stands twice, or a step, prompt or image is no whole number from 0 on; a score that
+            no run writes (``no_score``), or a checkpoint that lacks images.
     """
     path = run / SCORES
     try:
         table = pd.read_csv(BytesIO(read_file(path)), keep_default_na=False, na_values={"value": [""]}, float_precision="round_trip")
         table = table.astype({"step": np.float64, "prompt": np.float64, "image": np.float64, "value": np.float64})
-        table = _numbered(table)
+        table = _whole(_numbered(table))
     except FileNotFoundError:
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -47,6 +48,55 @@ def _numbered(table: pd.DataFrame) -> pd.DataFrame:
             at = int(wrong.argmax())
             raise ValueError(f"line {at + 2}: {name} {table[name].iloc[at]:g} is no whole number from 0 on")
     return table.astype(dict.fromkeys(NUMBERED, np.int64))
+
+
+def _whole(table: pd.DataFrame) -> pd.DataFrame:
+    """The table, where every row is a score and every checkpoint has all images; raises ``ValueError`` that names the first gap."""
+    values, similar = table["value"].to_numpy(), table["metric"].isin(SIMILARITIES).to_numpy()
+    if (wrong := no_score(values, similar)).any():
+        at = int(wrong.argmax())
+        raise ValueError(f"line {at + 2}: {table['metric'].iloc[at]} is {said(values[at])}")
+    if gap := _gap(table):
+        raise ValueError(gap)
+    return table
+
+
+def _gap(table: pd.DataFrame) -> str:
+    """The first checkpoint and metric that lack images which other checkpoints have, in words; empty where none does.
+
+    A metric may begin at a later checkpoint: a newer version that resumed the run has more. A similarity may not.
+    """
+    counts = table.groupby(["step", "metric"]).size().unstack("metric", fill_value=0).sort_index()
+    own = table.drop_duplicates(["metric", "reference", "prompt", "image"]).groupby("metric").size()
+    for metric in counts.columns:
+        rows = counts[metric]
+        rows = rows if metric in SIMILARITIES else rows[rows.gt(0).idxmax() :]
+        if (short := rows < own[metric]).any():
+            step = int(short.idxmax())
+            return f"step {step} has {rows[step]} of {own[metric]} scores of {metric}"
+    fidelity, every = table[table["metric"] == SIMILARITIES[0]], ["prompt", "image"]
+    lacking = len(table.drop_duplicates(every)) - len(fidelity.drop_duplicates(every))
+    return f"{lacking} images have no score of {SIMILARITIES[0]}" if lacking else ""
+
+
+COSINE = 1.01
+"""No cosine is larger, also in the arithmetic of half precision."""
+LARGEST = 1e100
+"""No score is larger: means of squares stay finite."""
+
+
+def no_score(values: NDArray[np.float64], similar: ArrayLike) -> NDArray[np.bool_]:
+    """Which of some numbers (…) no run writes as a score, (…) of truth values.
+
+    ``similar``, a truth value or (…) of them, says where they are similarities, which every image has, and which are cosines. Any other
+    metric may have no number (NaN), and none is infinite.
+    """
+    return np.where(similar, ~(np.abs(values) <= COSINE), np.abs(values) > LARGEST)
+
+
+def said(value: float) -> str:
+    """A number that is no score, in words."""
+    return "no number" if np.isnan(value) else f"{value:g}, which no image can have"
 
 
 def is_count(numbers: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from bayesdiff.config.prompts import TextReader
 from bayesdiff.config.schema import MetricsConf, SamplerPrecision
 from bayesdiff.core.errors import UserError, did_you_mean, first_line, shortened
+from bayesdiff.core.output import say
 from bayesdiff.core.privacy import at_home
 from bayesdiff.core.processes import is_main_process
 from bayesdiff.diffusion.wholeness import not_finite
@@ -175,7 +176,7 @@ def load_clip(name: str, device: torch.device, batch_size: int = 32, key: str = 
 
 def _say_corrected(key: str, name: str, built: str) -> None:
     if not name.startswith("local-dir:") and name != built and is_main_process():
-        print(f"{key}={name}: its weights were trained with QuickGELU, so that {built} is used")
+        say(f"{key}={name}: its weights were trained with QuickGELU, so that {built} is used")
 
 
 def timm_name(name: str) -> str:

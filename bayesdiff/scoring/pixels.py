@@ -6,12 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from bayesdiff.corruption.kinds import is_flat
+
 
 def high_frequency_energy(image: Image.Image) -> float:
-    """Mean absolute Laplacian (four neighbours, no border) of the image in [-1, 1]; flat images have 0."""
+    """Mean absolute Laplacian (four neighbours, no border) of the image in [-1, 1]; flat images have 0, and those without an inside."""
     x = np.asarray(image.convert("RGB"), dtype=np.float64) / 127.5 - 1
     inner = 4 * x[1:-1, 1:-1] - x[:-2, 1:-1] - x[2:, 1:-1] - x[1:-1, :-2] - x[1:-1, 2:]
-    return float(np.abs(inner).mean())
+    return float(np.abs(inner).mean()) if inner.size else 0.0
 
 
 BANDS = {"band_fine": (0.25, 0.5), "band_middle": (1 / 16, 0.25)}
@@ -35,6 +37,13 @@ def mean_colour(image: Image.Image) -> NDArray[np.float64]:
     """Mean RGB (3,) of an image, in [0, 1]."""
     colour: NDArray[np.float64] = np.asarray(image.convert("RGB"), dtype=np.float64).mean((0, 1)) / 255
     return colour
+
+
+def flat_line(photos: list[Image.Image]) -> str:
+    """What is said of photographs of one colour; empty for others."""
+    if not photos or not is_flat(describe_photos(photos)["hf_energy"]):
+        return ""
+    return "Photographs: of one colour, without grain that samples could be compared with: hf_relative is left out"
 
 
 def describe_photos(photos: list[Image.Image]) -> dict[str, float]:

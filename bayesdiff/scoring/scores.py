@@ -7,6 +7,7 @@ its mean distance from the other images of its prompt.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from bayesdiff.config.prompts import Prompt
+from bayesdiff.corruption.kinds import is_flat
 from bayesdiff.diffusion.sampling import Sample
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.scoring.encoders import Encoders, ImageEncoder
@@ -77,7 +79,8 @@ def _single_values(
         yield name, (clip * texts[[s.prompt for s in samples]]).sum(-1).tolist()
     energies = [high_frequency_energy(image) for image in images]
     yield "hf_energy", list(energies)
-    yield "hf_relative", [energy / max(references.hf_energy, 1e-9) for energy in energies]
+    if not is_flat(references.hf_energy):
+        yield "hf_relative", [energy / references.hf_energy for energy in energies]
     yield "colour_distance", [float(np.linalg.norm(mean_colour(image) - references.colour)) for image in images]
     bands = [band_contrasts(image) for image in images]
     for name in BANDS:
@@ -89,7 +92,7 @@ def _single_values(
     if encoders.clip_iqa:
         yield "clip_iqa", encoders.clip_iqa(images).tolist()
     for name, measure in encoders.extra.items():
-        yield name, [float(measure(image)) for image in images]
+        yield name, [value if math.isfinite(value := float(measure(image))) else math.nan for image in images]
 
 
 def score_samples(samples: list[Sample], step: int, encoders: Encoders, references: References) -> pd.DataFrame:

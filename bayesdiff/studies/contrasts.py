@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.layout import PROBES
+from bayesdiff.corruption.kinds import is_flat
 from bayesdiff.recording.archive import photo_energy
 from bayesdiff.recording.columns import Array, Damaged
 from bayesdiff.scoring.curve import is_count
@@ -64,6 +65,8 @@ def curve_of(found: Found, measure: str) -> Curve | None:
     images = found.images
     if measure != GRAIN:
         scores = images.columns.get(measure)
+    elif is_flat(found.record.photographs.get("hf_energy")):
+        scores = None
     elif (scores := images.columns.get("hf_relative")) is None and (own := photo_energy(found.record)):
         scores = images.columns["hf_energy"] / own
     return None if scores is None or not np.isfinite(scores).all() else (images.steps, scores.mean(1))

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from bayesdiff.config.words import override
+from bayesdiff.core import escape
 from bayesdiff.core.errors import ExitCode, UserError, first_line
 from bayesdiff.core.files import LOCK_SECONDS, faults_named, remove_partial, remove_partial_of, write_text
 from bayesdiff.core.layout import FAILURES, LOCK, LOGS, RECORDS
@@ -190,7 +191,7 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
 
     for run in planned:
         if run.note:
-            console.print(f"{DAMAGED:9} {run.cell.name}: {run.note}", markup=False, highlight=False, soft_wrap=True)
+            console.print(escape.plain(f"{DAMAGED:9} {run.cell.name}: {run.note}"), markup=False, highlight=False, soft_wrap=True)
 
     def work(run: Planned) -> str:
         if stopped.is_set() or run.ended is not None or run.state == DAMAGED:
@@ -198,9 +199,9 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
         else:
             with claim_gpu(gpus) as gpu:
                 state, said = _tried(run, root, extra, worker_environment(workers, gpu), results, noted[run.folder])
-            console.print(f"{state:9} {run.cell.name}{said}", markup=False, highlight=False, soft_wrap=True)
+            console.print(escape.plain(f"{state:9} {run.cell.name}{said}"), markup=False, highlight=False, soft_wrap=True)
         if results is not None and state in ENDS.values() and (wrong := _not_collected(run, root, results)):
-            console.print(f"{DAMAGED:9} {run.cell.name}: {wrong}", markup=False, highlight=False, soft_wrap=True)
+            console.print(escape.plain(f"{DAMAGED:9} {run.cell.name}: {wrong}"), markup=False, highlight=False, soft_wrap=True)
             return DAMAGED
         return state
 

@@ -13,6 +13,7 @@ from threading import Event, Thread
 from rich.console import Console
 
 from bayesdiff.config.work import Work, spoken
+from bayesdiff.core import escape
 from bayesdiff.core.layout import LOCK, TRAIN_LOG
 from bayesdiff.studies.state import DAMAGED, Planned, is_held
 
@@ -79,7 +80,7 @@ def heartbeat(planned: Sequence[Planned], console: Console) -> Iterator[None]:
 
     def beat() -> None:
         while not stop.wait(EVERY):
-            console.print(line_of(ways, begun, time.monotonic() - since), markup=False, highlight=False, soft_wrap=True)
+            console.print(escape.plain(line_of(ways, begun, time.monotonic() - since)), markup=False, highlight=False, soft_wrap=True)
 
     thread = Thread(target=beat, name="heartbeat", daemon=True)
     if ways:

@@ -17,6 +17,7 @@ from bayesdiff.core import escape
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import atomic_write, write_text
 from bayesdiff.core.layout import FIGURES, TABLES
+from bayesdiff.core.output import say
 from bayesdiff.recording.archive import Archive
 from bayesdiff.studies.figures import draw_curves, draw_last
 from bayesdiff.studies.latex import latex_tables
@@ -195,16 +196,16 @@ def damaged_lines(archive: Archive) -> list[str]:
 def write_all(archive: Archive, model: str | None, share: float) -> None:
     """Tables and figures of every study, saying which, and what of the records is in none."""
     for line in damaged_lines(archive):
-        print(line)
+        say(line)
     written = [(study, rows_of(study, archive)) for study in studies_in(archive, model)]
     write_runs(archive)
     for study, rows in written:
         if said := write_study(study, rows, archive.results, share):
-            print(said)
+            say(said)
     if model is not None:  # the index and what is in no study are of all models
         return
     write_index(archive.results, written)
     completed = {name for name, run in archive.runs.items() if run.record.status == "completed"}
     others = completed - {found.folder.name for _, rows in written for row in rows for found in row.found}
     if others:
-        print(f"{len(others)} records are of no study; {archive.results}/tables/runs.md has them")
+        say(f"{len(others)} records are of no study; {archive.results}/tables/runs.md has them")

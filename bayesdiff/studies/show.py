@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bayesdiff.core import escape
 from bayesdiff.core.layout import LOGS
 from bayesdiff.studies.plan import Study
 from bayesdiff.studies.state import STATES, Planned, failure_file, summary
@@ -34,14 +35,18 @@ def print_plan(study: Study, planned: Sequence[Planned], workers: int, console: 
         f"{len(left) * minutes / workers / 60:.1f} hours with {workers} worker(s)", highlight=False,
     )  # fmt: skip
     fed = f", for {', '.join(study.feeds)}" if study.feeds else ""
-    table = Table("run", "state", "folder", title=Text(f"{study.name}: {study.title}{fed}"))
+    table = Table("run", "state", "folder", title=Text(escape.plain(f"{study.name}: {study.title}{fed}")))
     shown = planned if every else sorted(planned, key=lambda run: run.ended is not None)[:MOST]
     for run in shown:
-        table.add_row(Text(run.cell.name, overflow="ellipsis", no_wrap=True), run.state, Text(run.folder.name, no_wrap=True))
+        table.add_row(
+            Text(escape.plain(run.cell.name), overflow="ellipsis", no_wrap=True),
+            run.state,
+            Text(escape.plain(run.folder.name), no_wrap=True),
+        )
     console.print(table)
     noted = [run for run in planned if run.note]
     for run in noted if every else noted[:FEW]:
-        console.print(f"damaged  {run.cell.name}: {run.note}", markup=False, highlight=False, soft_wrap=True)
+        console.print(escape.plain(f"damaged  {run.cell.name}: {run.note}"), markup=False, highlight=False, soft_wrap=True)
     if len(shown) < len(planned):
         console.print(f"… and {len(planned) - len(shown)} more: --all lists every run", highlight=False)
 
@@ -60,7 +65,7 @@ def print_trouble(planned: Sequence[Planned], root: Path, console: Console) -> N
     """What failed or is damaged, a line each."""
     for run in planned:
         if (said := trouble(run, root)) is not None:
-            console.print(said, markup=False, highlight=False)
+            console.print(escape.plain(said), markup=False, highlight=False)
 
 
 def trouble(run: Planned, root: Path) -> str | None:

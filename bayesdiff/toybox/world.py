@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from bayesdiff.core.output import say
 from bayesdiff.toybox.objects import sample_instance
 from bayesdiff.toybox.pictures import Picture, render, sample_any_camera
 from bayesdiff.toybox.subjects import SUBJECTS, render_subject
@@ -100,4 +101,4 @@ def _gallery() -> list[list[np.ndarray]]:
 if __name__ == "__main__":
     target = Path(sys.argv[1] if len(sys.argv) > 1 else "world.png")
     contact_sheet(_gallery()).save(target)
-    print(f"wrote {target}")
+    say(f"wrote {target}")

@@ -8,6 +8,7 @@ import torch
 
 from bayesdiff.config.schema import TrainingConf
 from bayesdiff.core.errors import first_line
+from bayesdiff.core.output import say
 from bayesdiff.core.processes import is_main_process
 
 WHOLE, BLOCKS = "the whole U-Net", "its repeated blocks"
@@ -40,7 +41,7 @@ def compile_unet(unet: Any, conf: TrainingConf) -> str:
 
 def _left_out(why: str) -> str:
     if is_main_process():
-        print(f"training.compile_blocks=true: nothing is compiled: {why}")
+        say(f"training.compile_blocks=true: nothing is compiled: {why}")
     return f"nothing: {why}"
 
 

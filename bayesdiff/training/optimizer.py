@@ -93,7 +93,8 @@ def build_optimizer(means: list[nn.Parameter], of_arm: list[dict[str, Any]], con
     try:
         from bitsandbytes.optim import AdamW8bit
     except Exception as error:  # it also fails on import where its binary does not fit the machine
-        raise UserError(f"training.optimizer=adamw_8bit: cannot be used ({first_line(error)}); pip install bitsandbytes") from error
+        why = f"cannot be used ({first_line(error)}); pip install 'bayesdiff[low-memory]'"
+        raise UserError(f"training.optimizer=adamw_8bit: {why}") from error
     quantised: torch.optim.Optimizer = AdamW8bit(groups, lr=rate, betas=betas)
     return quantised
 

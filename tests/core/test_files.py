@@ -17,6 +17,7 @@ from bayesdiff.core.files import (
     atomic_write,
     discard,
     faults_named,
+    from_json,
     remove_partial,
     remove_partial_of,
     sha256,
@@ -220,3 +221,11 @@ def test_sweeping_removes_partials_at_every_depth_and_nothing_else(tmp_path: Pat
 def test_sweeping_a_folder_that_is_not_there_does_nothing(tmp_path: Path) -> None:
     remove_partial(tmp_path / "nowhere")
     assert names(tmp_path) == []
+
+
+def test_json_with_a_key_twice_is_refused_at_every_depth() -> None:
+    """``json`` takes the later one in silence."""
+    assert from_json('{"a": 1, "b": [{"a": 2}]}') == {"a": 1, "b": [{"a": 2}]}
+    for text in ('{"a": 1, "b": 2, "a": 1}', '[{"b": {"a": 1, "a": 2}}]'):
+        with pytest.raises(ValueError, match="key 'a' stands twice"):
+            from_json(text)

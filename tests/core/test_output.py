@@ -7,6 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from bayesdiff.core.errors import complain
+from bayesdiff.core.output import say
+
 ROOT = Path(__file__).resolve().parents[2]
 TALK = """
 import sys
@@ -45,3 +50,19 @@ def test_a_terminal_without_letters_ends_nothing() -> None:
 
 def test_letters_that_there_are_stay() -> None:
     assert "line 0 zoë ★".encode() in talk({"PYTHONIOENCODING": "utf-8"}, None).stdout
+
+
+def test_a_line_that_is_said_holds_no_control_character(capsys: pytest.CaptureFixture[str]) -> None:
+    say("a\x1b[31m photo\n\x07.png")
+    complain("a\x1b[31m photo\n\x07.png: not there")
+    found = capsys.readouterr()
+    assert found.out == "a\ufffd[31m photo \ufffd.png\n"
+    assert found.err == "bayesdiff: a\ufffd[31m photo \ufffd.png: not there\n"
+
+
+def test_every_line_that_is_no_markup_is_made_plain() -> None:
+    """rich leaves an escape character of such a line as it is."""
+    lines = [line for path in (ROOT / "bayesdiff").rglob("*.py") for line in path.read_text(encoding="utf-8").splitlines()]
+    printed = [line for line in lines if "markup=False" in line]
+    assert len(printed) > 15
+    assert not [line for line in printed if "escape.plain(" not in line]

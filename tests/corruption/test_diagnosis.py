@@ -219,3 +219,13 @@ def test_the_kind_is_named_for_each_run_to_avoid() -> None:
     assert len(verdict.avoid) == len(verdict.avoid_kinds) == len(verdict.avoid_evidence) == len(verdict.avoid_depths) > 0
     assert "of the photograph's" in verdict.avoid_evidence[0]
     assert diagnose(STEPS, {"dino": columns["dino"]}).avoid_kinds == ()
+
+
+def test_a_photograph_of_one_colour_is_no_measure_of_grain() -> None:
+    """A share of nothing is any number: here hundreds of millions."""
+    steady, grainy = [0.8] * 12, np.array([1.0] * 5 + [1.5] * 3 + [1.0] * 4)
+    energy = images(0.2 * grainy, 1)
+    columns = {"dino": images(steady, 0), "hf_energy": energy}
+    assert diagnose(STEPS, columns, photo_hf=0.2).grainy, "the curve has grain where the photographs do"
+    for photo_hf in (0.0, 1e-9, 5e-4):
+        assert not diagnose(STEPS, {**columns, "hf_relative": energy / max(photo_hf, 1e-9)}, photo_hf=photo_hf).grainy

@@ -50,7 +50,11 @@ def test_a_file_that_lacks_a_prompt_is_refused(tmp_path: Path, name: str, text: 
 
 def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (broken := tmp_path / "a.json").write_text("{")
-    for file in (broken, tmp_path / "none.txt"):
+    (twice := tmp_path / "b.json").write_text('{"a": "one", "a": "two"}')
+    others = [tmp_path / f"{number}.json" for number in range(5)]
+    for file, text in zip(others, ("null", "3", "[1, 2]", '{"a": {"b": 1}}', '[{"prompt": 1}]'), strict=True):
+        file.write_text(text)
+    for file in (broken, twice, *others, tmp_path / "none.txt"):
         with pytest.raises(UserError, match="cannot be read"):
             read_prompts(file)
 

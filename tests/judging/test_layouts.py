@@ -152,3 +152,10 @@ def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
         find_samples(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         find_samples(tmp_path / "none")
+
+
+def test_a_step_that_no_training_reaches_is_refused_by_the_name(tmp_path: Path) -> None:
+    """It was said to be a setting of the detector's."""
+    made(tmp_path, lambda i, j: f"step-{i}{'0' * 22}/{j}.png")
+    with pytest.raises(UserError, match=r"0\.png says step 10+, which no training reaches; rename it, or give --pattern"):
+        find_samples(tmp_path)

@@ -61,3 +61,8 @@ def test_numbers_are_the_names_own_where_those_are_numbers() -> None:
     assert numbers({"00", "3"}) == {"00": 0, "3": 3}
     assert set(numbers({"1", "01"}).values()) == {0, 1}, "two names of one number are two samples"
     assert numbers({"dog 10", "dog 9", "cat"}) == {"cat": 0, "dog 9": 1, "dog 10": 2}
+
+
+def test_a_digit_that_is_no_number_is_a_name() -> None:
+    """Python calls a superscript a digit and has no number of it."""
+    assert sorted(numbers({"²", "1", "³"}).values()) == [0, 1, 2]

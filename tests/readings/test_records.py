@@ -54,7 +54,9 @@ def test_json_without_one_table_is_refused(content: Any, message: str) -> None:
         json_table(json.dumps(content), "x")
 
 
-@pytest.mark.parametrize("text", ['{"step": 0}\n{"step": ', '[{"step": 0,', "{step: 0}"])
+@pytest.mark.parametrize("text", [
+    '{"step": 0}\n{"step": ', '[{"step": 0,', "{step: 0}", '[{"step": 0, "dino": 0.1, "dino": 0.2}]', '{"step": 0}\n{"step": 5, "step": 6}',
+])  # fmt: skip
 def test_broken_json_is_refused_with_its_line(text: str) -> None:
     with pytest.raises(UserError, match=r"line \d is no JSON"):
         json_table(text, "x")

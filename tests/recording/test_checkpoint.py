@@ -359,3 +359,9 @@ def test_what_is_never_published_leaves_nothing(make_config: Make, tmp_path: Pat
     assert list(tmp_path.rglob("*.partial"))
     actions.clear()
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_folder_whose_number_is_a_superscript_is_no_step(tmp_path: Path) -> None:
+    (tmp_path / "step-²").mkdir()
+    (tmp_path / "step-²" / "manifest.json").write_text('{"step": 2, "run_key": "", "files": {}}')
+    assert steps_in(tmp_path) == []

@@ -16,8 +16,8 @@ from bayesdiff.recording.pairs import differences, metric_label, print_compariso
 from bayesdiff.recording.record import RunRecord, load_record
 from bayesdiff.scoring.metrics import COLUMNS, METRICS, Metric, as_plain
 
-REFERENCE = {0: [0.20, 0.30, 0.40], 50: [0.50, 0.60, 0.70], 100: [0.55, 0.65, 0.75]}
-OTHER = {0: [0.20, 0.30, 0.40], 50: [0.60, 0.80, 1.00], 200: [0.90, 0.90, 0.90]}
+REFERENCE = {0: [0.20, 0.30, 0.40], 50: [0.40, 0.50, 0.60], 100: [0.55, 0.65, 0.75]}
+OTHER = {0: [0.20, 0.30, 0.40], 50: [0.50, 0.70, 0.90], 200: [0.90, 0.90, 0.90]}
 
 
 def scores(curves: dict[int, list[float]]) -> pd.DataFrame:
@@ -124,7 +124,7 @@ def test_the_table_shows_both_curves_and_the_difference(runs: list[Path], capsys
     assert "toy_dog dreambooth plain seed 3 (aaaaaa): Verdict of plain-aaaaaa." in text
     assert "bnn seed 3 (bbbbbb): Verdict of bnn-bbbbbb." in text
     cells = [[cell.strip() for cell in line.strip("│ ").split("│")] for line in text.splitlines() if "│" in line]
-    assert ["50", "0.600", "0.800", "+0.200", "-0.048 to +0.448"] in cells
+    assert ["50", "0.500", "0.700", "+0.200", "-0.048 to +0.448"] in cells
 
 
 def test_the_command_prints_a_table_and_writes_a_picture(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,3 +201,20 @@ def test_what_runs_differ_in_besides_their_arm_is_noted(runs: list[Path], capsys
     (runs[1] / "record.json").write_text(json.dumps(record))
     print_comparison(runs, "dino")
     assert "Note: the runs differ in data.subject, shots.count; a difference mixes that with their arms." in capsys.readouterr().out
+
+
+def test_a_completed_run_that_lacks_a_checkpoint_is_noted(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    record = json.loads((runs[1] / "record.json").read_text())
+    record["config"]["schedule"] = {"checkpoints": [0, 50, 100, 200]}
+    (runs[1] / "record.json").write_text(json.dumps(record))
+    print_comparison(runs, "dino")
+    assert f"Note: {runs[1]} is completed, and its table has no scores of step 100: copy it again" in capsys.readouterr().out
+
+
+def test_a_verdict_of_another_curve_is_not_repeated(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    record = json.loads((runs[1] / "record.json").read_text())
+    for step, said in ((50, "Verdict of bnn-bbbbbb."), (55, "the verdict in its record is of another curve; bayesdiff verdict")):
+        record["verdict"]["best_step"] = step
+        (runs[1] / "record.json").write_text(json.dumps(record))
+        print_comparison(runs, "dino")
+        assert f"(bbbbbb): {said}" in capsys.readouterr().out

@@ -176,3 +176,29 @@ def test_every_record_of_this_repository_is_read() -> None:
     found = [load_record(path.parent) for path in root.rglob(RECORD)]
     assert len(found) > 100
     assert None not in found
+
+
+@pytest.mark.parametrize("pair", ['"status": "diverged"', '"config": {}', '"seed": 77'])
+def test_a_key_that_stands_twice_is_named(tmp_path: Path, pair: str) -> None:
+    """Of two values one is wrong, and readers differ in which they take."""
+    record().save(tmp_path)
+    key, text = pair.partition(":")[0], (tmp_path / RECORD).read_text()
+    (tmp_path / RECORD).write_text(text.replace(f"{key}:", f"{pair}, {key}:", 1))
+    with pytest.raises(
+        UserError, match=re.escape(f"record.json: damaged (key {key!r}".replace('"', "")) + " stands twice.*remove the folder"
+    ):
+        load_record(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("best_step", "50"), ("best_step", None), ("best_step", 5.5), ("avoid", [[1, 2, 3]]), ("labels", "peak")]
+)
+def test_a_verdict_with_a_value_of_another_kind_is_named(tmp_path: Path, field: str, value: Any) -> None:
+    run = record()
+    run.evaluations = {"guided": {"verdict": {"best_step": 0, "avoid": [[0, 5]], field: value}}}
+    run.save(tmp_path)
+    with pytest.raises(UserError, match=f"another kind of value at evaluations.guided.verdict.{field}.*remove the folder"):
+        load_record(tmp_path)
+    dataclasses.replace(run, evaluations={}, verdict={field: value}).save(tmp_path)
+    with pytest.raises(UserError, match=f"another kind of value at verdict.{field}"):
+        load_record(tmp_path)

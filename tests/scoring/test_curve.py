@@ -116,3 +116,42 @@ def test_a_row_of_no_checkpoint_or_image_is_named(tmp_path: Path, column: str, v
         UserError, match=rf"scores\.csv: .*line 4: {column} {re.escape(f'{value:g}')} is no whole number from 0 on.*copy it"
     ):
         read_scores(tmp_path)
+
+
+@pytest.mark.parametrize(("metric", "value", "words"), [
+    ("dino", np.nan, "dino is no number"), ("dino", np.inf, "dino is inf, which no image can have"), ("dino", 1.5, "dino is 1.5, which"),
+    ("clip_t", np.nan, "clip_t is no number"), ("failed", np.inf, "failed is inf, which"), ("failed", -1e200, "failed is -1e.200, which"),
+])  # fmt: skip
+def test_a_score_that_no_run_writes_is_named(tmp_path: Path, metric: str, value: float, words: str) -> None:
+    wrong = SCORES.copy()
+    at = wrong.index[wrong["metric"] == metric][1]
+    wrong.loc[at, "value"] = value
+    wrong.to_csv(tmp_path / "scores.csv", index=False)
+    with pytest.raises(UserError, match=rf"scores\.csv: .*line {at + 2}: {words}.*copy it again, or repeat the run"):
+        read_scores(tmp_path)
+
+
+@pytest.mark.parametrize("gone", ["dino", "clip_t", "failed"])
+def test_a_row_that_is_gone_is_missed(tmp_path: Path, gone: str) -> None:
+    """The mean of the other images would be another score."""
+    at = SCORES.index[(SCORES["step"] == 50) & (SCORES["metric"] == gone)][0]
+    SCORES.drop(index=at).to_csv(tmp_path / "scores.csv", index=False)
+    with pytest.raises(UserError, match=rf"step 50 has \d of \d scores of {gone}.*copy it again"):
+        read_scores(tmp_path)
+
+
+def test_a_similarity_that_lacks_a_checkpoint_or_an_image_is_missed(tmp_path: Path) -> None:
+    first = (SCORES["step"] == 0) & (SCORES["metric"] == "clip_t")
+    SCORES[~first].to_csv(tmp_path / "scores.csv", index=False)
+    with pytest.raises(UserError, match="step 0 has 0 of 3 scores of clip_t"):
+        read_scores(tmp_path)
+    last = (SCORES["prompt"] == 1) & (SCORES["metric"] == "dino")
+    SCORES[~last].to_csv(tmp_path / "scores.csv", index=False)
+    with pytest.raises(UserError, match="1 images have no score of dino"):
+        read_scores(tmp_path)
+
+
+def test_a_metric_may_begin_later(tmp_path: Path) -> None:
+    """Of a run that a newer version resumed."""
+    (SCORES[(SCORES["step"] > 0) | (SCORES["metric"] != "failed")]).to_csv(tmp_path / "scores.csv", index=False)
+    assert read_scores(tmp_path)["metric"].isin(["failed"]).any()

@@ -17,7 +17,7 @@ from bayesdiff.diffusion.sampling import Sample
 from bayesdiff.diffusion.subject import Photo, Subject
 from bayesdiff.scoring.encoders import Encoders, load_encoders
 from bayesdiff.scoring.metrics import COLUMNS, HIGHER_IS_BETTER, METRICS
-from bayesdiff.scoring.pixels import BANDS, high_frequency_energy
+from bayesdiff.scoring.pixels import BANDS, flat_line, high_frequency_energy
 from bayesdiff.scoring.scores import References, embed_references, real_to_real, score_samples
 
 PROMPTS = [Prompt(text, text.replace("qwe ", ""), text.replace("qwe ", "")) for text in ("a photo of qwe dog", "a qwe dog in the snow")]
@@ -198,3 +198,28 @@ def test_photos_that_are_not_trained_on_count_for_the_ceiling() -> None:
 
 def test_one_photo_alone_has_no_real_to_real() -> None:
     assert real_to_real(torch.ones(1, 3), torch.ones(0, 3)) is None
+
+
+def test_a_custom_metric_that_is_infinite_gives_no_number(encoders: Encoders, references: References) -> None:
+    """A table of scores holds none: there it is damage."""
+    own = replace(encoders, extra={"own": lambda image: float("inf")})
+    assert np.isnan(values(score_samples(SAMPLES, 0, own, references), "own")).all()
+
+
+def test_samples_of_a_photograph_of_one_colour_have_no_relative_grain(encoders: Encoders) -> None:
+    """A photograph with the least grain that counts keeps it; nobody's grain is hundreds of millions of photographs' own."""
+    flat, grey = Image.new("RGB", (64, 64), (90, 90, 90)), np.full((64, 64, 3), 90, dtype=np.uint8)
+    grey[::4, ::4] += 1
+    for photo, there in ((flat, False), (Image.fromarray(grey), True)):
+        subject = replace(SUBJECT, photos=(Photo("a.png", photo, "0"),))
+        scores = score_samples(SAMPLES, 0, encoders, embed_references(encoders, subject, PROMPTS))
+        relative = values(scores, "hf_relative")
+        assert bool(len(relative)) is there
+        assert bool(flat_line([photo])) is not there
+        assert len(values(scores, "hf_energy")) == len(SAMPLES)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (1, 30)])
+def test_a_picture_without_an_inside_has_no_energy(size: tuple[int, int]) -> None:
+    """The mean of nothing is no number, and numpy warns."""
+    assert high_frequency_energy(Image.new("RGB", size, (9, 80, 200))) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -206,6 +207,8 @@ def test_the_page_is_the_same_where_texts_are_not_utf_8_by_default(study: Study,
         ("claim: x", "is no list of claims"),
         ("- claim", "is no list of claims"),
         ("- {claim: x", "list.yaml: while parsing"),
+        ("- claim: x\n  study: table_1\n  claim: y", "list.yaml: line 3: key claim stands twice"),
+        ("- {claim: x, study: table_1, row: {bnn: 'on', bnn: 'off'}}", "line 1: key bnn stands twice"),
     ],
 )
 def test_a_wrong_list_is_refused(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, message: str) -> None:
@@ -236,6 +239,11 @@ def test_measures_of_a_run(study: Study, tmp_path: Path) -> None:
     images = row.found[0].folder / "images.csv"
     last = pd.read_csv(images).query("step == step.max()")
     last.to_csv(images, index=False)
+    head, *_, end = (images.parent / "curve.csv").read_text().splitlines()
+    (images.parent / "curve.csv").write_text(f"{head}\n{end}\n")
+    content = json.loads((images.parent / "record.json").read_text())
+    content["config"]["schedule"]["checkpoints"] = [int(last["step"].iloc[0])]
+    (images.parent / "record.json").write_text(json.dumps(content))
     changed = rows_of(study, tmp_path / "results")[0].found[0]
     assert scores_of_run(changed, "dino over steps") is None  # one checkpoint is no curve
     assert scores_of_run(changed, "dino") == pytest.approx(last["dino"].to_numpy())

@@ -81,6 +81,8 @@ def test_a_table_says_what_the_whole_curve_shows(study: planning.Study, tmp_path
     noise = 0.005 * np.random.default_rng(1).standard_normal((30, len(first)))
     tables = [first.assign(step=10 * i, dino=level + noise[i]) for i, level in enumerate(mean)]
     pd.concat(tables).to_csv(images, index=False)
+    curve = pd.concat(tables).groupby("step").mean().drop(columns=["prompt", "image"])
+    curve.reset_index().to_csv(found.folder / "curve.csv", index=False)
     found = rows_of(study, tmp_path / "results")[0].found[0]
     dip, flagged, over = (scores_of_run(found, name) for name in ("dip", "flagged", "dino over steps"))
     assert dip == pytest.approx([0.3], abs=0.01)

@@ -47,7 +47,7 @@ def test_a_fixed_sigma_has_no_optimiser_state(make_config: Make) -> None:
 
 def test_8_bit_adamw_says_what_is_missing(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-    with pytest.raises(UserError, match=r"training\.optimizer=adamw_8bit: .*pip install bitsandbytes"):
+    with pytest.raises(UserError, match=r"training\.optimizer=adamw_8bit: .*pip install 'bayesdiff\[low-memory\]'"):
         tiny_training(make_config("+experiment=smoke", "training.optimizer=adamw_8bit"))
 
 

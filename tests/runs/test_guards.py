@@ -1,0 +1,91 @@
+"""What a run refuses or says before any model is loaded."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bayesdiff.config.schema import Config
+from bayesdiff.core.errors import UserError
+from bayesdiff.diffusion import pipeline
+from bayesdiff.run import main
+from bayesdiff.runs import guards
+from bayesdiff.runs.guards import LIBRARIES, look_at_libraries
+
+
+@pytest.mark.parametrize(("word", "module", "extra"), [
+    ("tracker=trackio", "trackio", "trackio"), ("tracker=mlflow", "mlflow", "mlflow"),
+    ("tracker=tensorboard", "tensorboard", "tensorboard"),
+    ("training.optimizer=adamw_8bit", "bitsandbytes", "low-memory"), ("training=low_memory", "bitsandbytes", "low-memory"),
+])  # fmt: skip
+def test_a_library_that_is_not_there_is_named_with_what_installs_it(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, word: str, module: str, extra: str
+) -> None:
+    cfg = make_config("+experiment=smoke", word)
+    monkeypatch.setattr(guards, "find_spec", lambda name: None if name == module else object())
+    with pytest.raises(UserError, match=rf"{module} is not installed; pip install 'bayesdiff\[{extra}\]', or give \w+"):
+        look_at_libraries(cfg)
+    monkeypatch.setattr(guards, "find_spec", lambda name: object())
+    look_at_libraries(cfg)
+
+
+def test_every_tracker_with_a_library_is_looked_at(make_config: Callable[..., Config]) -> None:
+    look_at_libraries(make_config("+experiment=smoke"))
+    assert {tracker.value for tracker in LIBRARIES} == {"wandb", "tensorboard", "mlflow", "trackio"}
+
+
+def test_a_run_ends_before_models_are_loaded(
+    tiny_smoke: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pipeline, "load_pipeline", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(guards, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["run", *tiny_smoke, "training.optimizer=adamw_8bit"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "training.optimizer=adamw_8bit: bitsandbytes is not installed; pip install 'bayesdiff[low-memory]'" in said
+    assert not any((tmp_path / "runs").rglob("record.json"))
+
+
+def test_control_characters_of_a_file_s_name_do_not_reach_the_terminal(
+    tiny_smoke: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name could otherwise move the cursor over what was said before."""
+    (photos := tmp_path / "photos").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(photos / "a.png")
+    (photos / "b\x1b[2J\x07").mkdir()
+    Image.fromarray(pixels).save(photos / "b\x1b[2J\x07" / "c.png")
+
+    def enough(*_: object) -> None:
+        raise UserError("enough; stop here")
+
+    monkeypatch.setattr(pipeline, "load_pipeline", enough)
+    words = ["data.source=folder", f"data.path={photos}", "data.subject=mine", "data.class_noun=backpack"]
+    monkeypatch.setattr(sys, "argv", ["run", *tiny_smoke, *words])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    found = capsys.readouterr()
+    assert "b\ufffd[2J\ufffd" in found.out
+    assert not set("\x1b\x07") & set(found.out + found.err)
+
+
+def test_a_photograph_of_one_colour_trains_and_its_curve_has_no_relative_grain(
+    tiny_smoke: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos := tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 64), (90, 120, 90)).save(photos / "a.png")
+    words = ["data.source=folder", f"data.path={photos}", "data.subject=mine", "data.class_noun=backpack"]
+    monkeypatch.setattr(sys, "argv", ["run", *tiny_smoke, *words])
+    main()
+    said = capsys.readouterr().out
+    assert said.count("Photographs: of one colour, without grain that samples could be compared with: hf_relative is left out") == 1
+    (curve,) = (tmp_path / "runs").glob("*/curve.csv")
+    head = curve.read_text().partition("\n")[0].split(",")
+    assert "hf_energy" in head and "hf_relative" not in head
