@@ -74,7 +74,10 @@ def recorded(step: Callable[[], T], warm_up: Callable[[], object]) -> tuple[torc
 
 
 def tried(own: Callable[..., Any], inputs: list[torch.Tensor], added: tuple[str, ...]) -> Recorded:
-    """The recorded pass, or the eager one where it cannot be recorded."""
+    """The recorded pass of a forward function, or the eager one where it cannot be recorded.
+
+    ``inputs`` are latents (B, C, H, W), timestep (), text states (B, L, D), and the further conditions that ``added`` names.
+    """
 
     def eager(given: list[torch.Tensor]) -> torch.Tensor:
         conditions = {"added_cond_kwargs": dict(zip(added, given[3:], strict=True))} if added else {}
