@@ -130,11 +130,8 @@ SURE = (
 
 def _next(plain: Look, low: Look | None) -> list[str]:
     helps = low is not None and plain.grain - low.grain > CLEAR
-    first = (
-        "If its samples are grainy, sample the same checkpoint at a lower guidance scale first: it needs no training. Look whether the likeness stays. "
-        if helps
-        else ""
-    )
+    lower = "sample the same checkpoint at a lower guidance scale first. It needs no training; look whether the likeness stays. "
+    first = f"If its samples are grainy, {lower}" if helps else ""
     return [
         "With a model of your own: bayesdiff judge SAMPLES --photos PHOTOS names the checkpoint to keep and the ones to avoid. "
         f"{first}docs/judge.md has each trainer's folder."
