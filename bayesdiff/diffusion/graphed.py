@@ -87,9 +87,17 @@ def tried(own: Callable[..., Any], inputs: list[torch.Tensor], added: tuple[str,
     try:
         return _record(eager, inputs)
     except RuntimeError as error:  # an operation that no graph can hold
-        warnings.warn(f"training.graph=auto: sampling could not be recorded ({first_line(error)}); it runs eagerly", stacklevel=2)
-        torch.cuda.synchronize()
+        given_up("sampling", error)
         return eager
+
+
+def given_up(what: str, error: RuntimeError) -> str:
+    """Warn that something runs eagerly, once the device has ended what it was told; why it could not be recorded."""
+    why = f"{what} could not be recorded ({first_line(error)})"
+    warnings.warn(f"training.graph=auto: {why}; it runs eagerly", stacklevel=3)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return why
 
 
 def _record(eager: Recorded, inputs: list[torch.Tensor]) -> Recorded:

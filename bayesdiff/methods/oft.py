@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from peft import OFTConfig
 
 SIGMA_SCALE = 1 / math.sqrt(2)
+UNRECORDABLE = "OFT solves linear systems, which no graph can hold"
 FILE, PREFIX = "adapter_model.safetensors", "base_model.model."
 UNET_MEANS = (f"unet/{FILE}", PREFIX)
 PRESETS = {"default": r"^up_blocks\.", "up_blocks": r"^up_blocks\.", "all": ""}

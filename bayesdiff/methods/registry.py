@@ -40,6 +40,11 @@ BUILT_IN = {name: f"bayesdiff.methods.{name}" for name in ("dreambooth", "lora",
 """The shipped methods, and their modules."""
 
 
+def unrecordable(name: str) -> str:
+    """Why a method's forward pass cannot be a CUDA graph, as its module says by ``UNRECORDABLE``; empty where it says nothing."""
+    return str(getattr(method_of(name), "UNRECORDABLE", ""))
+
+
 def method_of(name: str) -> FineTuning:
     """The module of a method: a shipped one by its name, any other by its dotted name on the Python path.
 

@@ -155,5 +155,6 @@ def _capital(text: str) -> str:
 
 def _sentence(one: Judged) -> str:
     parts = "; ".join(f"{part.text.rsplit(' ', 2)[0]}: {found.text}" for part, found in one.parts)
+    p = p_text(one.corrected)
     subjects = min((len(found.subjects) for _, found in one.parts), default=0)
-    return f"{_capital(one.claim.claim)} ({parts}; {subjects} subjects, p {'' if one.corrected < 0.0001 else '= '}{p_text(one.corrected)})."
+    return f"{_capital(one.claim.claim)} ({parts}; {subjects} subjects, p {p if p.startswith('<') else f'= {p}'})."

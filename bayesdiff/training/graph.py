@@ -7,7 +7,6 @@ that neither warm-up nor a bad step, nor any step after it, moves a weight. What
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ from torch import nn
 
 from bayesdiff.arms.protocol import Arm
 from bayesdiff.config.schema import Config, Graph, Optimizer, Precision
-from bayesdiff.core.errors import first_line
 from bayesdiff.core.processes import process_count
 from bayesdiff.diffusion.batch import Batch, Conditioning
-from bayesdiff.diffusion.graphed import recorded
+from bayesdiff.diffusion.graphed import given_up, recorded
+from bayesdiff.methods import unrecordable
 from bayesdiff.training.objective import training_loss
 
 if TYPE_CHECKING:
@@ -54,11 +53,10 @@ def obstacle(state: Training, cfg: Config) -> str:
         "fp16's loss scale is decided on the host": training.mixed_precision is Precision.fp16,
         "gradient checkpointing keeps random state on the host": training.gradient_checkpointing,
         "torch.compile records graphs of its own": training.compile or training.compile_blocks,
-        "OFT solves linear systems, which no graph can hold": cfg.method.name == "oft",
         "text encoders are trained too": cfg.method.train_text_encoder,
         "the arm surrounds the forward pass": type(state.arm).forward is not Arm.forward,
     }
-    return next((reason for reason, applies in reasons.items() if applies), "") or state.unrecorded
+    return next((reason for reason, applies in reasons.items() if applies), "") or unrecordable(cfg.method.name) or state.unrecorded
 
 
 def tried(state: Training, cfg: Config, example: Batch, dtype: torch.dtype | None, number: int) -> tuple[GraphedStep | None, str]:
@@ -66,10 +64,7 @@ def tried(state: Training, cfg: Config, example: Batch, dtype: torch.dtype | Non
     try:
         return capture(state, cfg, example, dtype, number), ""
     except RuntimeError as error:  # an operation that no graph can hold, or too little memory for a second set of gradients
-        why = f"the step could not be recorded ({first_line(error)})"
-    warnings.warn(f"training.graph=auto: {why}; it runs eagerly", stacklevel=2)
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+        why = given_up("the step", error)
     state.optimizer.zero_grad(set_to_none=True)
     state.optimizer.found_inf = None  # type: ignore[attr-defined]  # else no step would move a weight
     state.arm.before_step(number)

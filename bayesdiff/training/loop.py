@@ -21,7 +21,7 @@ from bayesdiff.core.processes import all_reduce, share
 from bayesdiff.diffusion.batch import Batch, Encoded, encode_text
 from bayesdiff.diffusion.schedules import training_scheduler
 from bayesdiff.diffusion.texts import Known
-from bayesdiff.methods import method_of
+from bayesdiff.methods import method_of, unrecordable
 from bayesdiff.training.batches import batch_at
 from bayesdiff.training.compiling import compile_unet
 from bayesdiff.training.graph import GraphedStep, obstacle, tried
@@ -114,7 +114,7 @@ def prepare(pipe: StableDiffusionPipeline, cfg: Config, instance: Encoded, class
     decays = {one.ema_decay for one in cfg.evaluations.values() if one.weights is Weights.ema}
     averages = {decay: WeightAverage(trained, decay) for decay in sorted(decays)}
     schedule = training_scheduler(pipe.scheduler)
-    recorded = cfg.training.graph is Graph.auto and not cfg.training.compile_blocks and cfg.method.name != "oft"
+    recorded = cfg.training.graph is Graph.auto and not cfg.training.compile_blocks and not unrecordable(cfg.method.name)
     forwards: dict[Any, Any] | None = {} if recorded else None
     state = Training(
         pipe, parts, trained, arm, optimizer, instance, classes, schedule, scaler, model_scheduler=pipe.scheduler,

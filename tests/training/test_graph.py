@@ -45,14 +45,11 @@ def test_what_no_graph_can_hold_is_known_before_it_is_tried(make_config: Make) -
     assert reasons == {"dreambooth": "", "lora": "", "oft": "OFT solves linear systems, which no graph can hold"}
 
 
-def started(cfg: Config, patch: pytest.MonkeyPatch, recorded: Any) -> Training:
-    """Three steps that are recorded as if the CPU were a GPU."""
+def as_on_a_gpu(cfg: Config, patch: pytest.MonkeyPatch, recorded: Any) -> Training:
+    """A training whose steps are recorded as if the CPU were a GPU."""
     patch.setattr(loop, "obstacle", lambda state, cfg: state.unrecorded)
     patch.setattr(graph, "recorded", recorded)
-    state = tiny_training(cfg)
-    train(state, cfg, 0, 2, silent)
-    train(state, cfg, 2, 3, silent)
-    return state
+    return tiny_training(cfg)
 
 
 @pytest.mark.parametrize("arm", ["bnn=off", "bnn=on"])
@@ -64,7 +61,9 @@ def test_a_step_that_cannot_be_recorded_runs_eagerly_and_says_why(make_config: M
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
     with pytest.warns(UserWarning, match=r"auto: the step could not be recorded \(operation not permitted when stream is capturing\)"):
-        state = started(cfg, monkeypatch, fails)
+        state = as_on_a_gpu(cfg, monkeypatch, fails)
+        train(state, cfg, 0, 2, silent)
+        train(state, cfg, 2, 3, silent)
     assert len(asked) == 1
     assert differing(weights(state), weights(trained(cfg, 3))) == []
 
@@ -78,9 +77,7 @@ def test_a_step_is_recorded_without_the_draw_that_was_made_for_it(make_config: M
         raise RuntimeError("enough")
 
     cfg = make_config("+experiment=smoke", "bnn=on")
-    monkeypatch.setattr(loop, "obstacle", lambda state, cfg: state.unrecorded)
-    monkeypatch.setattr(graph, "recorded", looks)
-    state = tiny_training(cfg)
+    state = as_on_a_gpu(cfg, monkeypatch, looks)
     with pytest.warns(UserWarning, match="enough"):
         train(state, cfg, 0, 1, silent)
     assert uses
