@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
@@ -140,6 +143,18 @@ def save_few_pixels(figure: Any, *targets: Path) -> None:
         with atomic_write(target) as part:
             Image.frombytes("L", (8, 4), digest.digest()).save(part, format="PNG")
     plt.close(figure)
+
+
+def stop_at(patch: pytest.MonkeyPatch, name: str, call: int, error: type[BaseException] | BaseException = KeyboardInterrupt) -> None:
+    """Ctrl-C, or an error, when the function is called for the ``call``-th time."""
+    real, calls = pkgutil.resolve_name(name), itertools.count(1)
+
+    def stopped(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == call:
+            raise error
+        return real(*arguments, **named)
+
+    patch.setattr(name, stopped)
 
 
 def load(folder: Path) -> StableDiffusionPipeline:

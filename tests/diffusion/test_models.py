@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,14 +11,13 @@ import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from safetensors.torch import load_file
-from tiny import BNN_ON, Make
+from tiny import BNN_ON, Make, stop_at
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from twins import SCHEDULE, SIDE, TWINS, build_twin
 
 from bayesdiff.arms.layers import select_layers
 from bayesdiff.config.compose import CONF
 from bayesdiff.core.seeds import generator
-from bayesdiff.diffusion import sampling
 from bayesdiff.recording.export import export
 from bayesdiff.recording.record import RunRecord
 from bayesdiff.runs.experiment import run_experiment
@@ -131,15 +129,8 @@ def test_an_interrupted_run_with_every_option_ends_as_if_it_had_not_been(
 ) -> None:
     options = [*EVERYTHING, BNN_ON, "schedule.steps=3", "schedule.checkpoints=[0,1,3]"]
     whole, _ = run_on(make_config, smoke, twins["sd15"], "sd15", *options, f"paths.runs={tmp_path / 'whole'}")
-    real, calls = sampling.save_samples, iter(range(9))
-
-    def stopped(*arguments: Any) -> None:
-        if next(calls) == 2:
-            raise KeyboardInterrupt
-        real(*arguments)
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(sampling, "save_samples", stopped)
+        stop_at(patch, "bayesdiff.diffusion.sampling.save_samples", 3)
         run_on(make_config, smoke, twins["sd15"], "sd15", *options)
     resumed, record = run_on(make_config, smoke, twins["sd15"], "sd15", *options)
     assert record.status == "completed"

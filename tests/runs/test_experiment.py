@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import json
 import os
-import pkgutil
 import re
 import shutil
 import signal
@@ -25,7 +23,7 @@ from diffusers import UNet2DConditionModel
 from filelock import FileLock
 from omegaconf import OmegaConf
 from PIL import Image
-from tiny import ARMS, BNN_OFF, BNN_ON, Make
+from tiny import ARMS, BNN_OFF, BNN_ON, Make, stop_at
 
 from bayesdiff import run
 from bayesdiff.arms.layers import select_layers
@@ -65,18 +63,6 @@ def check_same_result(a: Path, b: Path) -> None:
     assert ours.keys() == theirs.keys()
     assert {Path(name).name for name in ours} >= {*TABLES, "diffusion_pytorch_model.safetensors"}
     assert {name for name in ours if ours[name] != theirs[name]} == {"config.yaml"}
-
-
-def stop_at(patch: pytest.MonkeyPatch, name: str, call: int, error: type[BaseException] | BaseException = KeyboardInterrupt) -> None:
-    """Ctrl-C, or an error, when the function is called for the ``call``-th time."""
-    real, calls = pkgutil.resolve_name(name), itertools.count(1)
-
-    def stopped(*arguments: Any, **named: Any) -> Any:
-        if next(calls) == call:
-            raise error
-        return real(*arguments, **named)
-
-    patch.setattr(name, stopped)
 
 
 def only_run(runs: Path) -> Path:

@@ -12,10 +12,9 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import Make, differing, silent, tiny_training, trained, weights
+from tiny import Make, differing, silent, stop_at, tiny_training, trained, weights
 
 from bayesdiff.config.schema import Config
-from bayesdiff.diffusion import sampling
 from bayesdiff.diffusion.batch import encode_pictures
 from bayesdiff.diffusion.pipeline import load_pipeline
 from bayesdiff.diffusion.subject import load_subject
@@ -133,15 +132,8 @@ def test_a_run_of_a_gpu_resumes_where_it_was_stopped(
     """A GPU adds in no fixed order, so that the two agree to rounding; a step too many or another draw is far beyond it."""
     words = ["+experiment=smoke", "bnn=on", f"training.graph={graphs}", "schedule.steps=6", "schedule.checkpoints=[0,3,6]", "device=cuda"]
     whole, _ = run_experiment(make_config(*words, f"paths.runs={tmp_path / 'whole'}"))
-    real, calls = sampling.save_samples, iter(range(9))
-
-    def stopped(*arguments: Any) -> None:
-        if next(calls) == 2:
-            raise KeyboardInterrupt
-        real(*arguments)
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(sampling, "save_samples", stopped)
+        stop_at(patch, "bayesdiff.diffusion.sampling.save_samples", 3)
         run_experiment(make_config(*words, f"paths.runs={tmp_path / 'parts'}"))
     resumed, record = run_experiment(make_config(*words, f"paths.runs={tmp_path / 'parts'}"))
     assert record.status == "completed"
