@@ -76,10 +76,16 @@ def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
+@lru_cache(maxsize=256)  # every record of a study asks for the same few
+def _kinds(wanted: Any) -> list[tuple[Any, Any]]:
+    """What a type allows, and each without what it holds: ``list[int] | None`` is ``list[int]``, a list, and None."""
+    kinds = get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
+    return [(kind, get_origin(kind) or kind) for kind in kinds]
+
+
 def fits(value: Any, wanted: Any) -> bool:
     """Whether a plain value can be what a setting holds; of an enumeration its value."""
-    for kind in get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,):
-        plain = get_origin(kind) or kind
+    for kind, plain in _kinds(wanted):
         if isinstance(plain, type) and issubclass(plain, Enum):
             good = value in [member.value for member in plain]
         elif plain is float:
