@@ -15,24 +15,25 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest
-import torch
 
 from bayesdiff.config.schema import Config
+from bayesdiff.core.garbage import SELDOM
 from bayesdiff.studies.derive import derive
+
+gc.set_threshold(*SELDOM)
+"""It took a quarter of the time to load the tests, and a sixth of that of tests that compose configurations."""
 
 
 def pytest_collection_finish() -> None:
-    """What torch, diffusers and the tests themselves are made of is no garbage: the collector need not look at it again and again.
-
-    Beyond it the collector looks seldom: it took a sixth of the time of tests that compose configurations.
-    """
+    """What torch, diffusers and the tests themselves are made of is no garbage: the collector need not look at it again and again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
+    import torch  # here, and not above: the process that only hands out tests would load it as well, before any worker starts
+
     torch.set_num_threads(1)
 
 
@@ -47,6 +48,7 @@ def _not_flushed() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def random_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline folder with the toybox's parts, thinner, and random weights: a run of it takes a second or two."""
+    import torch
     from tiny import thin_text_encoder, thin_unet, thin_vae
 
     from bayesdiff.pretraining.denoiser import Denoiser, save
@@ -62,6 +64,8 @@ def random_pipeline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def random_encoders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Names of a random CLIP and a random DINO in the shipped layouts, as ``metrics`` overrides."""
+    import torch
+
     from bayesdiff.pretraining import clip, dino
 
     folder = tmp_path_factory.mktemp("encoders")

@@ -19,6 +19,7 @@ from bayesdiff.config.schema import Config, ModelConf, SamplerPrecision
 from bayesdiff.core.digests import fingerprint
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.files import atomic_write
+from bayesdiff.core.garbage import seldom_collected
 from bayesdiff.core.layout import image_name
 from bayesdiff.core.output import say
 from bayesdiff.diffusion.pipeline import model_location
@@ -104,6 +105,7 @@ def sample_missing(plan: Plan, cfg: Config) -> int:
     return count
 
 
+@seldom_collected()
 def _loaded(cfg: Config) -> tuple[StableDiffusionPipeline, int]:
     """The base model with the sampler that is asked for, and the side of its pictures in pixels."""
     from bayesdiff.diffusion.pipeline import check_limits, choose_device, load_pipeline, use_sampler

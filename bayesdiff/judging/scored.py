@@ -19,6 +19,7 @@ from bayesdiff.config.schema import MetricsConf, SamplerPrecision
 from bayesdiff.core.digests import cache_folder, fingerprint
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import sha256, write_json
+from bayesdiff.core.garbage import seldom_collected
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.judging.pairing import Key, Paired
 from bayesdiff.judging.settings import open_picture
@@ -110,6 +111,7 @@ _LOADED: dict[str, Encoders] = {}
 """The encoders that were used last: a folder that is watched is judged again and again."""
 
 
+@seldom_collected()
 def load_scorer(metrics: MetricsConf, device: str, subject: Subject, prompts: Sequence[Prompt]) -> Scorer:
     """Load the encoders and embed photographs and prompts, which stand at their numbers. Raises ``UserError``."""
     from bayesdiff.diffusion.pipeline import choose_device

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bayesdiff.config.prompts import Prompt, fill
 from bayesdiff.config.schema import Config
 from bayesdiff.core.background import Writer
+from bayesdiff.core.garbage import seldom_collected
 from bayesdiff.core.processes import join_processes
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.recording.record import RunRecord, environment
@@ -44,6 +45,7 @@ class Bench:
     """Writes checkpoints while the run goes on."""
 
 
+@seldom_collected()
 def local_places(cfg: Config) -> dict[str, Path]:
     """Local folders that models are loaded from: the run key only knows their names."""
     from bayesdiff.diffusion.pipeline import model_location
@@ -56,6 +58,7 @@ def local_places(cfg: Config) -> dict[str, Path]:
     }
 
 
+@seldom_collected()
 def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompts: list[Prompt]) -> Bench:
     """Load every model; nothing is written yet, so that bad input leaves no trace."""
     from bayesdiff.diffusion.pipeline import check_limits, check_precision, choose_device, load_pipeline

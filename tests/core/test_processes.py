@@ -90,9 +90,9 @@ def test_several_runs_at_once_are_refused(tmp_path: Path, smoke: list[str]) -> N
     assert list(tmp_path.glob("toybox*")) == []
 
 
-def test_two_processes_compute_what_one_computes(tmp_path: Path, smoke: list[str], make_config: Callable[..., Config]) -> None:
-    alone, _ = run_experiment(make_config(*smoke[:-1], *SHARED, f"paths.runs={tmp_path / 'alone'}"))
-    together = run_together(tmp_path / "together", smoke)
+def test_two_processes_compute_what_one_computes(tmp_path: Path, tiny_smoke: list[str], make_config: Callable[..., Config]) -> None:
+    alone, _ = run_experiment(make_config(*tiny_smoke[:-1], *SHARED, f"paths.runs={tmp_path / 'alone'}"))
+    together = run_together(tmp_path / "together", tiny_smoke)
     assert alone.name == together.name  # the number of processes is no setting of a run
     for name in ("scores.csv", "draws.csv"):
         pd.testing.assert_frame_equal(pd.read_csv(alone / name), pd.read_csv(together / name), rtol=0, atol=2e-3)

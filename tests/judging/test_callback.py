@@ -150,9 +150,10 @@ def example() -> ModuleType:
 
 
 def test_the_example_trains_with_stock_code_and_its_running_verdict_is_the_one_afterwards(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = example()
+    monkeypatch.setattr(module, "SAMPLER_STEPS", 2)
     progress = module.main(tmp_path, steps=6, every=1)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
     asked = Asked(tmp_path / "photos", module.CLASS_NOUN, module.IDENTIFIER, "toybox", tmp_path / "prompts.txt")

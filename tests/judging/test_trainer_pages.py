@@ -11,6 +11,7 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,7 @@ TRAINERS = {
 }  # fmt: skip
 
 
+@cache
 def drawn(seed: int, instance: Instance, scene: str | None) -> np.ndarray:
     return render(np.random.default_rng(seed), Picture(instance, scene)).astype(np.float64)
 

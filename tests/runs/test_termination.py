@@ -54,9 +54,9 @@ def said_by(name: str) -> str:
     return f"\nStopped by {name}. Give the same command again to resume.\n"
 
 
-def test_a_signal_lets_the_step_end_and_be_saved(smoke: list[str], tmp_path: Path) -> None:
+def test_a_signal_lets_the_step_end_and_be_saved(tiny_smoke: list[str], tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    call = [sys.executable, "-m", "bayesdiff.run", *smoke, *ENDLESS]
+    call = [sys.executable, "-m", "bayesdiff.run", *tiny_smoke, *ENDLESS]
     process = subprocess.Popen(call, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 300
     while process.poll() is None and rows(tmp_path / "runs") < 2 and time.monotonic() < deadline:
