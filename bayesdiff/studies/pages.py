@@ -26,6 +26,7 @@ from bayesdiff.studies.paper import PAPER_SUBJECTS, paper_label
 from bayesdiff.studies.plan import Cell, Study, chosen_studies, join_models, load_study, models_of, study_names
 from bayesdiff.studies.rows import Row, pair_of, read, reference_of, rows_of
 from bayesdiff.studies.tables import MISSING, NONE, printed_runs, printed_table, runs_table, study_table
+from bayesdiff.studies.verdicts import SUBJECT, verdicts_line, verdicts_table
 
 WORTH_A_TABLE = 0.5
 """Share of a study's runs: runs are shared by studies, and a few of another one's make no table."""
@@ -58,7 +59,7 @@ def write_study(study: Study, rows: list[Row], results: Path, share: float = 0.0
         table.to_csv(part, index=False, float_format="%.5f", lineterminator="\n")
     caption = CAPTION + (OF_THE_PAPER if any(paper_label(study.model) in column for column in printed) else "")
     title, body = escape.markdown_cell(heading(study)), in_markdown(printed, rows[0].labels)
-    text = f"# {title}\n\n{caption}\n\n{body}\n{_lacking(study, rows, results)}"
+    text = f"# {title}\n\n{caption}\n\n{body}\n{_verdicts(study, rows)}{_lacking(study, rows, results)}"
     write_text(target / f"{name}.md", text)
     label = f"tab:{study.name}-{study.model}"
     write_text(target / f"{name}.tex", latex_tables(printed, len(rows[0].labels) + 1, heading(study), label))
@@ -67,6 +68,12 @@ def write_study(study: Study, rows: list[Row], results: Path, share: float = 0.0
     if study.x:
         draw_last(study, rows, figures / f"{name}-last.png", figures / f"{name}-last.svg")
     return f"{target / name}.md"
+
+
+def _verdicts(study: Study, rows: list[Row]) -> str:
+    if not study.verdicts:
+        return ""
+    return f"\n## Every run's verdict\n\n{verdicts_line(rows)}\n\n{in_markdown(verdicts_table(rows), (*rows[0].labels, SUBJECT))}\n"
 
 
 def in_markdown(table: pd.DataFrame, texts: Iterable[str]) -> str:

@@ -65,6 +65,8 @@ class Study:
     """Whether the table has time, memory and the share of Bayesian weights."""
     evaluations: tuple[str, ...] = ()
     """Evaluations that every run is read by, a row each; empty for the run's own alone, without an axis."""
+    verdicts: bool = False
+    """Whether the page lists every run's verdict."""
 
 
 def runs_of(model: str) -> Path:
@@ -111,6 +113,7 @@ def load_study(name: str, model: str = "toybox") -> Study:
         name, scale.get("title", content["title"]), content.get("paper", ""), tuple(content.get("feeds", [])), model,
         float(scale["minutes"]), tuple(_cells(grid, fixed)), _compared(content.get("compare"), axes, source),
         _axis(content.get("x", ""), axes, source), bool(content.get("cost", False)), evaluations,
+        bool(content.get("verdicts", False)),
     )  # fmt: skip
 
 

@@ -25,7 +25,9 @@ from bayesdiff.core.privacy import has_secret
 from bayesdiff.studies.derive import setting_error, settings_there_are
 
 REQUIRED = {"title": str, "experiment": str, "grid": dict, "models": dict}
-OPTIONAL = {"paper": str, "feeds": list, "overrides": list, "compare": dict, "x": str, "cost": bool, "evaluations": list}
+OPTIONAL = {
+    "paper": str, "feeds": list, "overrides": list, "compare": dict, "x": str, "cost": bool, "verdicts": bool, "evaluations": list,
+}  # fmt: skip
 OF_MODEL = {"minutes": float, "title": str, "experiment": str, "overrides": list, "grid": dict}
 """What a study's file has to have, may have, and may say of a model; with the kind of value."""
 OPEN = ("bnn.options.", "evaluations")
