@@ -27,6 +27,7 @@ from bayesdiff.recording.archive import Archive, open_archive
 from bayesdiff.studies.claims import answer, judge, load_claims, page, write_between, write_page
 from bayesdiff.studies.mechanism import load_plan, rows_by_study
 from bayesdiff.studies.mechanism_page import write_mechanism
+from bayesdiff.studies.one_step_page import write_one_step
 from bayesdiff.studies.pages import damaged_lines
 from bayesdiff.studies.plan import load_study
 from bayesdiff.studies.primary import open_primary
@@ -72,6 +73,8 @@ def _exploratory(results: Path, archive: Archive) -> None:
         say(write_mechanism(plan, rows_by_study(plan, archive), results))
     if remedies.exists():
         say(write_remedies(remedies, archive))
+    if page := write_one_step(archive):
+        say(page)
 
 
 def _registered(results: Path, archive: Archive) -> list[str]:

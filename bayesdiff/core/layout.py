@@ -4,8 +4,8 @@ RUN/config.yaml record.json train.jsonl probes.csv scores.csv curve.csv curve.pn
     checkpoints/step-000100/ resume/step-000100/ draws.csv draws/step-000100/
     evaluations/NAME/{scores.csv,curve.csv,curve.png,grid.png,images/}
 RUNS/RUN … .claims/ failures/ logs/ cache/
-results/SET/records/RUN/{record.json,curve.csv,images.csv,probes.csv,grid.png,evaluations/NAME/{curve.csv,images.csv}}
-    tables/ figures/ mechanism/ claims.md remedies.md site/ .cache/
+results/SET/records/RUN/{record.json,curve.csv,images.csv,probes.csv,one_step.csv,grid.png,evaluations/NAME/{curve.csv,images.csv}}
+    tables/ figures/ mechanism/ one_step/ claims.md remedies.md site/ .cache/
 results/primary.yaml primary.md    the registered claims, and their page; mechanism.yaml, remedies.yaml
 """
 
@@ -33,6 +33,8 @@ RECORDS, PER_IMAGE = "records", "images.csv"
 TABLES, FIGURES, CLAIMS, SITE = "tables", "figures", "claims.md", "site"
 MECHANISM, CONTRASTS = "mechanism", "mechanism.yaml"
 """The page and figures of the contrasts that take the stage apart, and their file beside the result sets."""
+ONE_STEP_PAGE = "one_step"
+"""The page and figure of one denoising step, from the ``one_step.csv`` of records."""
 REMEDIES, REMEDIES_PAGE = "remedies.yaml", "remedies.md"
 """What to try against grain: the list beside the result sets, and the page in one."""
 REGISTERED, REGISTERED_PAGE = "primary.yaml", "primary.md"

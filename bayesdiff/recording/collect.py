@@ -4,6 +4,7 @@
                                 curve.csv     a row a checkpoint
                                 images.csv    a row a checkpoint and image, a column a metric
                                 probes.csv    losses and slopes on fixed noise, a row a checkpoint, kind of weights and timestep
+                                one_step.csv  the paper's Figures 3 to 5 (runs.one_step), where they were asked for
                                 grid.png      samples over steps, in 128 colours
                                 evaluations/<name>/{curve,images}.csv    the same of other evaluations of the run
 
@@ -22,7 +23,7 @@ from PIL import Image
 
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import atomic_write, read_file, write_text
-from bayesdiff.core.layout import CURVE, EVALUATIONS, GRID, PER_IMAGE, PROBES, RECORD, RECORDS, SCORES
+from bayesdiff.core.layout import CURVE, EVALUATIONS, GRID, ONE_STEP, PER_IMAGE, PROBES, RECORD, RECORDS, SCORES
 from bayesdiff.core.privacy import public
 from bayesdiff.recording.archive import evaluations_in, whole_record
 from bayesdiff.recording.columns import parse_images
@@ -44,7 +45,8 @@ def collect(run: Path, results: Path, grid: bool = True) -> Path:
     target, text = results / RECORDS / run.name, json.dumps(_public(record), indent=1, sort_keys=True) + "\n"
     for name in evaluations_in(run):
         _write_scores(run / EVALUATIONS / name, target / EVALUATIONS / name)
-    _copy_probes(run / PROBES, target / PROBES)
+    for name in (PROBES, ONE_STEP):
+        _copy(run / name, target / name)
     if whole_record(target) is not None and (target / RECORD).read_text(encoding="utf-8") == text:
         return target  # another version of a library would write the same picture in other bytes
     target.mkdir(parents=True, exist_ok=True)
@@ -64,8 +66,8 @@ def _write_scores(source: Path, target: Path) -> None:
         _write(target / PER_IMAGE, per_image(scores).reset_index())
 
 
-def _copy_probes(source: Path, target: Path) -> None:
-    """Probes as they are: they have seven digits."""
+def _copy(source: Path, target: Path) -> None:
+    """Tables of probes as they are: they have as many digits as they need."""
     if source.exists() and not (target.exists() and target.read_bytes() == source.read_bytes()):
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(target, source.read_text(encoding="utf-8"))

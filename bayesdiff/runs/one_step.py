@@ -1,6 +1,7 @@
 """Figures 3 to 5 of the paper for the checkpoints of a run (``training.one_step`` says what the columns are).
 
-Command:  python -m bayesdiff.runs.one_step RUN      (a run made with schedule.keep=all; writes RUN/one_step.csv)
+Command:  python -m bayesdiff.runs.one_step RUN [RUN …] --results results/toybox
+          (runs made with schedule.keep=all; writes RUN/one_step.csv and collects it beside the run's record)
 Cost:     a second a checkpoint on the toybox, without sampling
 """
 
@@ -19,6 +20,7 @@ from bayesdiff.diffusion.batch import encode_pictures
 from bayesdiff.diffusion.pipeline import choose_device, load_pipeline
 from bayesdiff.diffusion.subject import load_subject
 from bayesdiff.methods.registry import method_of
+from bayesdiff.recording.collect import collect
 from bayesdiff.recording.export import read_run
 from bayesdiff.runs.evaluations import write_csv
 from bayesdiff.training.one_step import one_step
@@ -45,11 +47,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "python -m bayesdiff.runs.one_step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="the folder of a run with kept checkpoints")
-    run = parser.parse_args(argv).run
-    table = one_step_table(run)
-    write_csv(run / ONE_STEP, table)
-    print(table.to_string(index=False))
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="the folder of a run with kept checkpoints")
+    parser.add_argument("--results", type=Path, help="also collect the table into this result set, for its page of one denoising step")
+    arguments = parser.parse_args(argv)
+    for run in arguments.runs:
+        table = one_step_table(run)
+        write_csv(run / ONE_STEP, table)
+        print(table.to_string(index=False))
+        if arguments.results is not None:
+            print(collect(run, arguments.results) / ONE_STEP)
     return 0
 
 
