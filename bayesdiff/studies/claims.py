@@ -78,6 +78,8 @@ class Finding:
     """(runs, checkpoints) of a stage that was looked for."""
     lacking: str = ""
     """Why nothing can be said."""
+    planned: int = 0
+    """Pairs that the study would have, where runs are missing."""
     smaller: bool = False
     """Whether the interval, taken alone, ends before the paper's difference."""
     p_smaller: float = float("nan")
@@ -117,7 +119,8 @@ def judge(claim: Claim, rows: list[Row]) -> Finding:
     measure = MEASURES[claim.measure]
     pair = pair_of(row, reference, lambda found: read(found, measure)) if row.complete and reference.complete else None
     if pair is None:
-        return Finding(claim, count, lacking=_lacking(row, reference))
+        lacking = _lacking(row, reference)
+        return Finding(claim, count, lacking=lacking, planned=_planned(row) if lacking == MISSING else 0)
     found = _difference(claim, count, paired_difference(*pair, prompts=prompts_of(row, pair[0].shape[3])))
     return replace(found, largest=_largest(claim.measure, row))
 
@@ -127,6 +130,12 @@ def _largest(measure: str, row: Row) -> float:
     if measure == AT_STEP:
         return float(max(found.record.config["schedule"]["steps"] for found in row.found))
     return MEASURES[measure].largest
+
+
+def _planned(row: Row) -> int:
+    """Pairs of a row's runs that differences are taken over: subjects, or seeds of one."""
+    subjects, seeds = ({cell.labels.get(axis) for cell in row.cells} for axis in ("data.subject", "seed"))
+    return len(subjects) if len(subjects) > 1 else len(seeds)
 
 
 def _lacking(*rows: Row) -> str:
@@ -207,14 +216,14 @@ def claims_table(findings: list[Finding], options: str = "") -> pd.DataFrame:
     p_values = np.array([finding.p_value for finding in findings])
     corrected, tested = holm(p_values), max(int(np.isfinite(p_values).sum()), 1)
     of_paper = holm([finding.p_smaller for finding in findings])
-    lines = []
+    scatter, lines = _scatter(findings), []
     for finding, p, p_paper in zip(findings, corrected, of_paper, strict=True):
         claim = finding.claim
         lines.append({
             "claim": escape.markdown_cell(claim.claim), "the paper": escape.markdown_cell(claim.paper or "(a question of ours)"),
             "measure": claim.measure, "expected": claim.expected,
             "here": finding.effect or "-", "p (Holm)": _p(p), "verdict": conclusion(finding, p),
-            "p of the paper's size (Holm)": _p(p_paper), "detectable": _detectable(finding, LEVEL / tested),
+            "p of the paper's size (Holm)": _p(p_paper), "detectable": _detectable(finding, LEVEL / tested, scatter),
             "power at the paper's": _power(finding, LEVEL / tested),
             "runs": finding.runs, "command": escape.markdown_code(f"python -m bayesdiff.study {claim.study}{options}"),
         })  # fmt: skip
@@ -225,8 +234,27 @@ def _p(value: float) -> str:
     return "-" if np.isnan(value) else f"{value:.3f}"
 
 
-def _detectable(finding: Finding, alpha: float) -> str:
+def _scatter(findings: list[Finding]) -> dict[str, float]:
+    """Measure -> standard deviation of the difference of one pair, the median of the claims about it that were tested."""
+    found: dict[str, list[float]] = {}
+    for finding in findings:
+        if finding.freedom > 0 and finding.std_error > 0:
+            found.setdefault(finding.claim.measure, []).append(finding.std_error * float(np.sqrt(finding.freedom + 1)))
+    return {measure: float(np.median(values)) for measure, values in found.items()}
+
+
+def _planned_to_find(finding: Finding, alpha: float, scatter: dict[str, float]) -> str:
+    """Of runs that are still to be made: what is worth knowing before them."""
+    if (deviation := scatter.get(finding.claim.measure)) is None or finding.planned < 2:
+        return "-"
+    found = detectable(deviation / np.sqrt(finding.planned), finding.planned - 1, power=POWER, alpha=alpha)
+    return f"{found:.3f} (planned)" if found <= finding.largest else "none (planned)"
+
+
+def _detectable(finding: Finding, alpha: float, scatter: dict[str, float]) -> str:
     """Empty where nothing was tested; "none" where even the largest difference there can be would not be found."""
+    if finding.planned:
+        return _planned_to_find(finding, alpha, scatter)
     if finding.curves is not None:
         found = detectable_depth(finding.curves, alpha, POWER)
     else:
@@ -250,7 +278,8 @@ EXPLAINED = (
     "interval in 40 does so by chance. *p of the paper's size*: of a difference as large, corrected over this page. "
     "*detectable*: the difference that runs like these find in "
     f"{POWER:.0%} of tries at the page's strictest level (of a stage its depth, by simulation with these runs' scatter), *none* "
-    "where it would be larger than two runs can differ. *Power at the paper's*: how often runs like these find a difference as "
+    "where it would be larger than two runs can differ. *Planned*: the same of runs that are missing, with the median scatter of the "
+    "page's other claims about the measure. *Power at the paper's*: how often runs like these find a difference as "
     "large as the paper's, at that level. "
     "*These runs*: one run on each side, nothing to test. "
     "The paper's numbers are its own, for Stable Diffusion 1.5."

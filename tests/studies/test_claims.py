@@ -16,7 +16,7 @@ from scipy.stats import t
 
 from bayesdiff.claims import main
 from bayesdiff.recording.archive import Archive, open_archive
-from bayesdiff.stats import Difference
+from bayesdiff.stats import Difference, detectable
 from bayesdiff.studies import claims as judging
 from bayesdiff.studies import plan as planning
 from bayesdiff.studies.claims import (
@@ -76,7 +76,7 @@ def test_a_difference_that_is_not_there_is_not_decided(study: Study, tmp_path: P
 def test_a_missing_run_leaves_a_claim_open(study: Study, tmp_path: Path) -> None:
     rows = rows_of(study, fill(study, tmp_path, study.cells[:-1]))
     found = judge(HIGHER, rows)
-    assert (verdict(found), found.runs, found.effect) == (MISSING, "3 + 4 of 4 + 4", "")
+    assert (verdict(found), found.runs, found.effect, found.planned) == (MISSING, "3 + 4 of 4 + 4", "", 2)
     assert verdict(judge(replace(HIGHER, row={"method": "dreambooth", "bnn": "on"}), rows)) == HOLDS
     assert verdict(judge(replace(HIGHER, measure="lpips", row={"method": "dreambooth", "bnn": "on"}), rows)) == UNMEASURED
     diverged = [replace(row, diverged=1) if not row.complete else row for row in rows]
@@ -100,6 +100,21 @@ def test_runs_of_a_row_are_judged_together(study: Study, tmp_path: Path, monkeyp
 def _noisy(folder: Path, mean: np.ndarray) -> np.ndarray:
     rng = np.random.default_rng(list(folder.name.encode()))
     return mean[:, None] + 0.08 * rng.standard_normal((len(mean), 1)) + 0.02 * rng.standard_normal((len(mean), 4))
+
+
+def test_runs_that_are_missing_say_what_they_would_find() -> None:
+    """With the median scatter of a pair among the page's other claims about the measure; two pairs find nothing that there can be."""
+    told = [
+        Finding(HIGHER, "3 + 3 of 3 + 3", "+0.1", 0.5, std_error=deviation / np.sqrt(3), freedom=2) for deviation in (0.01, 0.02, 5.0)
+    ]
+    missing = [Finding(HIGHER, "0 + 0 of 8 + 8", lacking=MISSING, planned=pairs) for pairs in (8, 2, 1)]
+    other = Finding(replace(HIGHER, measure="diversity"), "0 + 0 of 8 + 8", lacking=MISSING, planned=8)
+    _, _, _, eight, two, one, diversity = claims_table([*told, *missing, other])["detectable"]
+    alpha = 0.05 / 3
+    assert eight == f"{detectable(0.02 / np.sqrt(8), 7, alpha=alpha):.3f} (planned)"
+    assert (two, one, diversity) == (f"{detectable(0.02 / np.sqrt(2), 1, alpha=alpha):.3f} (planned)", "-", "-")
+    wide = [replace(finding, std_error=0.1) for finding in told]
+    assert claims_table([*wide, missing[1]])["detectable"][3] == "none (planned)"
 
 
 def test_a_stage_that_was_looked_for_says_how_deep_it_had_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
