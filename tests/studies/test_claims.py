@@ -104,9 +104,7 @@ def _noisy(folder: Path, mean: np.ndarray) -> np.ndarray:
 
 def test_runs_that_are_missing_say_what_they_would_find() -> None:
     """With the median scatter of a pair among the page's other claims about the measure; two pairs find nothing that there can be."""
-    told = [
-        Finding(HIGHER, "3 + 3 of 3 + 3", "+0.1", 0.5, std_error=deviation / np.sqrt(3), freedom=2) for deviation in (0.01, 0.02, 5.0)
-    ]
+    told = [Finding(HIGHER, "3 + 3 of 3 + 3", "+0.1", 0.5, std_error=deviation / np.sqrt(3), freedom=2) for deviation in (0.01, 0.02, 5.0)]
     missing = [Finding(HIGHER, "0 + 0 of 8 + 8", lacking=MISSING, planned=pairs) for pairs in (8, 2, 1)]
     other = Finding(replace(HIGHER, measure="diversity"), "0 + 0 of 8 + 8", lacking=MISSING, planned=8)
     _, _, _, eight, two, one, diversity = claims_table([*told, *missing, other])["detectable"]
