@@ -90,7 +90,7 @@ def test_nobody_gets_twenty_files_without_asking(tmp_path: Path, capsys: pytest.
 
 def test_a_model_that_no_study_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--output", str(tmp_path), "--model", "sd9"]) == 2
-    assert capsys.readouterr().err == "bayesdiff: model sd9: no study has it; choose one of sd14, sd15, sd20, sdxl, toybox\n"
+    assert capsys.readouterr().err == "bayesdiff: model sd9: no study has it; choose one of sd14, sd15, sd20, sdxl, toybox, wide\n"
     assert list(tmp_path.iterdir()) == []
 
 
