@@ -16,9 +16,9 @@ os.environ.setdefault("WANDB_MODE", "offline")
 
 import pytest
 
+from bayesdiff.config.derive import derive
 from bayesdiff.config.schema import Config
 from bayesdiff.core.garbage import SELDOM
-from bayesdiff.studies.derive import derive
 
 gc.set_threshold(*SELDOM)
 """It took a quarter of the time to load the tests, and a sixth of that of tests that compose configurations."""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from bayesdiff.config.derive import derive
 from bayesdiff.config.identity import as_dict, run_key
 from bayesdiff.core.layout import image_name, images_folder
 from bayesdiff.corruption.diagnosis import judge_run
@@ -16,7 +17,6 @@ from bayesdiff.recording.archive import detector_version
 from bayesdiff.recording.record import RunRecord
 from bayesdiff.scoring.curve import score_columns
 from bayesdiff.scoring.metrics import COLUMNS
-from bayesdiff.studies.derive import derive
 
 STAGE = (0.2, 0.5, 0.7, 0.85, 0.86, 0.84, 0.5, 0.45, 0.44, 0.5, 0.84, 0.85, 0.86, 0.85, 0.86)
 """Means of DINO at the checkpoints: a fall from the seventh to the tenth, and back."""

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from made_records import make_run, prepare
 
 from bayesdiff.config.compose import compose, literal
+from bayesdiff.config.derive import derive
 from bayesdiff.config.words import override, parsed
 from bayesdiff.core.errors import UserError
 from bayesdiff.readings import Naming
 from bayesdiff.readings.sources import read_bytes
 from bayesdiff.recording.columns import Damaged, parse_curve, parse_images
 from bayesdiff.recording.record import parse_record
-from bayesdiff.studies.derive import derive
 from bayesdiff.studies.study_file import check_word
 
 FEW, MANY = 150, 3_000

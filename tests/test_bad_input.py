@@ -15,10 +15,10 @@ import pytest
 from bad_inputs import LATER, RUN, cases, make, of_schema
 from hydra._internal.hydra import Hydra
 
+from bayesdiff.config.derive import derive
 from bayesdiff.core import escape
 from bayesdiff.core.errors import ExitCode, UserError
 from bayesdiff.studies import plan
-from bayesdiff.studies.derive import derive
 from bayesdiff.studies.study_file import check_word
 
 REMEDY = re.compile(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from bayesdiff.config.compose import CONF, compose, of_record, resolve
+from bayesdiff.config.compose import CONF, of_record, resolve
+from bayesdiff.config.derive import derive
 from bayesdiff.config.prompts import Prompt, evaluation_prompts
 from bayesdiff.config.schema import Config, ModelConf
 from bayesdiff.core.errors import UserError, did_you_mean, first_line
@@ -74,7 +75,7 @@ def configured(asked: Asked, run: Run | None) -> Config:
         if run is not None:
             return _of_run(run, asked)
         named = [f"model={asked.model}"] if asked.model in _options("model") else []
-        return _with_model(compose([f"metrics={metrics}", "sampler=fast", *named, *asked.words]), asked)
+        return _with_model(derive((f"metrics={metrics}", "sampler=fast", *named, *asked.words)), asked)
     except UserError:
         raise
     except Exception as error:  # Hydra's parser and OmegaConf raise many kinds
@@ -91,7 +92,7 @@ def _of_run(run: Run, asked: Asked) -> Config:
 
     if asked.metrics is None and not asked.words:
         return run.cfg
-    other = compose([f"metrics={asked.metrics}"]).metrics if asked.metrics else run.cfg.metrics
+    other = derive((f"metrics={asked.metrics}",)).metrics if asked.metrics else run.cfg.metrics
     own = OmegaConf.structured(replace(run.cfg, metrics=other))
     merged = OmegaConf.merge(own, OmegaConf.from_dotlist(list(asked.words)))
     assert isinstance(merged, DictConfig)

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from bayesdiff.config.compose import PACKAGE
+from bayesdiff.config.derive import derive
 from bayesdiff.config.schema import Config
 from bayesdiff.config.suggestions import explain
 from bayesdiff.config.words import override
 from bayesdiff.core.errors import UserError, did_you_mean, shortened
 from bayesdiff.core.layout import MAIN
-from bayesdiff.studies.derive import derive
 from bayesdiff.studies.study_file import Source, label_of, read_source
 
 _SHIPPED = PACKAGE / "experiments" if (PACKAGE / "experiments").is_dir() else PACKAGE.parent / "experiments"

@@ -16,13 +16,13 @@ import yaml
 
 from bayesdiff.config.checks import SECRET
 from bayesdiff.config.compose import CONF
+from bayesdiff.config.derive import setting_error, settings_there_are
 from bayesdiff.config.structured import check_yaml
 from bayesdiff.config.suggestions import NEW_EVALUATION, evaluation_words
 from bayesdiff.config.words import override, parsed
 from bayesdiff.core.errors import UserError, did_you_mean, first_line, shortened
 from bayesdiff.core.files import read_file
 from bayesdiff.core.privacy import has_secret
-from bayesdiff.studies.derive import setting_error, settings_there_are
 
 REQUIRED = {"title": str, "experiment": str, "grid": dict, "models": dict}
 OPTIONAL = {

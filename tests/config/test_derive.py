@@ -9,12 +9,12 @@ from hydra.errors import HydraException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bayesdiff.config import derive as deriving
 from bayesdiff.config.compose import CONF, compose
+from bayesdiff.config.derive import derive
 from bayesdiff.config.identity import run_name
 from bayesdiff.config.words import override
 from bayesdiff.core.errors import UserError
-from bayesdiff.studies import derive as deriving
-from bayesdiff.studies.derive import derive
 from bayesdiff.studies.plan import load_study, models_of, study_names
 
 
