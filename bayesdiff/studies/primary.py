@@ -145,7 +145,8 @@ def open_primary(path: Path, archive: Archive) -> Primary:
     """The registered file with the records of its study; raises ``UserError`` as ``load_registered`` and ``load_study``."""
     registered = load_registered(path)
     study = load_study(registered.study)
-    names = dict.fromkeys([MAIN, *(name for run in archive.runs.values() for name in run.scores)])
+    own = [found.run for row in rows_of(study, archive) for found in row.found]
+    names = dict.fromkeys([MAIN, *(name for run in own for name in run.scores)])
     seen = replace(study, evaluations=tuple(names))
     return Primary(registered, study, tuple(rows_of(seen, archive)))
 

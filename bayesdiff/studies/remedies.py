@@ -21,6 +21,8 @@ MIDDLE = (250, 900)
 """Steps of the grain, as ``results/primary.yaml`` has its middle."""
 BESIDE = {"DINO": "dino", "CLIP-T": "clip_t", "diversity": "diversity"}
 NOT_MEASURED = "not measured yet"
+LACKING = "not measured"
+"""By runs that have all ended: with one image a prompt there is no diversity."""
 EXPLAINED = (
     "Made by `make paper-tables` from `results/remedies.yaml` and the records, all of the toybox. A number is the mean paired difference "
     "over subjects with its 95 % interval: of grain in steps 250 to 900, of DINO, CLIP-T and diversity over training time. *Time* is the "
@@ -69,13 +71,13 @@ def _line(remedy: Remedy, rows: Sequence[Row]) -> dict[str, str]:
         return {**line, "grain": f"{NOT_MEASURED} ({runs})", **dict.fromkeys([*BESIDE, "time"], NOT_MEASURED)}
     readers = {"grain": in_window(GRAIN, MIDDLE), **{label: along_steps(name) for label, name in BESIDE.items()}}
     found = {label: estimate(read_row(row, reader), read_row(against, reader)) for label, reader in readers.items()}
-    return {**line, **{label: NOT_MEASURED if one is None else one.text for label, one in found.items()}, "time": _time(row, against)}
+    return {**line, **{label: LACKING if one is None else one.text for label, one in found.items()}, "time": _time(row, against)}
 
 
 def _time(row: Row, against: Row) -> str:
     """Ratio of training times, paired; 1 for two evaluations of the same runs."""
     found = estimate(read_row(row, _log_seconds), read_row(against, _log_seconds))
-    return NOT_MEASURED if found is None else f"x {np.exp(found.difference.mean[0]):.2f}"
+    return LACKING if found is None else f"x {np.exp(found.difference.mean[0]):.2f}"
 
 
 def _log_seconds(found: Found) -> float | None:

@@ -56,6 +56,16 @@ def test_an_effect_that_was_made_is_found(with_an_effect: Primary) -> None:
     assert "16 subjects, p < 0.0001)." in answers(with_an_effect)[2]
 
 
+def test_evaluations_of_other_studies_runs_are_none_of_it(tmp_path: Path) -> None:
+    humps = {"off": PLAIN_HUMP, "on": ON_HUMP, "prompt_dropout": DROPPED_HUMP}
+    study = load_study("primary")
+    results = made_curves(study, tmp_path, partial(made, humps=humps), study.cells[:3], ("guidance_1",))
+    other = load_study("mechanism_looks")
+    made_curves(other, results, lambda cell, steps, rng: 0.9 + 0.0 * steps, other.cells[:1], ("guidance_12",))
+    seen = {row.labels["evaluation"] for row in open_primary(FILE, open_archive(results)).rows}
+    assert seen == {"main", "guidance_1"}
+
+
 def test_the_page_has_the_subjects_that_nobody_had_looked_at(with_an_effect: Primary) -> None:
     text = page(with_an_effect)
     unseen = text.partition("nobody had looked at")[2].partition("##")[0]
