@@ -60,6 +60,8 @@ wheel-check: $(READY) ## build the wheel, install it elsewhere, run its commands
 paper-tables: $(READY) ## tables, figures and the page of claims, from the records in results/
 	$(BIN)/python -m bayesdiff.tables results/toybox
 	$(BIN)/python -m bayesdiff.claims results/toybox
+	$(BIN)/python -m bayesdiff.tables results/wide
+	$(BIN)/python -m bayesdiff.studies.bases results/toybox results/wide
 
 curves: $(READY) ## the verdict on public curves of others, and what such curves could show
 	$(BIN)/python -m bayesdiff.studies.public_curves results/curves

@@ -192,12 +192,13 @@ def check_verdict(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check_make(target: str) -> None:
-    """The target is there; what makes the tables is run, line by line."""
+    """The target is there; what makes the toybox's tables is run, line by line (``studies/test_bases.py`` runs the wide base's)."""
     found = re.search(rf"^{target}:.*## .*\n((?:\t.*\n)*)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert found
     for line in found[1].splitlines() if target == "paper-tables" else []:
         module, *words = shlex.split(line.removeprefix("\t$(BIN)/python -m bayesdiff."))
-        {"tables": check_tables, "claims": check_claims}[module](words)
+        if words == ["results/toybox"]:
+            {"tables": check_tables, "claims": check_claims}[module](words)
 
 
 def check_run(words: list[str]) -> None:

@@ -41,6 +41,6 @@ def verdicts_line(rows: Sequence[Row]) -> str:
     kinds = Counter(verdict.avoid_kinds[0] for verdict in avoiding if verdict.avoid_kinds)
     named = f" ({', '.join(f'{count} {NAMES[kind]}' for kind, count in kinds.most_common())})" if kinds else ""
     return (
-        f"Of {len(found)} runs, each judged alone: {len(avoiding)} have steps to avoid (level 1), {kinds.total()} of them a kind "
+        f"Of {len(found)} curves, each of one run: {len(avoiding)} have steps to avoid (level 1), {kinds.total()} of them a kind "
         f"for the first of these steps (level 2){named}, and {sum(verdict.flagged for verdict in found)} a stage (level 3)."
     )

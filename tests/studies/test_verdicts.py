@@ -51,7 +51,7 @@ def test_a_line_a_run_with_what_each_level_says(control: list[Row]) -> None:
         assert line["3: stage"] == f"{verdict.depth:.2f} deep, {verdict.onset_step} to {verdict.recovery_step}"
         assert line["keep"] == verdict.best_step
     said = verdicts_line(control)
-    assert said.startswith("Of 16 runs, each judged alone: 16 have steps to avoid")
+    assert said.startswith("Of 16 curves, each of one run: 16 have steps to avoid")
     assert said.endswith("and 16 a stage (level 3).")
 
 
