@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayesdiff.core import escape
 from bayesdiff.core.errors import first_line
 from bayesdiff.core.files import write_text
 from bayesdiff.core.layout import ONE_STEP, ONE_STEP_PAGE
@@ -16,7 +15,7 @@ from bayesdiff.recording.columns import Array, Damaged
 from bayesdiff.recording.plots import panels, save_figure
 
 MEASURES = {
-    "error_0": "Figure 3: error at x_t = 0,\nover the photograph's mean square", "sigma_1": "Figure 4: sigma_1",
+    "error_0": "Figure 3: error at x_t = 0,\nover the photograph's mean square", "sigma_1": "Figure 4:\nsigma_1",
     "patch_gain": "Figure 5: share of extra noise\nthat is left in a patch",
 }  # fmt: skip
 """Columns of ``one_step.csv`` (``training.one_step``) and what the figure calls them."""
@@ -114,6 +113,6 @@ def _draw(tables: list[pd.DataFrame], target: Path) -> None:
         for table in tables:
             place.plot(table["step"], table[name], color="0.6", linewidth=0.9)
         place.plot(_shared(tables), _values(tables, name).mean(0), color="C0", marker="o", markersize=3, label="mean")
-        place.set(xlabel="training step", ylabel=escape.plot(label))
+        place.set(xlabel="training step", ylabel=label)
     places[0].legend(fontsize=7)
     save_figure(figure, target)
