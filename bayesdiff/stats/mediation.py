@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayesdiff.stats.paired import Array, Difference, paired_difference
+from bayesdiff.stats.paired import Array, Difference, mean_over_runs
 
 
 @dataclass(frozen=True)
@@ -67,5 +67,4 @@ def _within(curves: Array) -> Array:
 
 
 def _over_runs(values: Array) -> Difference:
-    runs = values[None, :, None, None]
-    return paired_difference(runs, np.zeros_like(runs))
+    return mean_over_runs(values[:, None])

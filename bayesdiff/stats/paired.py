@@ -103,6 +103,12 @@ def paired_difference(
     return Difference(centre, centre - half, centre + half, _p_value(centre, error, freedom), error, freedom, levels)
 
 
+def mean_over_runs(values: Array) -> Difference:
+    """Mean of values (runs, V) over runs, each of the V with its t interval and the p-value of a mean of 0."""
+    runs = values[None, :, :, None]
+    return paired_difference(runs, np.zeros_like(runs))
+
+
 def _labels(prompts: ArrayLike | None, images: int) -> NDArray[np.generic]:
     labels = np.arange(images) if prompts is None else np.asarray(prompts)
     if labels.shape != (images,):

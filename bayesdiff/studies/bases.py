@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from bayesdiff.core import escape
@@ -22,10 +21,9 @@ from bayesdiff.core.errors import UserError, bad_input_in_one_line
 from bayesdiff.core.files import atomic_write
 from bayesdiff.core.layout import MAIN
 from bayesdiff.recording.archive import open_archive
-from bayesdiff.recording.columns import Array
 from bayesdiff.recording.plots import panels, save_figure
 from bayesdiff.studies.claims import write_between
-from bayesdiff.studies.contrasts import GRAIN, curve_of
+from bayesdiff.studies.contrasts import GRAIN, Curve, at_shared_steps, curve_of
 from bayesdiff.studies.plan import EVALUATION, load_study
 from bayesdiff.studies.rows import Found, rows_of
 
@@ -43,15 +41,13 @@ class Base:
     name: str
     found: tuple[Found, ...]
 
-    def curves(self, measure: str) -> tuple[Array, Array]:
+    def curves(self, measure: str) -> Curve:
         """Steps (T,) and values (runs, T); raises ``UserError`` where a run lacks the measure."""
         curves = [curve_of(run, measure) for run in self.found]
         lacking = [run.folder.name for run, curve in zip(self.found, curves, strict=True) if curve is None]
         if lacking:
             raise UserError(f"{lacking[0]}: has no {measure}; make the run again with probes=true")
-        known = [curve for curve in curves if curve is not None]
-        steps = np.array(sorted(set.intersection(*(set(curve[0].tolist()) for curve in known))), dtype=np.float64)
-        return steps, np.stack([values[np.isin(at, steps)] for at, values in known])
+        return at_shared_steps([curve for curve in curves if curve is not None])
 
 
 def base_of(results: Path, study: str, model: str) -> Base:

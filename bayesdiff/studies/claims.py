@@ -29,6 +29,7 @@ from bayesdiff.corruption.power import detectable_depth
 from bayesdiff.corruption.shape import Array
 from bayesdiff.recording.archive import UNJUDGED
 from bayesdiff.stats import Difference, detectable, holm, paired_difference, power
+from bayesdiff.studies.contrasts import at_shared_steps
 from bayesdiff.studies.measures import AT_STEP, CLAIM, COSINES, COST, CURVE, LAST, MEASURES, of
 from bayesdiff.studies.rows import Found, Row, pair_of, prompts_of, read
 
@@ -160,9 +161,8 @@ def _stage(claim: Claim, row: Row) -> Finding:
 
 def scores_together(row: Row) -> tuple[list[int], Array]:
     """Steps that all runs of a row share, and their scores (runs, steps, images)."""
-    curves = [fidelity_of(found) for found in row.found]
-    shared = sorted(set.intersection(*(set(steps) for steps, _ in curves)))
-    return shared, np.stack([scores[np.isin(steps, shared)] for steps, scores in curves])
+    steps, scores = at_shared_steps([(np.asarray(steps), scores) for steps, scores in map(fidelity_of, row.found)])
+    return steps.tolist(), scores
 
 
 def fidelity_of(found: Found) -> tuple[list[int], Array]:

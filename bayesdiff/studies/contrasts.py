@@ -72,6 +72,12 @@ def curve_of(found: Found, measure: str) -> Curve | None:
     return None if scores is None or not np.isfinite(scores).all() else (images.steps, scores.mean(1))
 
 
+def at_shared_steps(curves: Sequence[Curve]) -> Curve:
+    """Steps (T,) that all of several curves have, increasing, and their values (T, …) there, (curves, T, …)."""
+    shared = np.array(sorted(set.intersection(*(set(steps.tolist()) for steps, _ in curves))), dtype=np.int64)
+    return shared, np.stack([values[np.isin(steps, shared)] for steps, values in curves])
+
+
 def _probe_curve(found: Found, column: str, share: str) -> Curve | None:
     """A column of ``probes.csv`` at a share of the schedule, of the weights that the evaluation shows."""
     path = found.folder / PROBES

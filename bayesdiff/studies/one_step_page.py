@@ -13,6 +13,8 @@ from bayesdiff.core.layout import ONE_STEP, ONE_STEP_PAGE
 from bayesdiff.recording.archive import Archive
 from bayesdiff.recording.columns import Array, Damaged
 from bayesdiff.recording.plots import panels, save_figure
+from bayesdiff.stats.paired import mean_over_runs
+from bayesdiff.studies.contrasts import Curve, at_shared_steps
 
 MEASURES = {
     "error_0": "Figure 3: error at x_t = 0,\nover the photograph's mean square", "sigma_1": "Figure 4:\nsigma_1",
@@ -67,38 +69,29 @@ def _table(path: Path) -> pd.DataFrame | None:
         ) from error
 
 
-def _shared(tables: list[pd.DataFrame]) -> Array:
-    """Steps (T,) that every run has."""
-    steps = set.intersection(*({float(step) for step in table["step"]} for table in tables))
-    return np.array(sorted(steps))
-
-
-def _values(tables: list[pd.DataFrame], name: str) -> Array:
-    """(runs, T) at the shared steps."""
-    shared = _shared(tables)
-    return np.stack([table.set_index("step").loc[shared, name].to_numpy() for table in tables])
+def _shared(tables: list[pd.DataFrame], name: str) -> Curve:
+    """Steps (T,) that every run has, and the measure there (runs, T)."""
+    return at_shared_steps([(table["step"].to_numpy(np.int64), table[name].to_numpy()) for table in tables])
 
 
 def _means(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """A line a step, each mean with its interval."""
-    columns = {name: [_with_interval(column) for column in _values(tables, name).T] for name in MEASURES}
     named = {"error_0": "error at 0", "sigma_1": "sigma_1", "patch_gain": "patch"}
-    return pd.DataFrame({"step": [int(step) for step in _shared(tables)]} | {named[name]: column for name, column in columns.items()})
+    columns = {label: [_with_interval(column) for column in _shared(tables, name)[1].T] for name, label in named.items()}
+    return pd.DataFrame({"step": _shared(tables, "sigma_1")[0], **columns})
 
 
 def _with_interval(values: Array) -> str:
     """Mean of (runs,) with its 95 % t interval."""
-    from scipy.stats import t
-
     if len(values) < 2 or not np.isfinite(values).all():
         return f"{values.mean():.3f}"
-    half = float(t.ppf(0.975, len(values) - 1)) * values.std(ddof=1) / np.sqrt(len(values))
-    return f"{values.mean():.3f} ({values.mean() - half:.3f} to {values.mean() + half:.3f})"
+    found = mean_over_runs(values[:, None])
+    return f"{found.mean[0]:.3f} ({found.low[0]:.3f} to {found.high[0]:.3f})"
 
 
 def _seen(tables: list[pd.DataFrame], name: str) -> str:
     """The measure at step 0, where it is largest after it, and in the end."""
-    steps, values = _shared(tables), _values(tables, name)
+    steps, values = _shared(tables, name)
     if len(steps) < 2:
         return "Too few steps are shared by all runs."
     largest = 1 + int(values.mean(0)[1:].argmax())
@@ -112,7 +105,8 @@ def _draw(tables: list[pd.DataFrame], target: Path) -> None:
     for place, (name, label) in zip(places, MEASURES.items(), strict=True):
         for table in tables:
             place.plot(table["step"], table[name], color="0.6", linewidth=0.9)
-        place.plot(_shared(tables), _values(tables, name).mean(0), color="C0", marker="o", markersize=3, label="mean")
+        steps, values = _shared(tables, name)
+        place.plot(steps, values.mean(0), color="C0", marker="o", markersize=3, label="mean")
         place.set(xlabel="training step", ylabel=label)
     places[0].legend(fontsize=7)
     save_figure(figure, target)

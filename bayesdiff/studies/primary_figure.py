@@ -11,6 +11,7 @@ import numpy as np
 from bayesdiff.core import escape
 from bayesdiff.core.layout import MAIN
 from bayesdiff.recording.plots import panels, save_figure
+from bayesdiff.stats.paired import mean_over_runs
 from bayesdiff.studies.contrasts import GRAIN, Curve, curve_of
 from bayesdiff.studies.primary import Primary
 from bayesdiff.studies.rows import Row
@@ -65,12 +66,9 @@ def _draw_means(primary: Primary, target: Path) -> None:
 
 def _draw_mean(place: Axes, curves: Sequence[Curve], label: str, colour: str, dash: str) -> None:
     """The mean over subjects, and its 95 % interval at each step by itself."""
-    from scipy.stats import t
-
-    values = np.stack([one[1] for one in curves])
-    mean, half = values.mean(0), float(t.ppf(0.975, len(values) - 1)) * values.std(0, ddof=1) / np.sqrt(len(values))
-    place.plot(curves[0][0], mean, dash, color=colour, label=label)
-    place.fill_between(curves[0][0], mean - half, mean + half, color=colour, alpha=0.15, linewidth=0)
+    found = mean_over_runs(np.stack([one[1] for one in curves]))
+    place.plot(curves[0][0], found.mean, dash, color=colour, label=label)
+    place.fill_between(curves[0][0], found.low, found.high, color=colour, alpha=0.15, linewidth=0)
 
 
 def _draw_arm(primary: Primary, rows: Sequence[Row], target: Path) -> None:

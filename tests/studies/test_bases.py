@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bayesdiff import tables
 from bayesdiff.core.errors import ExitCode, UserError
 from bayesdiff.studies.bases import Base, base_of, bases_table, main
 
@@ -36,7 +37,9 @@ def test_the_committed_files_are_what_the_command_makes(tmp_path: Path) -> None:
     for name in ("bases.csv", "bases.png"):
         (own / name).unlink()
     page = (own / "README.md").read_text()
-    assert main([str(TOYBOX), str(own)]) == ExitCode.DONE
+    (own / "tables" / "wide_base-wide.md").unlink()
+    assert tables.main([str(own)]) == main([str(TOYBOX), str(own)]) == ExitCode.DONE
+    assert (own / "tables" / "wide_base-wide.md").read_bytes() == (WIDE / "tables" / "wide_base-wide.md").read_bytes()
     assert (own / "bases.csv").read_bytes() == (WIDE / "bases.csv").read_bytes()
     assert (own / "README.md").read_text() == page
     assert (own / "bases.png").stat().st_size > 1000
