@@ -61,7 +61,7 @@ def _plain(word: str) -> tuple[str, str, str] | None:
     read = parsed(word)
     group, _, key = str(read.key_or_group).rpartition(".")
     changes = read.type == OverrideType.CHANGE and read.package is None and not read.is_sweep_override()
-    return (group, key, word) if changes and (group, key) in _leaves() and "$" not in word and MISSING not in word else None
+    return (group, key, word) if changes and (group, key) in _leaves() and "${" not in word and MISSING not in word else None
 
 
 @lru_cache(maxsize=1)

@@ -13,8 +13,8 @@ from typing import Any
 
 from bayesdiff.core.errors import UserError, first_line, shortened
 
-_PLAIN = re.compile(r"[A-Za-z_/.][A-Za-z0-9_/.-]*")
-"""Texts that Hydra reads as themselves, but for those of ``_SPECIAL``."""
+_PLAIN = re.compile(r"(?!\.\d)[A-Za-z_/.][A-Za-z0-9_/.-]*")
+"""Texts that Hydra reads as themselves, but for those of ``_SPECIAL``; ``.5`` is a number."""
 _SPECIAL = re.compile(r"null|true|false|nan|inf", re.IGNORECASE)
 _BEFORE_A_QUOTE = re.compile(r"(\\*)('|\Z)")
 

@@ -29,9 +29,8 @@ def equal(overrides: tuple[str, ...]) -> None:
 def test_runs_of_the_shipped_studies_are_derived_as_they_compose(name: str) -> None:
     for model in models_of(name):
         cells = load_study(name, model).cells
-        ends = (cells[0].overrides, cells[-1].overrides) if model == "toybox" else ()  # another model's words are the same in every cell
-        for overrides in dict.fromkeys((*ends, cells[len(cells) // 2].overrides)):
-            equal(overrides)
+        for cell in (cells[0], cells[-1]) if model == "toybox" else (cells[len(cells) // 2],):
+            equal(cell.overrides)
 
 
 @pytest.mark.slow
@@ -44,14 +43,14 @@ def test_every_toybox_run_is_derived_as_it_composes(name: str) -> None:
 VALUES = {
     "seed": st.integers(0, 10**6), "method.learning_rate": st.floats(1e-9, 1.0) | st.integers(1, 5),
     "shots.count": st.none() | st.integers(1, 9),
-    "data.class_noun": st.text(alphabet="dog (=,')[]é", min_size=1, max_size=9).filter(str.strip),
+    "data.class_noun": st.text(alphabet="dog $(=,')[]é", min_size=1, max_size=9).filter(str.strip),
     "data.subject": st.text(alphabet="ab1 ", max_size=5),
     "bnn.kl": st.sampled_from(["elbo", "reverse"]), "metrics.lpips": st.booleans() | st.sampled_from(["on", "off", "yes"]),
     "metrics.extra": st.lists(st.sampled_from(["a.b", "c.d"]), max_size=2), "bnn.prior_sigma": st.sampled_from([1, 1.0, "0.01"]),
 }  # fmt: skip
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.fixed_dictionaries({}, optional=VALUES), st.sampled_from(["off", "on", "ema"]), st.booleans())
 def test_any_values_are_derived_as_they_compose(values: dict[str, object], arm: str, first: bool) -> None:
     words = [override(key, value) for key, value in values.items()]

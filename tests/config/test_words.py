@@ -26,6 +26,8 @@ def possible(value: Any) -> bool:
 @example("null")
 @example("off")
 @example("1e3")
+@example(".0")
+@example(".5e3")
 @example("it's")
 @example("\\'")
 @example("ends in \\")

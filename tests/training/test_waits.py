@@ -33,8 +33,12 @@ def on_meta(cfg: Any, monkeypatch: pytest.MonkeyPatch) -> Training:
     return state
 
 
-@pytest.mark.parametrize("arm", ARMS)
-@pytest.mark.parametrize("more", [[], ["training.gradient_accumulation_steps=2", "training.min_snr_gamma=5"]])
+MORE = ["training.gradient_accumulation_steps=2", "training.min_snr_gamma=5"]
+PER_DRAW = ["off", "on", "input_noise", "prompt_dropout"]
+"""Arms that do something of their own in every micro-batch, and the plain one."""
+
+
+@pytest.mark.parametrize(("arm", "more"), [*((arm, []) for arm in ARMS), *((arm, MORE) for arm in PER_DRAW)])
 def test_a_step_between_logs_waits_for_nothing(make_config: Make, monkeypatch: pytest.MonkeyPatch, arm: str, more: list[str]) -> None:
     cfg = make_config("+experiment=smoke", f"bnn={arm}", "schedule.log_every=2", *more)
     state, told = on_meta(cfg, monkeypatch), []
