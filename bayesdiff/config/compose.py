@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.checks import check
 from bayesdiff.config.identity import as_dict, misfit
+from bayesdiff.config.proportion import in_proportion
 from bayesdiff.config.schema import Config
 from bayesdiff.config.suggestions import explain, wrong_value
 from bayesdiff.core.arguments import Parser, called
@@ -64,6 +65,7 @@ def resolve(raw: DictConfig) -> Config:
         raise UserError(f"configuration: {explain(error)}; all keys: python -m bayesdiff.run --cfg job") from error
     assert isinstance(cfg, Config)
     check_kinds(cfg)
+    cfg = in_proportion(cfg)
     check(cfg)
     return cfg
 

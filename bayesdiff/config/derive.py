@@ -17,6 +17,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from bayesdiff.config.checks import check
 from bayesdiff.config.compose import CONF, compose, composed
 from bayesdiff.config.identity import fits
+from bayesdiff.config.proportion import in_proportion
 from bayesdiff.config.schema import Config
 from bayesdiff.config.suggestions import wrong_value
 from bayesdiff.config.words import parsed
@@ -48,7 +49,7 @@ def derive(overrides: tuple[str, ...]) -> Config:
         return compose(overrides)  # says which, and why
     if _has_missing(content):
         return compose(overrides)
-    cfg = _config(content)
+    cfg = in_proportion(_config(content))
     check(cfg)
     return cfg
 

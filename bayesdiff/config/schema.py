@@ -262,6 +262,8 @@ class ScheduleConf:
     steps: int = MISSING
     checkpoints: list[int] = MISSING
     """Steps at which the run samples and scores; 0 is the base model, the last one is ``steps``."""
+    photos: int | None = None
+    """The number of photographs that ``steps`` and ``checkpoints`` are meant for: a run on fewer or more has them in proportion."""
     keep: Keep = Keep.last_and_best
     log_every: int = 10
 
