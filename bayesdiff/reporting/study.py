@@ -42,7 +42,7 @@ from bayesdiff.studies.figures import ARMS, curves_of, worded
 from bayesdiff.studies.measures import MEASURES
 from bayesdiff.studies.pages import commands_of, heading
 from bayesdiff.studies.plan import EVALUATION, Study
-from bayesdiff.studies.rows import Found, Row, rows_of
+from bayesdiff.studies.rows import Found, Row, rows_of, run_counts
 from bayesdiff.studies.tables import printed_table, study_table
 
 if TYPE_CHECKING:
@@ -399,8 +399,9 @@ def _absent(study: Study, rows: Sequence[Row], results: Path) -> list[str]:
     lines = [
         "Single samples and training images: a committed record has the scores of every image, and a grid of some samples in 128 colours."
     ]
-    if missing := sum(row.missing for row in rows):
+    _, diverged, missing = run_counts(rows)
+    if missing:
         lines.append(f"{missing} runs that are not made yet: {', '.join(command.strip('`') for command in commands_of(study, results))}")
-    if diverged := sum(len(row.diverged) for row in rows):
+    if diverged:
         lines.append(f"Curves of {diverged} runs that diverged.")
     return lines

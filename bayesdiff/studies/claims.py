@@ -295,9 +295,9 @@ def counts(findings: list[Finding]) -> dict[str, int]:
 def answer(findings: list[Finding]) -> str:
     """The exploratory claims in one line."""
     number = counts(findings)
-    lacking = sum(number.get(verdict, 0) for verdict in LACKING)
+    lacking, holds = sum(number.get(verdict, 0) for verdict in LACKING), "holds" if number[HOLDS] == 1 else "hold"
     return (
-        f"- **The paper's other claims** (exploratory): {number[HOLDS]} of {len(findings)} hold, {number[AGAINST]} are contradicted, "
+        f"- **The paper's other claims** (exploratory): {number[HOLDS]} of {len(findings)} {holds}, {number[AGAINST]} are contradicted, "
         f"{number[SMALLER]} exclude the paper's size, {number[OPEN]} are not decided, and {lacking} lack runs."
     )
 

@@ -24,7 +24,7 @@ from bayesdiff.studies.latex import latex_tables
 from bayesdiff.studies.measures import COST, CURVE, LAST, Measure, named, of
 from bayesdiff.studies.paper import PAPER_SUBJECTS, paper_label
 from bayesdiff.studies.plan import Cell, Study, chosen_studies, join_models, load_study, models_of, study_names
-from bayesdiff.studies.rows import Row, pair_of, read, reference_of, rows_of
+from bayesdiff.studies.rows import Row, pair_of, read, reference_of, rows_of, run_counts
 from bayesdiff.studies.tables import MISSING, NONE, printed_runs, printed_table, runs_table, study_table
 from bayesdiff.studies.verdicts import SUBJECT, verdicts_line, verdicts_table
 
@@ -46,7 +46,7 @@ def write_study(study: Study, rows: list[Row], results: Path, share: float = 0.0
 
     A table that is there already is written anew, however few records are left of it.
     """
-    found, runs = sum(len(row.found) for row in rows), len(study.cells)
+    (found, _, _), runs = run_counts(rows), len(study.cells)
     target, name = results / TABLES, file_name(study)
     if not found:
         return ""
@@ -94,9 +94,8 @@ def write_index(results: Path, written: list[tuple[Study, list[Row]]]) -> None:
     """``tables/README.md``: every study of the models that have records, how far it is, and its table or what makes it."""
     lines = []
     for study, rows in written:
-        found, name = sum(len(row.found) for row in rows), file_name(study)
+        (found, diverged, missing), name = run_counts(rows), file_name(study)
         table = f"[{name}.md]({name}.md)" if found and (results / TABLES / f"{name}.md").exists() else "no table yet"
-        diverged, missing = (sum(count) for count in zip(*((len(row.diverged), row.missing) for row in rows), strict=True))
         runs = f"{found} of {len(study.cells)}" + (f", {diverged} diverged" if diverged else "")
         lines.append({
             "study": study.name, "model": study.model, "the paper": study.paper or "(a question of ours)", "what": study.title,
@@ -119,7 +118,7 @@ def file_name(study: Study) -> str:
 
 def _lacking(study: Study, rows: list[Row], results: Path) -> str:
     """What is missing, and the commands that make it."""
-    lacking = sum(row.missing for row in rows)
+    _, _, lacking = run_counts(rows)
     return f"\n{lacking} runs are missing: {', '.join(commands_of(study, results))}\n" if lacking else ""
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from bayesdiff.config.structured import read_entries
@@ -15,7 +14,7 @@ from bayesdiff.core.layout import MAIN, REMEDIES_PAGE
 from bayesdiff.recording.archive import Archive
 from bayesdiff.studies.contrasts import GRAIN, along_steps, estimate, in_window, read_row, row_named
 from bayesdiff.studies.plan import EVALUATION, load_study
-from bayesdiff.studies.rows import Found, Row, rows_of
+from bayesdiff.studies.rows import Row, rows_of
 
 MIDDLE = (250, 900)
 """Steps of the grain, as ``results/primary.yaml`` has its middle."""
@@ -25,9 +24,10 @@ LACKING = "not measured"
 """By runs that have all ended: with one image a prompt there is no diversity."""
 EXPLAINED = (
     "Made by `make paper-tables` from `results/remedies.yaml` and the records, all of the toybox. A number is the mean paired difference "
-    "over subjects with its 95 % interval: of grain in steps 250 to 900, of DINO, CLIP-T and diversity over training time. *Time* is the "
-    "ratio of training time; it is 1 where the same checkpoints are looked at in another way. Nothing is corrected for the number of "
-    "remedies. On your own model, compare two runs with `bayesdiff compare`, or read samples that you have with `bayesdiff judge`."
+    "over subjects with its 95 % interval: of grain in steps 250 to 900, of DINO, CLIP-T and diversity over the steps. *No training*: "
+    "another look at the same training, which keeps averaged weights beside its own. Nothing is corrected for the number of remedies. "
+    "What Bayesian weights cost in time is in `results/README.md`: the runs of this table shared machines. On your own model, compare "
+    "two runs with `bayesdiff compare`, or read samples that you have with `bayesdiff judge`."
 )
 
 
@@ -65,24 +65,13 @@ def _rows(name: str, remedies: Sequence[Remedy], archive: Archive) -> list[Row]:
 def _line(remedy: Remedy, rows: Sequence[Row]) -> dict[str, str]:
     evaluated = {EVALUATION: MAIN} if EVALUATION in rows[0].labels else {}
     row, against = (row_named(rows, evaluated | labels, remedy.try_) for labels in (remedy.row, remedy.against))
-    line = {"try": remedy.try_, "how": f"`{remedy.how}`"}
+    line = {"try": remedy.try_, "how": f"`{remedy.how}`", "needs": "no training" if row.cells == against.cells else "a new run"}
     if row.missing or against.missing:
         runs = f"{len(row.found) + len(against.found)} of {len(row.cells) + len(against.cells)} runs"
-        return {**line, "grain": f"{NOT_MEASURED} ({runs})", **dict.fromkeys([*BESIDE, "time"], NOT_MEASURED)}
+        return {**line, "grain": f"{NOT_MEASURED} ({runs})", **dict.fromkeys(BESIDE, NOT_MEASURED)}
     readers = {"grain": in_window(GRAIN, MIDDLE), **{label: along_steps(name) for label, name in BESIDE.items()}}
     found = {label: estimate(read_row(row, reader), read_row(against, reader)) for label, reader in readers.items()}
-    return {**line, **{label: LACKING if one is None else one.text for label, one in found.items()}, "time": _time(row, against)}
-
-
-def _time(row: Row, against: Row) -> str:
-    """Ratio of training times, paired; 1 for two evaluations of the same runs."""
-    found = estimate(read_row(row, _log_seconds), read_row(against, _log_seconds))
-    return LACKING if found is None else f"x {np.exp(found.difference.mean[0]):.2f}"
-
-
-def _log_seconds(found: Found) -> float | None:
-    seconds = found.record.seconds.get("train")
-    return float(np.log(seconds)) if seconds else None
+    return {**line, **{label: LACKING if one is None else one.text for label, one in found.items()}}
 
 
 def write_remedies(path: Path, archive: Archive) -> Path:

@@ -6,7 +6,7 @@ array is then of a grid of subjects and seeds without a gap (``common_grid``), s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -94,6 +94,19 @@ class Row:
     def count(self) -> str:
         """How many runs of how many, as a table says it."""
         return f"{len(self.found)}/{len(self.cells)}" + (f", {len(self.diverged)} diverged" if self.diverged else "")
+
+
+def run_counts(rows: Sequence[Row]) -> tuple[int, int, int]:
+    """Runs of a study that have a result, that diverged, and that are still to be made.
+
+    A run that several evaluations read counts once, and has a result when each of them has.
+    """
+    fewest: dict[tuple[tuple[str, str], ...], Row] = {}
+    for row in rows:
+        cells = tuple((axis, label) for axis, label in row.labels.items() if axis != EVALUATION)
+        fewest[cells] = min(row, fewest.get(cells, row), key=lambda one: len(one.found))
+    counted = list(fewest.values())
+    return sum(len(row.found) for row in counted), sum(len(row.diverged) for row in counted), sum(row.missing for row in counted)
 
 
 def rows_of(study: Study, archive: Archive) -> list[Row]:

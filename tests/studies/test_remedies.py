@@ -20,7 +20,7 @@ def test_a_remedy_without_runs_is_not_measured_yet() -> None:
     remedies = load_remedies(FILE)
     table = remedies_table(remedies, Archive(Path("nowhere"), {}, {}))
     assert len(table) == len(remedies) >= 6
-    assert table["grain"].str.startswith(NOT_MEASURED).all() and (table["time"] == NOT_MEASURED).all()
+    assert table["grain"].str.startswith(NOT_MEASURED).all() and (table["DINO"] == NOT_MEASURED).all()
 
 
 def test_a_remedy_with_runs_has_its_difference(tmp_path: Path) -> None:
@@ -45,6 +45,7 @@ def test_another_look_at_the_same_runs_is_a_remedy_too(tmp_path: Path) -> None:
     assert table.loc["sample at guidance 1", "grain"].startswith("+0.000")
     assert table.loc["average the weights", "DINO"].startswith("+0.000")
     assert table.loc["sample at guidance 3", "grain"].startswith(NOT_MEASURED)
+    assert table.loc[["sample at guidance 1", "Bayesian weights"], "needs"].tolist() == ["no training", "a new run"]
 
 
 @pytest.mark.parametrize("text", ["a: 1", "- {try: x}", "- x"])

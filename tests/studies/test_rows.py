@@ -14,7 +14,7 @@ from bayesdiff.recording.archive import Run, open_archive
 from bayesdiff.recording.collect import collect
 from bayesdiff.recording.record import RunRecord
 from bayesdiff.studies import plan
-from bayesdiff.studies.rows import Cells, Found, Row, common_grid, pair_of, reference_of, scores_of_run, values
+from bayesdiff.studies.rows import Cells, Found, Row, common_grid, pair_of, reference_of, run_counts, scores_of_run, values
 from bayesdiff.studies.rows import rows_of as rows_of_archive
 from tests import made_records
 
@@ -112,6 +112,7 @@ def test_a_row_an_evaluation_that_misses_it_where_a_run_has_none(tmp_path: Path)
     rows = rows_of(study, tmp_path / "results")
     assert [row.labels["evaluation"] for row in rows[:4]] == ["main", "guided"] * 2
     assert [row.missing for row in rows[:4]] == [0, 1, 0, 0]
+    assert run_counts(rows) == (7, 0, len(study.cells) - 7)
     main, guided = values(rows[2], "dino"), values(rows[3], "dino")
     assert main is not None and guided is not None
     assert guided - main == pytest.approx(0.05, abs=1e-4)
