@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -43,7 +42,6 @@ from bayesdiff.pretraining.graphed import Training, fit_on, use_average
 from bayesdiff.pretraining.recipe import WORK, Recipe
 from bayesdiff.pretraining.tokenizer import tokenize
 from bayesdiff.pretraining.transport import pack
-from bayesdiff.pretraining.transport import pack
 from bayesdiff.toybox.vocabulary import BOS, EOS, MAX_TOKENS, PAD, vocabulary
 from bayesdiff.toybox.weights import PIPELINE
 from bayesdiff.toybox.world import contact_sheet, describe
@@ -55,12 +53,6 @@ RECIPE = Recipe(steps=0, learning_rate=4e-4, warmup=500, ema=0.9995)
 """No number of steps: as many as the minutes allow. At a peak of 6e-4 a net of 84 M weights diverged."""
 RESERVE = 5.0
 """Seconds of ``--minutes`` kept for writing the state and the pipeline."""
-SHEET = (
-    "a photo of a backpack", "a red dog in the snow", "a photo of a blue and white striped mug on the beach", "a robot in the jungle",
-    "a photo of a green and black checkered vase on top of a wooden floor", "a photo of a cat wearing a santa hat",
-    "a yellow car with a city in the background", "a photo of a teapot",
-)  # fmt: skip
-"""Prompts of the sheet of samples, short and full."""
 SHEET = (
     "a photo of a backpack", "a red dog in the snow", "a photo of a blue and white striped mug on the beach", "a robot in the jungle",
     "a photo of a green and black checkered vase on top of a wooden floor", "a photo of a cat wearing a santa hat",
@@ -169,20 +161,6 @@ def sample_sheet(root: Path, file: Path, device: torch.device, columns: int = 6)
     contact_sheet([images[i : i + columns] for i in range(0, len(images), columns)]).save(file)
 
 
-def sample_sheet(root: Path, file: Path, device: torch.device, columns: int = 6) -> None:
-    """One row of samples for every sort of prompt, as the paper samples: PNDM, 50 steps, guidance 7.5."""
-    from bayesdiff.config import ModelConf, SamplerConf, Scheduler
-    from bayesdiff.pipeline import load_pipeline, use_sampler
-    from bayesdiff.prompts import Prompt
-    from bayesdiff.sampling import sample_prompts
-
-    conf = SamplerConf(scheduler=Scheduler.pndm, steps=50, prompts=list(SHEET), images_per_prompt=columns, batch_size=columns * len(SHEET))
-    pipe = load_pipeline(ModelConf(name="wide", path=str(root), resolution=64), device)
-    use_sampler(pipe, conf)
-    images = [np.asarray(s.image) for s in sample_prompts(pipe, [Prompt(t, t, t) for t in SHEET], conf, 64)]
-    contact_sheet([images[i : i + columns] for i in range(0, len(images), columns)]).save(file)
-
-
 def pretrain(size: Size, recipe: Recipe, args: argparse.Namespace, deadline: float) -> tuple[Denoiser, dict[str, Any]]:
     """Train until the deadline; returns the weight average and what is known of the training."""
     device = torch.device(args.device)
@@ -213,7 +191,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--learning-rate", type=float, default=RECIPE.learning_rate)
-    parser.add_argument("--parts", type=Path, help="also write weights in small parts, figures and samples there (see transport)")
     parser.add_argument("--parts", type=Path, help="also write weights in small parts, figures and samples there (see transport)")
     parser.add_argument("--tiny", action="store_true", help="a very small network, to try the command")
     args = parser.parse_args()
