@@ -21,6 +21,7 @@ from bayesdiff.config.schema import Config, ModelConf
 from bayesdiff.core.files import atomic_write
 from bayesdiff.diffusion.batch import Conditioning, Encoded
 from bayesdiff.diffusion.pipeline import load_pipeline
+from bayesdiff.diffusion.precision import use_arithmetic
 from bayesdiff.pretraining.denoiser import build_scheduler
 from bayesdiff.toybox.vocabulary import BOS, EOS, MAX_TOKENS, PAD, vocabulary
 from bayesdiff.training.loop import Training, prepare, train
@@ -92,6 +93,7 @@ def encoded(count: int = 3, std: float = 0.1) -> Encoded:
 
 def tiny_training(cfg: Config, instance: Encoded | None = None, classes: Encoded | None = None) -> Training:
     pipe: Any = SimpleNamespace(unet=tiny_unet(), scheduler=build_scheduler("linear"))
+    use_arithmetic(pipe.unet, cfg.training)
     return prepare(pipe, cfg, encoded() if instance is None else instance, classes)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from bayesdiff.config.identity import as_dict
 from bayesdiff.config.prompts import evaluation_prompts, fill
-from bayesdiff.config.schema import ARMS, METHODS, RATE_CHANGE, Config, DataSource, LrSchedule, Weights
+from bayesdiff.config.schema import ARMS, METHODS, RATE_CHANGE, Config, DataSource, LrSchedule, Optimizer, Weights
 from bayesdiff.core.errors import UserError, shortened
 from bayesdiff.core.files import no_path
 from bayesdiff.core.layout import MAIN
@@ -166,6 +166,8 @@ def _check_rate(cfg: Config) -> None:
         raise UserError(f"training.rate_changes={changes}: give increasing, distinct steps")
     if cfg.training.compile and cfg.training.compile_blocks:
         raise UserError("training.compile_blocks=true: training.compile=true compiles the whole U-Net; set one of them to false")
+    if cfg.training.channels_last and cfg.training.optimizer is Optimizer.adamw_8bit:
+        raise UserError("training.channels_last=true: 8-bit AdamW lays weights out anew; leave it false, or give training.optimizer=adamw")
     if cfg.training.lr_warmup_steps and cfg.training.lr_schedule is LrSchedule.constant:
         raise UserError(f"training.lr_warmup_steps={cfg.training.lr_warmup_steps}: add training.lr_schedule=constant_with_warmup")
 

@@ -255,7 +255,18 @@ def restore(run: Path, step: int, method: FineTuning, state: Training, key: str 
         counts = value.ndim == 0 and not value.is_floating_point()  # 8-bit AdamW counts its steps in a plain number
         moments.setdefault(int(index), {})[key] = value.item() if counts else value
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
+    _lay_out_as_weights(state.optimizer)
     state.scaler.load_state_dict(json.loads((resume / SCALER).read_text(encoding="utf-8")))
+
+
+def _lay_out_as_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Files hold tensors in the order of their indices; AdamW reads a weight's and its moments' memory side by side, whatever the order."""
+    import torch
+
+    for weight, entry in optimizer.state.items():
+        for key, value in entry.items():
+            if isinstance(value, torch.Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                entry[key] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def _needed(resume: Path, state: Training) -> list[str]:

@@ -234,6 +234,13 @@ def test_settings_that_an_arm_cannot_have_are_refused(make: Make, key: str, valu
         changed(make("bnn=lr_decay", "method=oft"), key, value)
 
 
+def test_8_bit_adamw_leaves_weights_as_they_lie(make: Make) -> None:
+    """Its first step makes weights contiguous: those with channels innermost would move, and recorded graphs read where they were."""
+    assert changed(make(), "training.channels_last", True).training.channels_last
+    with pytest.raises(UserError, match=r"training\.channels_last=true: 8-bit AdamW .*; leave it false, or give training\.optimizer=adamw"):
+        changed(make("training=low_memory"), "training.channels_last", True)
+
+
 def test_a_divergence_needs_a_sigma(make: Make) -> None:
     assert changed(make("bnn=on"), "bnn.sigma_init", 0.0).bnn.sigma_init == 0
     with pytest.raises(UserError, match=r"bnn\.sigma_init=0: its KL is infinite"):

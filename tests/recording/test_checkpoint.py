@@ -82,7 +82,12 @@ def spoil(path: Path) -> None:
     path.write_bytes(bytes(content))
 
 
-@pytest.mark.parametrize("overrides", [*METHOD_ARMS, *([f"bnn={control}"] for control in CONTROLS)])
+AVERAGED = ["+evaluations={mean:{weights:ema,ema_decay:0.5}}"]
+CHANNELS_LAST = "training.channels_last=true"
+ARRANGED = [[CHANNELS_LAST, "bnn=off"], [CHANNELS_LAST, BNN_ON, "bnn.layers=conv"], [CHANNELS_LAST, "bnn=ema", *AVERAGED]]
+
+
+@pytest.mark.parametrize("overrides", [*METHOD_ARMS, *([f"bnn={control}"] for control in CONTROLS), *ARRANGED])
 def test_going_on_from_a_checkpoint_equals_never_having_stopped(make_config: Make, tmp_path: Path, overrides: list[str]) -> None:
     cfg = smoke_config(make_config, *overrides)
     saved(tmp_path, cfg, 3)
@@ -91,6 +96,8 @@ def test_going_on_from_a_checkpoint_equals_never_having_stopped(make_config: Mak
     train(resumed, cfg, 3, 6, silent)
     assert differing(weights(resumed), weights(whole)) == []
     assert differing(moments(resumed), moments(whole)) == []
+    for decay, average in whole.averages.items():
+        assert differing(resumed.averages[decay].state(), average.state()) == []
     with resumed.shown(), whole.shown():
         assert differing(weights(resumed), weights(whole)) == []
 
