@@ -5,19 +5,22 @@ A damaged state costs the steps since the older one. Damage that no state gets r
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from bayesdiff.config.schema import Keep, Weights
 from bayesdiff.core.errors import UserError
+from bayesdiff.core.files import STAGING, atomic_write, sha256
 from bayesdiff.core.layout import CHECKPOINTS, RESUME, SCORES, images_folder, step_folder, steps_in
 from bayesdiff.core.output import say
 from bayesdiff.core.processes import broadcast, gather, process_count
 from bayesdiff.methods import method_of
 from bayesdiff.recording.checkpoint import Damaged, check_owner, restore, resumable_steps, verify, verify_state
 from bayesdiff.recording.seals import anything_in, check_checkpoints, check_tables, spoiled_pictures, start_again, sweep
-from bayesdiff.runs.evaluations import Evaluation, keep_samples, read_back, sample
+from bayesdiff.runs.evaluations import Evaluation, read_back, sample
 
 if TYPE_CHECKING:
     from bayesdiff.runs.bench import Bench
@@ -61,7 +64,8 @@ def _load_newest(bench: Bench) -> int | None:
         try:
             _check(bench, step)
             mended = _mend_pictures(bench, step)
-            if step or mended:
+            # at step 0 the model is as it was, unless pictures of this state, or of a newer one that was left out, were sampled again
+            if step or mended or found:
                 restore(bench.folder, step, method_of(bench.cfg.method.name), bench.training, bench.record.run_key)
         except Damaged as error:
             found.append(error)
@@ -92,35 +96,56 @@ def _check(bench: Bench, step: int) -> None:
 def _mend_pictures(bench: Bench, step: int) -> bool:
     """Sample pictures again that were removed or changed, from the checkpoints of their steps; whether any was.
 
+    The model then has the weights of these checkpoints, also where ``Damaged`` is raised.
+
     Raises:
-        Damaged: a picture whose checkpoint is not there, or one that does not come out as it was.
+        Damaged: a picture whose checkpoint is not there, or one that does not come out as it was. No picture is changed then.
     """
     spoiled = spoiled_pictures(bench.folder, step)
-    for path in sorted({(bench.folder / name).parent for name in spoiled}):
-        one, weights = _origin(bench, path)
-        if one is None or process_count() > 1:
-            raise _lost(bench, spoiled)
-        verify(weights, bench.record.run_key)
-        method_of(bench.cfg.method.name).load(bench.training.parts, weights)
-        at = int(path.name.removeprefix("step-"))
-        # the checkpoint holds what the arm shows: it is sampled as it is
-        keep_samples(one, at, sample(bench.training, replace(one, weights=Weights.trained), bench.cfg.model.resolution))
+    if not spoiled:
+        return False
+    paths = sorted({(bench.folder / name).parent for name in spoiled})
+    origins = {path: found for path in paths if (found := _origin(bench, path)) is not None}
+    if lost := [name for name in spoiled if (bench.folder / name).parent not in origins or process_count() > 1]:
+        raise _lost(bench, lost)
+    verify_state(bench.folder, step, bench.record.run_key)
+    with TemporaryDirectory(dir=bench.folder, suffix=STAGING) as beside:
+        for path, (one, weights) in origins.items():
+            _sample_again(bench, one, weights, Path(beside) / path.relative_to(bench.folder))
+        if other := [name for name, digest in spoiled.items() if not _is(Path(beside) / name, digest)]:
+            raise _lost(bench, other)
+        for name in spoiled:
+            with atomic_write(bench.folder / name) as part:
+                shutil.copyfile(Path(beside) / name, part)
+    for path in origins:
         say(f"{path}: sampled again")
-    if left := spoiled_pictures(bench.folder, step):
-        raise _lost(bench, left)
-    return bool(spoiled)
+    return True
 
 
-def _origin(bench: Bench, path: Path) -> tuple[Evaluation | None, Path]:
+def _sample_again(bench: Bench, one: Evaluation, weights: Path, target: Path) -> None:
+    """The pictures of one checkpoint and evaluation, into a folder of their own."""
+    from bayesdiff.diffusion.sampling import save_samples
+
+    verify(weights, bench.record.run_key)
+    method_of(bench.cfg.method.name).load(bench.training.parts, weights)
+    # the checkpoint holds what the arm shows: it is sampled as it is
+    save_samples(sample(bench.training, replace(one, weights=Weights.trained), bench.cfg.model.resolution), target)
+
+
+def _is(path: Path, digest: str) -> bool:
+    return path.is_file() and sha256(path) == digest
+
+
+def _origin(bench: Bench, path: Path) -> tuple[Evaluation, Path] | None:
     """The evaluation that wrote a folder of pictures, and the checkpoint that it showed; None where it showed other weights."""
     for one in bench.evaluations:
         for step in steps_in(bench.folder / CHECKPOINTS):
             if one.weights is Weights.kept and images_folder(one.folder, step) == path:
                 return one, step_folder(bench.folder / CHECKPOINTS, step)
-    return None, path
+    return None
 
 
-def _lost(bench: Bench, names: dict[str, str]) -> Damaged:
+def _lost(bench: Bench, names: list[str]) -> Damaged:
     return Damaged(f"{bench.folder / min(names)}: removed or changed, and no checkpoint makes it again", start_again(bench.folder))
 
 

@@ -8,14 +8,18 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 from tiny import BNN_ON, Make
 
+from bayesdiff.config.schema import Config
 from bayesdiff.core.errors import UserError
+from bayesdiff.core.files import STAGING
 from bayesdiff.core.layout import CHECKPOINTS, MANIFEST, RESUME, steps_in
-from bayesdiff.runs import experiment
+from bayesdiff.diffusion.sampling import Sample
+from bayesdiff.runs import experiment, resuming
 from bayesdiff.runs.experiment import run_experiment
 
 SHORT = [
@@ -49,19 +53,23 @@ def runs(made: dict[str, Path], make_config: Make, smoke: list[str], tmp_path_fa
         root = tmp_path_factory.mktemp("made")
         made["whole"], _ = run_experiment(make_config(*smoke, *SHORT, f"paths.runs={root / 'whole'}"))
         made["other"], _ = run_experiment(make_config(*smoke, *SHORT, "seed=5", f"paths.runs={root / 'other'}"))
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-            real = experiment.checkpoint
-
-            def last(bench: experiment.Bench, step: int, *rest: object) -> None:
-                if step > STOPPED_AT:
-                    raise Killed
-                real(bench, step, *rest)  # type: ignore[arg-type]
-
-            patch.setattr(experiment, "checkpoint", last)
-            run_experiment(make_config(*smoke, *SHORT, f"paths.runs={root / 'stopped'}"))
+        killed_behind(STOPPED_AT, make_config(*smoke, *SHORT, f"paths.runs={root / 'stopped'}"))
         made["stopped"] = root / "stopped" / made["whole"].name
         assert steps_in(made["stopped"] / RESUME) == [1, 2]
     return made
+
+
+def killed_behind(last: int, cfg: Config) -> None:
+    real = experiment.checkpoint
+
+    def checkpoint(bench: experiment.Bench, step: int, *rest: object) -> None:
+        if step > last:
+            raise Killed
+        real(bench, step, *rest)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(experiment, "checkpoint", checkpoint)
+        run_experiment(cfg)
 
 
 def contents(run: Path) -> dict[str, object]:
@@ -190,6 +198,60 @@ def test_what_is_lost_is_said(
         patch.setattr(experiment, "_walk", killed)
         run_experiment(make_config(*smoke, *SHORT))
     assert f"Starting again from step 0: {run} has no whole resume state" in capsys.readouterr().out
+
+
+def other_pictures(patch: pytest.MonkeyPatch) -> None:
+    """Pictures do not come out as they were, as on a GPU whose kernels are not deterministic."""
+    real = resuming.sample
+
+    def sample(*given: Any) -> list[Sample]:
+        samples = real(*given)
+        for one in samples:
+            one.image.putpixel((0, 0), tuple(255 - colour for colour in one.image.getpixel((0, 0))))  # type: ignore[union-attr]
+        return samples
+
+    patch.setattr(resuming, "sample", sample)
+
+
+EARLY = [
+    "schedule.steps=2", "schedule.checkpoints=[0,1,2]", "schedule.keep=all", "method.learning_rate=0.01", BNN_ON,
+    "+evaluations={a:{guidance_scale:1.0},b:{weights:ema}}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("missing", "other"), [("ab", False), ("a", True)])
+def test_going_back_to_step_0_trains_from_the_pretrained_weights(
+    make_config: Make, smoke: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    missing: str, other: bool,
+) -> None:  # fmt: skip
+    """Pictures of step 1 could not be made again, after its weights had been loaded for the attempt."""
+    whole, _ = run_experiment(make_config(*smoke, *EARLY, f"paths.runs={tmp_path / 'whole'}"))
+    killed_behind(1, make_config(*smoke, *EARLY))
+    run = tmp_path / "runs" / whole.name
+    assert steps_in(run / RESUME) == [0, 1]
+    gone = [one_of(run, f"evaluations/{name}/images/step-000001/*.png", random.Random(0)) for name in missing]
+    for picture in gone:
+        picture.unlink()
+    if other:
+        other_pictures(monkeypatch)
+    capsys.readouterr()
+    assert run_experiment(make_config(*smoke, *EARLY))[1].status == "completed"
+    assert f"{gone[-1]}: removed or changed, and no checkpoint makes it again: going back to step 0" in capsys.readouterr().out
+    assert contents(run) == contents(whole)
+
+
+def test_a_refusal_leaves_the_pictures_that_are_there(
+    runs: dict[str, Path], make_config: Make, smoke: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(runs["stopped"], tmp_path / "runs" / runs["stopped"].name))
+    (run / "images" / "step-000001" / "prompt-00-image-00.png").unlink()
+    before = {p: p.read_bytes() for p in run.rglob("*.png")}
+    assert any("images/step-000001" in str(p) for p in before)
+    other_pictures(monkeypatch)
+    with pytest.raises(UserError, match=r"step-000001/prompt-00-image-00\.png: removed or changed, and no checkpoint makes it again"):
+        run_experiment(make_config(*smoke, *SHORT))
+    assert {p: p.read_bytes() for p in run.rglob("*.png")} == before
+    assert not list(run.rglob(f"*{STAGING}"))
 
 
 def killed(*_: object) -> None:
