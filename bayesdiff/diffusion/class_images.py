@@ -12,7 +12,7 @@ from PIL import Image
 
 from bayesdiff.config.identity import key_content
 from bayesdiff.config.prompts import Prompt, fill
-from bayesdiff.config.schema import Config, SamplerConf, SamplerPrecision
+from bayesdiff.config.schema import Config, SamplerConf, SamplerPrecision, TrainingConf
 from bayesdiff.core.digests import fingerprint
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import remove_partial_of
@@ -41,6 +41,7 @@ def class_images(pipe: StableDiffusionPipeline, cfg: Config, class_noun: str) ->
         "text": text,
         "sampler": {**_sampler(settings["sampler"], conf, pipe), "prompts": [text], "images_per_prompt": conf.images_per_prompt},
         "scheduler": {key: str(value) for key, value in pipe.scheduler.config.items() if not key.startswith("_")},
+        **_arithmetic(cfg.training),
     }
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     folder = Path(cfg.paths.cache) / f"class-{key}"
@@ -61,6 +62,19 @@ def _sampler(settings: dict[str, Any], conf: SamplerConf, pipe: StableDiffusionP
     precision = resolved(conf.precision, pipe.device)
     named = {} if precision is SamplerPrecision.fp32 else {"precision": precision.value}
     return {**{key: value for key, value in settings.items() if key != "precision"}, "sample_weights": 0, **named}
+
+
+def _arithmetic(conf: TrainingConf) -> dict[str, bool]:
+    """What rounds differently, where it is asked for: sets that were made before are not named by it."""
+    return {name: True for name in ("tf32", "channels_last") if getattr(conf, name)}
+
+
+def digest_of(images: list[Image.Image]) -> str:
+    """Hex digest of a set's pixels, in its order: the same for a set that was made again, whatever compressed its files."""
+    digest = hashlib.sha256()
+    for image in images:
+        digest.update(repr((image.mode, image.size)).encode() + image.tobytes())
+    return digest.hexdigest()
 
 
 def _kept(folder: Path, count: int) -> list[Image.Image] | None:

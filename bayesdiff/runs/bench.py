@@ -14,7 +14,15 @@ from bayesdiff.core.processes import join_processes
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.recording.record import RunRecord, environment
 from bayesdiff.runs.evaluations import Evaluation, evaluations_of, every_sampler, sampling_with
-from bayesdiff.runs.guards import check_same_device, check_same_gpu, check_same_precision, look_at_libraries, look_at_model, look_at_words
+from bayesdiff.runs.guards import (
+    check_same_class_images,
+    check_same_device,
+    check_same_gpu,
+    check_same_precision,
+    look_at_libraries,
+    look_at_model,
+    look_at_words,
+)  # fmt: skip
 from bayesdiff.runs.probing import pretrained_losses
 
 if TYPE_CHECKING:
@@ -61,6 +69,7 @@ def local_places(cfg: Config) -> dict[str, Path]:
 @seldom_collected()
 def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, prompts: list[Prompt]) -> Bench:
     """Load every model; nothing is written yet, so that bad input leaves no trace."""
+    from bayesdiff.diffusion.class_images import digest_of
     from bayesdiff.diffusion.pipeline import check_limits, check_precision, choose_device, load_pipeline
     from bayesdiff.diffusion.precision import resolved, use_arithmetic
     from bayesdiff.scoring.encoders import load_encoders
@@ -83,7 +92,10 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     pipe = load_pipeline(cfg.model, device)
     use_arithmetic(pipe.unet, cfg.training)
     every_sampler(cfg, lambda sampler: check_limits(pipe, cfg.model, sampler))
-    training = prepare(pipe, cfg, *_encoded(cfg, pipe, subject))
+    pictures = _class_pictures(cfg, pipe, subject)
+    of_class = {"class_images": digest_of(pictures)} if pictures else {}
+    check_same_class_images(folder, record, of_class.get("class_images", ""))
+    training = prepare(pipe, cfg, *_encoded(cfg, pipe, subject, pictures))
     if training.compiled:
         here["compiled"] = training.compiled
     check_same_gpu(folder, record, here, training.arm.NOISE_ON_DEVICE)
@@ -92,7 +104,7 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     record.subject = {
         "name": subject.name, "class_noun": subject.class_noun,
         "photos": [{"name": p.name, "sha256": p.digest} for p in subject.photos],
-        "skipped": [list(entry) for entry in subject.skipped], "notes": list(subject.notes),
+        "skipped": [list(entry) for entry in subject.skipped], "notes": list(subject.notes), **of_class,
     }  # fmt: skip
     record.photographs = describe_photos([photo.image for photo in subject.photos])
     record.custom_metrics = as_plain(encoders.described)
@@ -101,19 +113,26 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     return Bench(cfg, folder, record, subject, training, encoders, evaluations, pretrained_losses(training, cfg) if cfg.probes else {})
 
 
-def _encoded(cfg: Config, pipe: StableDiffusionPipeline, subject: Subject) -> tuple[Encoded, Encoded | None]:
+def _class_pictures(cfg: Config, pipe: StableDiffusionPipeline, subject: Subject) -> list[Image.Image]:
+    """The class images of prior preservation; none without it."""
+    from bayesdiff.diffusion.class_images import class_images
+
+    if not cfg.method.prior_preservation:
+        return []
+    with sampling_with(pipe, pipe.scheduler, cfg.sampler):
+        return class_images(pipe, cfg, subject.class_noun)
+
+
+def _encoded(
+    cfg: Config, pipe: StableDiffusionPipeline, subject: Subject, pictures: list[Image.Image]
+) -> tuple[Encoded, Encoded | None]:  # fmt: skip
     """The photographs and, with prior preservation, the class images as latents with their text."""
     from bayesdiff.diffusion.batch import encode_pictures
-    from bayesdiff.diffusion.class_images import class_images
 
     text = fill(cfg.data.instance_prompt, subject.identifier, subject.class_noun)
     instance = encode_pictures(pipe, [photo.image for photo in subject.photos], text)
-    if not cfg.method.prior_preservation:
-        return instance, None
     of_class = fill(cfg.data.class_prompt, "", subject.class_noun)
-    with sampling_with(pipe, pipe.scheduler, cfg.sampler):
-        pictures = class_images(pipe, cfg, subject.class_noun)
-    return instance, encode_pictures(pipe, pictures, of_class)
+    return instance, encode_pictures(pipe, pictures, of_class) if pictures else None
 
 
 def _converted(training: Training) -> dict[str, Any]:

@@ -32,6 +32,12 @@ def check_same_photos(folder: Path, record: RunRecord, subject: Subject) -> None
         raise UserError(f"{folder}: made with other photographs than there are now; remove the folder, or give data.subject another name")
 
 
+def check_same_class_images(folder: Path, record: RunRecord, digest: str) -> None:
+    """Class images lie in a cache that others use too; raises ``UserError`` when the run began with others than ``digest`` names."""
+    if record.subject.get("class_images", digest) != digest:
+        raise UserError(f"{folder}: begun with other class images than paths.cache has now; put those back, or remove the folder")
+
+
 def check_same_weights(folder: Path, record: RunRecord, weights: dict[str, str], places: dict[str, Path]) -> None:
     """Raises ``UserError`` when a run was begun with other local weights than there are now."""
     kept = record.weights

@@ -17,7 +17,7 @@ from tiny import Make
 from bayesdiff.config.identity import key_content
 from bayesdiff.config.schema import SamplerPrecision
 from bayesdiff.core.errors import UserError
-from bayesdiff.diffusion.class_images import class_images
+from bayesdiff.diffusion.class_images import class_images, digest_of
 
 
 class CountingPipeline:
@@ -77,7 +77,15 @@ def test_what_the_set_does_not_depend_on_shares_it(pipe: CountingPipeline, make_
 
 @pytest.mark.parametrize(
     "override",
-    ["method.class_images=4", "model.path=other", "model.revision=v2", "data.class_prompt='one {class_noun}'", "sampler.steps=3"],
+    [
+        "method.class_images=4",
+        "model.path=other",
+        "model.revision=v2",
+        "data.class_prompt='one {class_noun}'",
+        "sampler.steps=3",
+        "training.tf32=true",
+        "training.channels_last=true",
+    ],
 )
 def test_another_count_model_prompt_or_sampler_makes_another_set(
     pipe: CountingPipeline, make_config: Make, tmp_path: Path, override: str
@@ -141,3 +149,18 @@ def test_a_set_in_another_precision_is_another_and_float32_keeps_its_name(make_c
     usual = _sampler(settings, cfg.sampler, pipe)
     assert "precision" not in usual
     assert _sampler(settings, replace(cfg.sampler, precision=SamplerPrecision.bf16), pipe) == {**usual, "precision": "bf16"}
+
+
+def test_a_set_with_usual_arithmetic_keeps_its_name(make_config: Make) -> None:
+    from bayesdiff.diffusion.class_images import _arithmetic
+
+    assert _arithmetic(make_config("+experiment=smoke").training) == {}
+
+
+def test_a_digest_is_of_pixels_and_their_order(tmp_path: Path) -> None:
+    red, blue = Image.new("RGB", (4, 8), "red"), Image.new("RGB", (4, 8), "blue")
+    red.save(tmp_path / "red.png", compress_level=0)
+    again = Image.open(tmp_path / "red.png").convert("RGB")
+    assert digest_of([red, blue]) == digest_of([again, blue])
+    others = [[blue, red], [red], [red, blue, blue], [red.resize((8, 4)), blue]]
+    assert digest_of([red, blue]) not in [digest_of(one) for one in others]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tiny import stop_at
 
 from bayesdiff.config.schema import Config
 from bayesdiff.core.errors import UserError
+from bayesdiff.core.layout import RECORD
 from bayesdiff.diffusion import pipeline
+from bayesdiff.recording.record import parse_record
 from bayesdiff.run import main
 from bayesdiff.runs import guards
+from bayesdiff.runs.experiment import run_experiment
 from bayesdiff.runs.guards import LIBRARIES, look_at_libraries
 
 
@@ -89,3 +95,23 @@ def test_a_photograph_of_one_colour_trains_and_its_curve_has_no_relative_grain(
     (curve,) = (tmp_path / "runs").glob("*/curve.csv")
     head = curve.read_text().partition("\n")[0].split(",")
     assert "hf_energy" in head and "hf_relative" not in head
+
+
+def test_a_run_goes_on_with_the_class_images_it_began_with_alone(make_config: Callable[..., Config], tiny_smoke: list[str]) -> None:
+    words = [*tiny_smoke, "method.prior_preservation=true", "method.class_images=2", "schedule.steps=2", "schedule.checkpoints=[0,1,2]"]
+    cfg = make_config(*words)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(patch, "bayesdiff.training.loop.train", 2)
+        run_experiment(cfg)
+    (sets,) = {path.parent for path in Path(cfg.paths.cache).glob("class-*/*.png")}
+    pictures = {path: path.read_bytes() for path in sets.glob("*.png")}
+    for path in pictures:
+        Image.new("RGB", Image.open(path).size, "red").save(path)
+    with pytest.raises(UserError, match=r"begun with other class images than paths\.cache has now; put those back, or remove the folder"):
+        run_experiment(cfg)
+    shutil.rmtree(sets)
+    folder, record = run_experiment(cfg)  # made again, as they were
+    assert (record.status, {path: path.read_bytes() for path in sets.glob("*.png")}) == ("completed", pictures)
+    assert len(record.subject["class_images"]) == 64
+    (kept := json.loads((folder / RECORD).read_text()))["subject"].pop("class_images")
+    assert parse_record(json.dumps(kept).encode()), "as records of before have none"
