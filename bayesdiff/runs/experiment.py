@@ -171,6 +171,8 @@ def _train_to_a_signal(bench: Bench, start: int, stop: int, tracker: Tracker, sh
         try:
             with phase(bench.record, "train"):
                 train(training, cfg, start, stop, report)
+            if waiting():  # it came behind the last report
+                raise _Paused(stop)
         except _Paused as paused:
             _pause(bench, paused.step)
             stop = paused.step

@@ -8,13 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 from tiny import BNN_ON, Make
 
 from bayesdiff import run
+from bayesdiff.arms.protocol import Arm
+from bayesdiff.config.schema import Config
 from bayesdiff.core.errors import ExitCode
 from bayesdiff.core.layout import RESUME, TRAIN_LOG, steps_in
 from bayesdiff.core.signals import Terminated, heeded
@@ -82,25 +86,45 @@ def test_so_does_the_end_of_a_terminal(smoke: list[str], tmp_path: Path, monkeyp
     check_saved(tmp_path / "runs", said.removesuffix(said_by("SIGHUP")))
 
 
-@pytest.mark.parametrize("words", [[BNN_ON], ["method=lora", "bnn=ema"]])
-def test_a_run_that_was_terminated_ends_as_if_it_had_not(make_config: Make, smoke: list[str], tmp_path: Path, words: list[str]) -> None:
-    whole, _ = run_experiment(make_config(*smoke, *STEPS, *words, f"paths.runs={tmp_path / 'whole'}"))
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Terminated, match="SIGTERM"):
-        real = experiment.Tracker.train
+def stopped_in(config: Config, owner: type, name: str, when: Callable[..., bool]) -> None:
+    """SIGTERM at the end of a method, the first time that its arguments are such."""
+    real, sent = getattr(owner, name), list[str]()
 
-        def told(self: experiment.Tracker, step: int, row: dict[str, float]) -> None:
-            real(self, step, row)
-            if step == 5:
-                signal.raise_signal(signal.SIGTERM)
+    def told(*given: Any) -> None:
+        real(*given)
+        if not sent and when(*given):
+            sent.append(name)
+            signal.raise_signal(signal.SIGTERM)
 
-        patch.setattr(experiment.Tracker, "train", told)
-        with heeded():
-            run_experiment(make_config(*smoke, *STEPS, *words))
-    stopped = only_run(tmp_path / "runs")
-    assert steps_in(stopped / RESUME) == [0, 5]
-    resumed, record = run_experiment(make_config(*smoke, *STEPS, *words))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Terminated, match="SIGTERM"), heeded():
+        patch.setattr(owner, name, told)
+        run_experiment(config)
+
+
+def check_ends_alike(whole: Path, stopped: Path, config: Config) -> None:
+    resumed, record = run_experiment(config)
     assert (resumed, record.status) == (stopped, "completed")
     names = [str(path.relative_to(whole)) for path in whole.rglob("*") if path.suffix in (".csv", ".jsonl", ".safetensors", ".png")]
     assert len(names) > 8
     assert [name for name in names if content(whole / name) != content(resumed / name)] == []
     assert not (resumed / RESUME).exists()
+
+
+@pytest.mark.parametrize("words", [[BNN_ON], ["method=lora", "bnn=ema"]])
+def test_a_run_that_was_terminated_ends_as_if_it_had_not(make_config: Make, smoke: list[str], tmp_path: Path, words: list[str]) -> None:
+    whole, _ = run_experiment(make_config(*smoke, *STEPS, *words, f"paths.runs={tmp_path / 'whole'}"))
+    config = make_config(*smoke, *STEPS, *words)
+    stopped_in(config, experiment.Tracker, "train", lambda tracker, step, row: step == 5)
+    stopped = only_run(tmp_path / "runs")
+    assert steps_in(stopped / RESUME) == [0, 5]
+    check_ends_alike(whole, stopped, config)
+
+
+def test_a_signal_behind_the_last_step_of_an_interval_keeps_it(make_config: Make, tiny_smoke: list[str], tmp_path: Path) -> None:
+    """No report comes any more that would look whether one waits."""
+    whole, _ = run_experiment(make_config(*tiny_smoke, *STEPS, f"paths.runs={tmp_path / 'whole'}"))
+    config = make_config(*tiny_smoke, *STEPS)
+    stopped_in(config, Arm, "after_training", lambda arm: True)
+    stopped = only_run(tmp_path / "runs")
+    assert steps_in(stopped / RESUME) == [0, 8]
+    check_ends_alike(whole, stopped, config)
