@@ -21,6 +21,7 @@ from bayesdiff.core.background import Action, collected, write_tensors
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import STAGING, atomic_write, discard, from_json, remove_partial, sha256, write_json
 from bayesdiff.core.layout import CHECKPOINTS, MANIFEST, RESUME, RHO, step_folder, steps_in
+from bayesdiff.core.machine import free_memory
 
 if TYPE_CHECKING:
     import torch
@@ -141,13 +142,11 @@ def _prepared(
 
 
 def has_room(state: Training) -> bool:
-    """Whether half of the free memory holds a copy of everything that a checkpoint keeps."""
-    import psutil
-
+    """Whether half of the memory that this process may still take holds a copy of everything that a checkpoint keeps."""
     moments = (value for entry in state.optimizer.state.values() for value in entry.values())
     beside = (tensor for tensors in _beside(state).values() for tensor in tensors.values())
     needed = sum(_bytes(tensor) for tensor in (*state.trained, *state.arm.kept().values(), *moments, *beside))
-    return bool(2 * needed < psutil.virtual_memory().available)
+    return 2 * needed < free_memory()
 
 
 def _bytes(value: Any) -> int:

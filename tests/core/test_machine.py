@@ -9,11 +9,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from bayesdiff.core import machine
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.machine import claim_gpu, cores, gpu_locks
+from bayesdiff.core.machine import claim_gpu, cores, free_memory, gpu_locks
 
 ROOT = Path(__file__).resolve().parents[2]
 SIT = "import sys; from bayesdiff.core.machine import claim_gpu as c\nwith c(['0', '5']) as gpu: print(gpu, flush=True); sys.stdin.read()"
@@ -97,3 +99,57 @@ def test_a_folder_that_cannot_be_written_is_said_with_its_remedy(folder: Path) -
 
 def test_cores_are_those_the_process_may_use() -> None:
     assert 1 <= cores() <= (os.cpu_count() or 1)
+
+
+SECOND, FIRST = ("memory.max", "memory.current", "inactive_file"), ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+NO_LIMIT = {SECOND: "max", FIRST: "9223372036854771712"}
+Names = tuple[str, str, str]
+
+
+def group(folder: Path, names: Names, limit: int | None, use: int = 0, cached: int = 0) -> None:
+    """The files of a control group, in bytes, as Linux writes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / names[0]).write_text(f"{NO_LIMIT[names] if limit is None else limit}\n")
+    (folder / names[1]).write_text(f"{use}\n")
+    (folder / "memory.stat").write_text(f"cache 5\n{names[2]} {cached}\nactive_anon 7\n")
+
+
+@pytest.fixture
+def groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with 1,000 bytes to spare, and no control group yet."""
+    monkeypatch.setattr(machine, "MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(machine, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1_000))
+    return tmp_path / "groups"
+
+
+@pytest.mark.parametrize(("names", "line", "place"), [(SECOND, "0::/{}", ""), (FIRST, "4:cpu,memory:/{}", "memory")])
+def test_a_job_may_take_what_its_limits_leave(groups: Path, tmp_path: Path, names: Names, line: str, place: str) -> None:
+    own = "slurm/job_7/step_0"
+    (tmp_path / "membership").write_text("9:name=systemd:/\n5:devices:/other\n" + line.format(own) + "\n")
+    assert free_memory() == 1_000, "no such folder"
+    group(groups / place / own, names, None, 300)
+    assert free_memory() == 1_000, "no limit"
+    group(groups / place / "slurm/job_7", names, 500, use=300, cached=100)
+    assert free_memory() == 300, "of the group around it; what is cached gives way"
+    group(groups / place / own, names, 350, use=300)
+    assert free_memory() == 50
+    group(groups / place / own, names, 5_000, use=300)
+    group(groups / place / "slurm/job_7", names, 5_000, use=300)
+    assert free_memory() == 1_000, "the machine has less than the job"
+
+
+def test_a_container_sees_its_own_group_at_the_root(groups: Path, tmp_path: Path) -> None:
+    (tmp_path / "membership").write_text("4:memory:/docker/0123\n0::/\n")
+    group(groups / "memory", FIRST, 400, use=100)
+    assert free_memory() == 300
+    group(groups, SECOND, 250, use=100)
+    assert free_memory() == 150
+
+
+def test_a_system_without_control_groups_has_the_machine_s_memory(groups: Path, tmp_path: Path) -> None:
+    assert free_memory() == 1_000
+    (tmp_path / "membership").write_text("0::/\n")
+    group(groups, SECOND, None)
+    (groups / "memory.stat").write_text("a line of three words\n")
+    assert free_memory() == 1_000

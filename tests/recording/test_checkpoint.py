@@ -21,6 +21,7 @@ from tiny import ARMS, BNN_ON, CONTROLS, METHOD_ARMS, Make, differing, silent, t
 
 from bayesdiff.arms.gaussian import draw_weights, mean_state
 from bayesdiff.config.schema import Config, Keep
+from bayesdiff.core import machine
 from bayesdiff.core.background import Action, Writer
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import CHECKPOINTS, MANIFEST, RESUME, step_folder, steps_in
@@ -342,6 +343,19 @@ def test_what_is_written_later_is_the_state_as_it_was(make_config: Make, tmp_pat
     assert tensors_in(tmp_path / "later") == tensors_in(tmp_path / "now")
     assert len(tensors_in(tmp_path / "now")) >= 2
     put_back(tmp_path / "later", tiny_training(cfg), 2, cfg)
+
+
+def test_the_room_is_that_of_the_job_and_not_of_the_machine(make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = trained(smoke_config(make_config), 1)
+    monkeypatch.setattr(machine, "MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(machine, "GROUPS", tmp_path)
+    (tmp_path / "membership").write_text("0::/job\n")
+    (tmp_path / "job").mkdir()
+    for name, content in {"memory.max": "1000000", "memory.current": "999000", "memory.stat": "inactive_file 0"}.items():
+        (tmp_path / "job" / name).write_text(content)
+    assert not has_room(state)
+    (tmp_path / "job" / "memory.max").write_text("max\n")
+    assert has_room(state)
 
 
 def test_what_memory_has_no_room_for_is_written_at_once(make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
