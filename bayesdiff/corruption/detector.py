@@ -436,11 +436,12 @@ def _not_flagged(reading: _Reading, stage: Stage, p: float, options: _Options, r
     better = _better(reading, rng)
     in_runs = [i for run in reading.told.runs for i in range(run.start, run.stop)] if kind == "unstable" and reading.told else []
     low = np.array(in_runs, dtype=np.intp)
+    remarks = _falling(reading, best, options) if better and kind != "in_progress" else ()
     reason = "highest fidelity; later checkpoints are lower" if kind == "in_progress" else "highest fidelity; no stage found"
     return CorruptionVerdict(
         False, kind if better else "nothing_better_than_base", p, max(stage.depth, 0.0), interval, int(at[peak]), None,
         int(at[low[int(curve[low].argmin())]]) if in_runs else None, None, int(at[best]), _reason(better, reason), tuple(labels),
-        reading.noise.between(), "", best_steps=equals, better_than_base=better, remarks=_falling(reading, best, options) if better and kind != "in_progress" else (),
+        reading.noise.between(), "", best_steps=equals, better_than_base=better, remarks=remarks,
     )  # fmt: skip
 
 

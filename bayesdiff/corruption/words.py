@@ -55,7 +55,7 @@ def _grainy(verdict: CorruptionVerdict) -> str:
         for (first, last), share in zip(verdict.grainy, verdict.grainy_shares, strict=True)
     ]
     also = " also" if verdict.avoid else ""
-    return f"Avoid{also} {_listed(said)}: noise pattern, which {verdict.grainy_beside} does not show."
+    return f"Avoid{also} {_listed(said)}: noise pattern, which {verdict.grainy_beside} does not show; an error rate of {verdict.alpha:.0%} of its own."
 
 
 def _listed(items: list[str]) -> str:
@@ -120,6 +120,6 @@ def _surer(verdict: CorruptionVerdict) -> str:
         count = len(verdict.extra_steps)
         return f"{count} more checkpoint{'s' if count > 1 else ''} would measure the swings and may tell: at steps {steps}."
     if verdict.kind == "unstable":
-        return "Two more seeds of the same photographs (shots.seed=0, seed=1 and seed=2), judged together, would make it surer."
+        return "Two more trainings with other seeds would make it surer: a stage comes back at the same steps, a swing does not."
     deep = verdict.kind == "none" and verdict.depth >= 2 * _scatter(verdict) and verdict.depth > 0 and verdict.level_3 != ""
     return "A dip this deep may be a stage: more checkpoints or seeds would tell." if deep else ""
