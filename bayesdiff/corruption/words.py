@@ -55,7 +55,8 @@ def _grainy(verdict: CorruptionVerdict) -> str:
         for (first, last), share in zip(verdict.grainy, verdict.grainy_shares, strict=True)
     ]
     also = " also" if verdict.avoid else ""
-    return f"Avoid{also} {_listed(said)}: noise pattern, which {verdict.grainy_beside} does not show; an error rate of {verdict.alpha:.0%} of its own."
+    beside, rate = f"which {verdict.grainy_beside} does not show", f"an error rate of {verdict.alpha:.0%} of its own"
+    return f"Avoid{also} {_listed(said)}: noise pattern, {beside}; {rate}."
 
 
 def _listed(items: list[str]) -> str:
