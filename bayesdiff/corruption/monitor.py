@@ -14,8 +14,8 @@ Judge = Callable[[Sequence[int], ArrayLike], CorruptionVerdict]
 DIVERGED_AFTER = 3
 """Checkpoints in a row, the newest among them, that are not finite before training is said to have diverged: one may be a hiccup."""
 IN_A_FALL = 3
-"""How many times ``patience`` holds in an open fall. In simulation (docs/callback.md) stages of up to three times ``patience``
-came back in time, and a fall for good ended; twice was too few."""
+"""How many times ``patience`` holds in an open fall. Of 80 made runs with a stage of 6 to 14 validations, and ``patience`` 4, three
+times ended none in its stage, twice 17, once 72. All of 60 falls for good ended (docs/callback.md)."""
 
 
 def may_stop(verdict: CorruptionVerdict) -> bool:
