@@ -17,7 +17,7 @@ import pandas as pd
 from bayesdiff.core.errors import UserError
 from bayesdiff.corruption.shape import Array
 from bayesdiff.readings.columns import image_labels, is_image, is_step, plain, stem, step_column, step_numbers
-from bayesdiff.readings.directions import choose, higher_is_better, is_bookkeeping
+from bayesdiff.readings.directions import choose, higher_is_better, is_bookkeeping, is_similarity
 from bayesdiff.readings.numerals import Numerals, is_numeric, numbers, numerals_of
 from bayesdiff.readings.reading import Naming, Reading, shown
 from bayesdiff.scoring.metrics import COLUMNS, METRICS
@@ -206,7 +206,7 @@ def _of_matrix(table: _Table, metric: str, matrix: pd.DataFrame, notes: list[str
     """Sort, leave out what is missing (nan), and check units; ``matrix`` has steps as index, images as columns."""
     matrix, notes = _tidy(matrix, table.name, [*table.notes, *notes])
     values = matrix.to_numpy(dtype=np.float64)
-    if higher_is_better(metric) is not False:  # a loss may well fall from 60 to 0.5
+    if is_similarity(metric) is not False:  # a loss may well fall from 60 to 0.5, and a reward rise from 0.1 to 2
         _check_units(values, matrix.index.to_numpy(), table.name)
     return Reading(table.name, tuple(int(s) for s in matrix.index), {metric: values}, metric, notes=tuple(notes))
 

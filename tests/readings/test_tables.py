@@ -239,6 +239,10 @@ def test_a_metric_that_grows_past_one_is_not_mixed_units(tmp_path: Path) -> None
     assert one(csv(tmp_path, "step,score\n0,0.4\n10,0.9\n20,1.6\n30,2.5\n")).steps[-1] == 30
 
 
+def test_a_reward_that_begins_near_zero_is_not_mixed_units(tmp_path: Path) -> None:
+    assert one(csv(tmp_path, "step,ImageReward\n0,0.1\n10,0.09\n20,1.6\n30,1.9\n")).steps[-1] == 30
+
+
 def test_names_that_are_not_there_are_refused(tmp_path: Path) -> None:
     path = csv(tmp_path, "step,dino\n0,0.1\n10,0.2\n")
     assert one(path, Naming(metric="dino")).metric == "dino"
