@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import IO
 
 from bayesdiff.core.errors import UserError, first_line, shortened
@@ -96,7 +97,9 @@ def _read_folder(folder: Path, naming: Naming) -> list[Reading]:
     if folders := event_folders(folder):
         return [reading for one in folders for reading in read_table(event_table(one, str(one)), str(one), naming)]
     if _has_samples(folder):
-        raise UserError(f"{folder}: a folder of images, and no scores; score and judge them: bayesdiff judge {folder} --photos PHOTOS")
+        raise UserError(
+            f"{folder}: a folder of images, and no scores; score and judge them: bayesdiff judge {quote(str(folder))} --photos PHOTOS"
+        )
     raise UserError(f"{folder}: a folder without scores.csv, images.csv, event files or offline W&B runs; give {KINDS}")
 
 

@@ -168,8 +168,8 @@ def _by_metric(table: _Table, key: str, value: str, naming: Naming) -> Reading:
     metric = metric or choose(present, table.name)
     step = step_column(cells, [value], naming.step, table.name)
     images = [c for c in cells.columns if is_image(c) and c != step]
-    parts = {one: replace(table, cells=cells[cells[key] == one]) for one in ([*present] if own or images else [metric])}
-    reading = _read_parts(table, step, images, metric, {one: (part, [value]) for one, part in parts.items()}, said=False)
+    parts = {one: replace(table, cells=cells[cells[key] == one]) for one in present if own or images or one in (metric, *METRICS)}
+    reading = _read_parts(table, step, images, metric, {one: (part, [value]) for one, part in parts.items()}, said=not own)
     return replace(reading, own=own)
 
 
@@ -202,7 +202,7 @@ def _beside_notes(metric: str, found: list[str], there: list[str], said: bool) -
     if not found or not said:
         return more
     weighed = f"; {ALIGNMENT} weighs in which checkpoint to keep" if ALIGNMENT in found and is_similarity(metric) else ""
-    return [f"columns {', '.join(found)} read beside it{weighed}", *more]
+    return [f"metrics read beside it: {', '.join(found)}{weighed}", *more]
 
 
 def _fitting(kept: pd.DataFrame, beside: dict[str, pd.DataFrame]) -> dict[str, Array]:

@@ -238,12 +238,18 @@ def test_means_of_prompt_alignment_beside_a_bare_curve_are_weighed(tmp_path: Pat
     path = csv(tmp_path, "step,dino,clip_t\n" + "\n".join(rows) + "\n")
     reading = one(path)
     assert set(reading.columns) == {"dino", "clip_t"}
-    assert reading.notes[-1] == "columns clip_t read beside it; clip_t weighs in which checkpoint to keep"
+    assert reading.notes[-1] == "metrics read beside it: clip_t; clip_t weighs in which checkpoint to keep"
     alone = one(path, Naming(values=("dino",)))
     assert judge(alone)[0].best_step == 2_000
     assert 500 <= judge(reading)[0].best_step <= 1_200
     prefixed = one(csv(tmp_path, "step,val/dino,val/clip_t\n" + "\n".join(rows) + "\n"))
     assert judge(prefixed)[0].best_step == judge(reading)[0].best_step
+
+
+def test_means_of_metrics_in_rows_are_weighed(tmp_path: Path) -> None:
+    reading = one(csv(tmp_path, "step,metric,value\n0,dino,0.1\n0,clip_t,0.3\n0,loss,0.2\n9,dino,0.4\n9,clip_t,0.2\n9,loss,0.1\n"))
+    assert (reading.metric, set(reading.columns)) == ("dino", {"dino", "clip_t"})
+    assert reading.notes == ("metrics read beside it: clip_t; clip_t weighs in which checkpoint to keep",)
 
 
 def test_prompt_alignment_that_cannot_be_weighed_is_named(tmp_path: Path) -> None:
