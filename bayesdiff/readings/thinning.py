@@ -15,9 +15,9 @@ thinned curve has that noise, and the detector reads it off there. Images that a
 
 Noise that lasts longer than a window looks like a stage, and the verdict measures how long it lasts on the thinned curve itself
 (``corruption.timescale``). In 80 simulated logs each (6,000 rows, windows of 100, autoregressive noise, half of them with a decline) it
-flagged one where noise lasts 100 rows, and none where it lasts 0, 20, 200 or 500. The correlation of rows with each other is no better
-guide: beside a curve through the means it looks shorter than it is, and 60 to 95 % were flagged with it where noise lasts 100 rows or
-more. So the reading keeps its rows (``unthinned``), and no level reads them.
+flagged none where noise lasts 0, 20, 100, 200 or 500 rows. The correlation of rows with each other is no better guide: beside a curve
+through the means it looks shorter than it is, and 60 to 95 % were flagged with it where noise lasts 100 rows or more.
+So the reading keeps its rows (``unthinned``), and no level reads them.
 """
 
 from __future__ import annotations
