@@ -184,7 +184,7 @@ def _checkpoint_notes(found: Checkpoints, plan: Plan, cfg: Config, made: int) ->
         f"{count} images each ({sampler}): {made} sampled now, {known} before",
     ]
     if naming.unit != "step":
-        notes.append(f"these names count {naming.unit}s: every step below is one")
+        notes += [f"these names count {naming.unit}s: every step below is one", *found.notes]
     if found.others:
         notes.append(f"{len(found.others)} files not sampled: {', '.join(found.others[:NAMED])}{' …' if len(found.others) > NAMED else ''}")
     return notes
@@ -199,7 +199,7 @@ def _layout_notes(samples: Samples, paired: Paired) -> list[str]:
     layout = samples.layout
     notes = [f"{len(paired.paths)} checkpoints of {len(paired.keys)} samples, named as {layout.name} does ({layout.example})"]
     if layout.unit != "step":
-        notes.append(f"these names count {layout.unit}s: every step below is one")
+        notes += [f"these names count {layout.unit}s: every step below is one", *samples.notes]
     if samples.others:
         shown = ", ".join(samples.others[:NAMED]) + (" …" if len(samples.others) > NAMED else "")
         notes.append(f"{len(samples.others)} other pictures not looked at: {shown}")

@@ -191,6 +191,18 @@ def test_black_samples_are_failed_ones(folder: Path, asked: Asked, tmp_path: Pat
     assert judged(folder, asked, tmp_path / "cache").verdict.kind == "broken_sampling"
 
 
+def test_the_first_of_folders_of_epochs_may_be_kept(asked: Asked, tmp_path: Path) -> None:
+    for epoch in range(6):
+        (place := tmp_path / "out" / f"epoch-{epoch}").mkdir(parents=True)
+        for i in range(4):
+            picture(100 * epoch + i).save(place / f"{i}.png")
+    found = judged(tmp_path / "out", asked, None)
+    assert found.reading.steps == (1, 2, 3, 4, 5, 6)
+    assert {path.parent.name for path in found.paired.paths[1]} == {"epoch-0"}
+    assert found.verdict.better_than_base
+    assert any(note.startswith("epochs are counted from 0, and epoch 0 is trained") for note in found.reading.notes)
+
+
 def bad(folder: Path, asked: Asked, said: str) -> None:
     with pytest.raises(UserError, match=said) as refused:
         judge_folder(folder, asked, None)
