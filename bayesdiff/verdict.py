@@ -41,7 +41,7 @@ def _parser() -> Parser:
     better.add_argument("--higher-is-better", dest="higher", action="store_const", const=True, help="of a metric whose name does not say")
     better.add_argument("--lower-is-better", dest="higher", action="store_const", const=False, help="of a metric whose name does not say")
     add("--alpha", type=float, default=0.05, help="error rate over the whole curve (default: 0.05)")
-    add("--min-depth", type=float, help="smallest depth of a stage (default: 0.03, or 3 for percent; 3 %% of the range if lower is better)")
+    add("--min-depth", type=float, help="smallest depth of a stage (default: 0.03 of a similarity, 3 in percent; else 3 %% of the range)")
     add("--checkpoint-noise", type=float, help="noise between checkpoints, measured elsewhere; of a bare curve all the noise of its means")
     add("--sampled-prompts", action="store_true", help="run folders: prompts are a sample of all prompts")
     add("--seed", type=int, default=0, help="of the resampling (default: 0)")

@@ -31,6 +31,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 from tiny import Make
 
 from bayesdiff import claims, compare, demo, export, judge, report, status, study, sweep, tables, verdict
@@ -461,9 +462,12 @@ def test_the_override_that_the_help_of_a_study_names_goes_with_every_study(capsy
             compose_cell(cells[0], (example,))
 
 
-def test_the_examples_in_python_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_examples_in_python_run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.corruption.test_detector import CLEAR, TWELVE
 
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "photos" / "0.png")
+    monkeypatch.chdir(tmp_path)
     scope = {"steps": TWELVE, "scores": CLEAR, "curve": list(zip(TWELVE, CLEAR, strict=True))}
     examples = [block for page in PAGES for block in blocks(page, "python")]
     assert len(examples) >= 2

@@ -160,6 +160,9 @@ def check_target(target: Path, option: str) -> None:
 
 
 PICTURES = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp")
+"""Endings of pictures that are written."""
+SAMPLES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff")
+"""Endings of pictures that trainers write."""
 
 
 def check_picture(target: Path, option: str) -> None:

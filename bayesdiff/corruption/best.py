@@ -16,6 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bayesdiff.corruption.outcome import outside_stage
 from bayesdiff.corruption.shape import Array
 
 
@@ -40,3 +41,34 @@ def possible_best(scores: Array, deviations: Array, allowed: NDArray[np.bool_]) 
     limit = np.quantile(kept.max(1)[:, None] - deviations, 0.95, axis=0)
     near: NDArray[np.bool_] = allowed & (scores[allowed].max() - scores <= limit)
     return near
+
+
+def has_base(steps: NDArray[np.int64]) -> bool:
+    """Whether the curve begins with the model as it was before training, which is never the checkpoint to keep."""
+    return bool(steps[0] == 0 and len(steps) > 1)
+
+
+def better_than_base(steps: NDArray[np.int64], curve: Array, deviations: Array) -> bool:
+    """Whether some checkpoint exceeds step 0 by more than the highest of as many equal ones would, at 5 %; true where there is no step 0.
+
+    Many treatments against one control (Dunnett 1955): of twenty checkpoints that are no better than the base, the highest mostly
+    exceeds it.
+
+    Args:
+        steps, curve: (T,) of the checkpoints.
+        deviations: (draws, T) noise of the curve.
+    """
+    if not has_base(steps):
+        return True
+    chance = deviations[:, 1:] - deviations[:, :1]
+    error = np.maximum(np.median(np.abs(chance), 0) / 0.6745, 1e-12)  # of most draws: with few images some are wild
+    limit = float(np.quantile((chance / error).max(1), 0.95))
+    return bool(((curve[1:] - curve[0]) / error).max() > limit)
+
+
+def keepable(steps: NDArray[np.int64], labels: list[str] | tuple[str, ...]) -> NDArray[np.bool_]:
+    """(T,) checkpoints that may be kept: outside the corrupted range, and never step 0; all but step 0 where that leaves none."""
+    trained = np.ones(len(steps), dtype=bool)
+    trained[0] = not has_base(steps)
+    allowed = outside_stage(labels) & trained
+    return allowed if allowed.any() else trained

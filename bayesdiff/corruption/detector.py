@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bayesdiff.core.seeds import derive
-from bayesdiff.corruption.best import possible_best
+from bayesdiff.corruption.best import better_than_base, has_base, keepable, possible_best
 from bayesdiff.corruption.covariance import ImageError, image_error
 from bayesdiff.corruption.labels import by_level, labels_of, up_to_peak
 from bayesdiff.corruption.levels import Told, told_apart
@@ -48,6 +48,8 @@ SLOW_SHARE = 0.1
 HOPELESS = 0.2
 """Screened p-value from which on no stage is found by more resamples; simulations stop there."""
 OF_RUNS = "the scatter of runs"
+FALLING = 3
+"""Falls in a row that are said at a curve's end."""
 
 
 @dataclass(frozen=True)
@@ -384,12 +386,12 @@ def _corrupted(reading: _Reading, stage: Stage, p: float, options: _Options, rng
     labels, more = _all_labels(reading, stage, options, rng)
     labels = by_level(labels, curve, reading.told)
     best, equals = _best(reading, labels, rng)
-    where = "before the stage" if best <= stage.peak else "after the recovery"
+    better, where = _better(reading, rng), "before the stage" if best <= stage.peak else "after the recovery"
     return CorruptionVerdict(
         True, "corruption", p, spread.depth, spread.depth_interval, int(at[stage.peak]), int(at[stage.onset]), int(at[stage.trough]),
-        int(at[stage.recovery]), int(at[best]), _reason(reading, f"highest fidelity outside the corrupted range ({where})"),
+        int(at[stage.recovery]), int(at[best]), _reason(better, f"highest fidelity outside the corrupted range ({where})"),
         tuple(labels), reading.noise.between(), "", spread.area, best_steps=equals, remarks=tuple(more),
-        better_than_base=_better_than_base(reading), peak_interval=spread.span(at, "peak"), onset_interval=spread.span(at, "onset"),
+        better_than_base=better, peak_interval=spread.span(at, "peak"), onset_interval=spread.span(at, "onset"),
         trough_interval=spread.span(at, "trough"), recovery_interval=spread.span(at, "recovery"),
     )  # fmt: skip
 
@@ -406,39 +408,19 @@ def _blips(reading: _Reading, stage: Stage | None) -> tuple[int, ...]:
     return tuple(int(reading.steps[i]) for i in inner[low] if i not in runs and (stage is None or not stage.peak < i < stage.recovery))
 
 
-def _has_base(steps: NDArray[np.int64]) -> bool:
-    """Whether the curve begins with the model as it was before training, which is never the checkpoint to keep."""
-    return bool(steps[0] == 0 and len(steps) > 1)
+def _better(reading: _Reading, rng: np.random.Generator) -> bool:
+    return better_than_base(reading.steps, reading.curve, reading.noise.draw_measured(rng, RESAMPLES))
 
 
-def _better_than_base(reading: _Reading) -> bool:
-    """Whether the highest checkpoint exceeds step 0, by more than chance (5 %, for the images at hand) where there are images."""
-    if not _has_base(reading.steps):
-        return True
-    top = 1 + int(reading.curve[1:].argmax())
-    contrast = np.zeros(len(reading.curve))
-    contrast[0], contrast[top] = -1.0, 1.0
-    error = max(float(contrast @ reading.error.covariance @ contrast), 0.0) ** 0.5
-    return bool(contrast @ reading.curve > 1.645 * error)
-
-
-def _reason(reading: _Reading, reason: str) -> str:
-    return reason if _better_than_base(reading) else "nothing is better than the base model (step 0); the highest of the others"
-
-
-def keepable(steps: NDArray[np.int64], labels: list[str] | tuple[str, ...]) -> NDArray[np.bool_]:
-    """(T,) checkpoints that may be kept: outside the corrupted range, and never step 0; all but step 0 where that leaves none."""
-    trained = np.ones(len(steps), dtype=bool)
-    trained[0] = not _has_base(steps)
-    allowed = outside_stage(labels) & trained
-    return allowed if allowed.any() else trained
+def _reason(better: bool, reason: str) -> str:
+    return reason if better else "nothing is better than the base model (step 0); the highest of the others"
 
 
 def _best(reading: _Reading, labels: list[str], rng: np.random.Generator) -> tuple[int, tuple[int, ...]]:
     """The highest checkpoint outside the stage, and the steps that may be the best one."""
     allowed = keepable(reading.steps, labels)
     best = int(np.where(allowed, reading.curve, -np.inf).argmax())
-    near = possible_best(reading.curve, reading.noise.draw(rng, RESAMPLES), allowed)
+    near = possible_best(reading.curve, reading.noise.draw_measured(rng, RESAMPLES), allowed)
     return best, tuple(int(s) for s in reading.steps[near])
 
 
@@ -446,20 +428,31 @@ def _not_flagged(reading: _Reading, stage: Stage, p: float, options: _Options, r
     """No stage; a fall at the end that is larger than noise is ``in_progress``, a rise there ``undertrained``."""
     at, curve, peak = reading.steps, reading.curve, int(reading.curve.argmax())
     interval = spread_of(stage, at, reading.noise.size(), reading.noise.draw(rng, REFITS)).depth_interval
-    kind, better = _kind(reading, options, rng), _better_than_base(reading)
-    labels = up_to_peak(curve)
+    kind, labels = _kind(reading, options, rng), up_to_peak(curve)
     if kind == "in_progress":
         labels = ["corrupted" if i > peak else label for i, label in enumerate(labels)]
     labels = by_level(labels, curve, reading.told)
     best, equals = _best(reading, labels, rng)
+    better = _better(reading, rng)
     in_runs = [i for run in reading.told.runs for i in range(run.start, run.stop)] if kind == "unstable" and reading.told else []
     low = np.array(in_runs, dtype=np.intp)
+    remarks = _falling(reading, best, options) if better and kind != "in_progress" else ()
     reason = "highest fidelity; later checkpoints are lower" if kind == "in_progress" else "highest fidelity; no stage found"
     return CorruptionVerdict(
         False, kind if better else "nothing_better_than_base", p, max(stage.depth, 0.0), interval, int(at[peak]), None,
-        int(at[low[int(curve[low].argmin())]]) if in_runs else None, None, int(at[best]), _reason(reading, reason), tuple(labels),
-        reading.noise.between(), "", best_steps=equals, better_than_base=better,
+        int(at[low[int(curve[low].argmin())]]) if in_runs else None, None, int(at[best]), _reason(better, reason), tuple(labels),
+        reading.noise.between(), "", best_steps=equals, better_than_base=better, remarks=remarks,
     )  # fmt: skip
+
+
+def _falling(reading: _Reading, best: int, options: _Options) -> tuple[str, ...]:
+    """What a curve does at its end without being told from noise: a run of ``FALLING`` falls below the checkpoint to keep."""
+    curve = reading.curve
+    lasts = bool((np.diff(curve[-1 - FALLING :]) < 0).all()) and best < len(curve) - FALLING
+    if not lasts or curve[best] - curve[-1] < options.min_depth:
+        return ()
+    gap = f"{curve[best] - curve[-1]:.3f} below step {reading.steps[best]}"
+    return (f"The last {FALLING + 1} checkpoints fall, to {gap}, which is not told from noise: later ones would tell.",)
 
 
 def _kind(reading: _Reading, options: _Options, rng: np.random.Generator) -> str:
@@ -489,7 +482,7 @@ def _plain(at: NDArray[np.int64], values: Array, kind: str, sentence: str) -> Co
     trained = finite & keepable(at, ["rising"] * len(at))
     best = int(np.where(trained if trained.any() else finite, curve, -np.inf).argmax())
     labels = tuple("rising" if ok else "corrupted" for ok in finite.tolist())
-    better = not _has_base(at) or bool(trained.any() and curve[best] > curve[0])
+    better = not has_base(at) or bool(trained.any() and curve[best] > curve[0])
     return CorruptionVerdict(
         False, kind, 1.0, 0.0, (0.0, 0.0), None, None, None, None, int(at[best]), "highest finite score", labels, 0.0, sentence,
         better_than_base=better,

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bayesdiff.corruption.best import possible_best, trade_off
-from bayesdiff.corruption.detector import RESAMPLES, detect_corruption, keepable
+from bayesdiff.corruption.best import keepable, possible_best, trade_off
+from bayesdiff.corruption.detector import RESAMPLES, detect_corruption
 from bayesdiff.corruption.kinds import NOISE, SPECKLE, grain, is_flat, kind_of
 from bayesdiff.corruption.levels import told_apart
 from bayesdiff.corruption.outcome import CorruptionVerdict, outside_stage
@@ -232,20 +232,26 @@ def _with_others(verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Map
 
 
 def _image_weights(count: int, groups: ArrayLike | None, rng: np.random.Generator) -> Array:
-    """What images count for in resampled means, (draws, images): images drawn with replacement, or whole groups of them (prompts)."""
+    """What images count for in resampled means, (draws, images): images drawn with replacement, or whole groups of them (prompts).
+
+    Means scatter as Student's t has it; without that, four images would seem to be known by a seventh too well.
+    """
     _, group = np.unique(np.arange(count) if groups is None else np.asarray(groups), return_inverse=True)
     members = np.bincount(group)
     drawn = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=RESAMPLES)
     weights = np.asarray(drawn[:, group], dtype=np.float64)
     shares: Array = weights / weights.sum(1, keepdims=True)
-    return shares
+    if (free := len(members) - 1) == 0:
+        return shares
+    wider = np.sqrt(len(members) / free) * np.sqrt(free / rng.chisquare(free, RESAMPLES))[:, None]  # few images are too alike
+    return np.asarray(1 / len(group) + wider * (shares - 1 / len(group)))
 
 
 def _with_best(
     verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Mapping[str, Array], fidelity: str, reference: float | None,
     groups: ArrayLike | None, seed: int,
 ) -> CorruptionVerdict:  # fmt: skip
-    """Choose by the trade-off, with the steps that may have the best one, as far as images and the fidelity's own noise tell.
+    """Choose by the trade-off, with the steps that may have the best one, as far as the images tell.
 
     ``reference`` is the fidelity that counts as all of it; None where there is no alignment to weigh.
     """
@@ -258,8 +264,8 @@ def _with_best(
     best = int(np.where(allowed, score, -np.inf).argmax())
     rng = np.random.default_rng((seed, 17))
     weights = _image_weights(f.shape[1], groups, rng)
-    between = verdict.checkpoint_noise * rng.standard_normal((len(weights), len(f)))
-    drawn = trade_off(weights @ f.T + between, weights @ a.T, reference)
+    alone = verdict.checkpoint_noise if f.shape[1] == 1 else 0.0  # a swing of many images is the checkpoint's own, and is kept with it
+    drawn = trade_off(weights @ f.T + alone * rng.standard_normal((len(weights), len(f))), weights @ a.T, reference)
     equals = tuple(int(s) for s in at[possible_best(score, drawn - drawn.mean(0), allowed)])
     others = f"; {len(equals) - 1} other checkpoints may be as good" if len(equals) > 1 else ""
     reason = f"best trade-off of fidelity (up to {reference:.3g}) and prompt alignment outside the corrupted range{others}"

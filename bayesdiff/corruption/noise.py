@@ -101,6 +101,16 @@ class Noise:
         left = np.maximum(self.rough**2 - roughness(of_images) ** 2, 0.0)
         return of_images + np.sqrt(left)[:, None] / np.maximum(roughness(unit), 1e-12)[:, None] * unit
 
+    def draw_measured(self, rng: np.random.Generator, count: int) -> Array:
+        """What other images would have changed in the mean curve, (count, T): how well these very checkpoints are known.
+
+        A swing between checkpoints is no error here: the file that is kept has it. A single image cannot tell the two apart, so that
+        all of its noise counts.
+        """
+        if not self.freedom:
+            return np.asarray(self.size() * rng.standard_normal((count, len(self.images))))
+        return self._of_images(rng, count) * np.sqrt(self.freedom / rng.chisquare(self.freedom, count))[:, None]
+
     def _of_images(self, rng: np.random.Generator, count: int) -> Array:
         if self.image_root is not None:
             return np.asarray(rng.standard_normal((count, self.image_root.shape[1])) @ self.image_root.T)

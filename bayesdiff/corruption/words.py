@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from bayesdiff.corruption.outcome import NOT_MEASURED, SLOW, SWING, CorruptionVerdict
+from bayesdiff.corruption.outcome import NO_DIP, NOT_MEASURED, SLOW, SWING, CorruptionVerdict
 
 NAMES = {
     "noise_pattern": "noise pattern", "colour_cast": "colour cast", "blur": "blur", "content_lost": "content lost",
     "copying": "copying of the photographs", "broken": "broken images", "other": "worse in another way",
 }  # fmt: skip
 """What the kinds of ``kinds.KINDS`` are called."""
+FEW = 3
+"""Steps that are named one by one."""
 
 
 def sentence_of(verdict: CorruptionVerdict) -> str:
@@ -20,12 +22,22 @@ def sentence_of(verdict: CorruptionVerdict) -> str:
 def _keep(verdict: CorruptionVerdict) -> str:
     if not verdict.better_than_base:
         return "Keep nothing yet: no checkpoint is better than the base model (step 0)."
-    return f"Keep step {verdict.best_step}."
+    return f"Keep step {verdict.best_step}{_others(verdict)}."
+
+
+def _others(verdict: CorruptionVerdict) -> str:
+    """The other steps that may be the best one: what a person may keep instead."""
+    others = [step for step in verdict.best_steps if step != verdict.best_step]
+    if not others:
+        return ""
+    if len(others) > FEW:
+        return f"; {len(others)} others from step {others[0]} to {others[-1]} may be as good"
+    return f"; step{'s' if len(others) > 1 else ''} {_listed([str(step) for step in others])} may be as good"
 
 
 def _avoid(verdict: CorruptionVerdict) -> str:
     if not verdict.avoid:
-        return ""
+        return f"Avoid the steps from {verdict.onset_step} to before {verdict.recovery_step}." if verdict.flagged else ""
     said = []
     for i, (first, last) in enumerate(verdict.avoid):
         kind = NAMES.get(verdict.avoid_kinds[i], "") if verdict.avoid_kinds else ""
@@ -43,7 +55,8 @@ def _grainy(verdict: CorruptionVerdict) -> str:
         for (first, last), share in zip(verdict.grainy, verdict.grainy_shares, strict=True)
     ]
     also = " also" if verdict.avoid else ""
-    return f"Avoid{also} {_listed(said)}: noise pattern, which {verdict.grainy_beside} does not show."
+    beside, rate = f"which {verdict.grainy_beside} does not show", f"an error rate of {verdict.alpha:.0%} of its own"
+    return f"Avoid{also} {_listed(said)}: noise pattern, {beside}; {rate}."
 
 
 def _listed(items: list[str]) -> str:
@@ -51,13 +64,14 @@ def _listed(items: list[str]) -> str:
 
 
 def _seen(verdict: CorruptionVerdict) -> str:
-    p = f"p = {verdict.p_value:.4f}" if verdict.p_value < 0.01 else f"p = {verdict.p_value:.3f}"
+    close = verdict.p_value < 0.01 or abs(verdict.p_value - verdict.alpha) < 0.005
+    p = f"p = {verdict.p_value:.4f}" if close else f"p = {verdict.p_value:.3f}"
     if verdict.kind == "corruption":
         low, high = verdict.depth_interval
         return (
             f"Corrupted: fidelity peaks at step {verdict.peak_step}, falls from step {verdict.onset_step}, is lowest at step "
             f"{verdict.trough_step} (depth {verdict.depth:.3f}, 95% interval {low:.3f} to {high:.3f}) and recovers by step "
-            f"{verdict.recovery_step}. It is a stage and no swing ({p})."
+            f"{verdict.recovery_step}. It is a stage: swings alone reach this with {p}."
         )
     if verdict.kind == "in_progress":
         return f"In progress: fidelity fell after step {verdict.peak_step} and is not back at the last checkpoint."
@@ -70,7 +84,20 @@ def _seen(verdict: CorruptionVerdict) -> str:
         )
     if verdict.kind == "undertrained":
         return f"No corruption stage: fidelity still rises over the last checkpoints ({p}); train on to know."
-    return f"No corruption stage: the deepest dip is {verdict.depth:.3f}, where checkpoints scatter by {_scatter(verdict):.3f} ({p})."
+    said = f"No corruption stage: the deepest dip is {verdict.depth:.3f}, where checkpoints scatter by {_scatter(verdict):.3f} ({p})."
+    return f"{said}{_why_not(verdict)}"
+
+
+def _why_not(verdict: CorruptionVerdict) -> str:
+    """Why a dip with a small p-value is no stage."""
+    if verdict.p_value > verdict.alpha or verdict.kind != "none":
+        return ""
+    if verdict.level_3 == NO_DIP:
+        return " It is shallower than the smallest depth that counts."
+    if verdict.images_judged and not verdict.avoid:
+        return " These images do not show it."
+    longer = {SLOW: "swings outlast the distance of the checkpoints", NOT_MEASURED: "how long swings last is not known"}
+    return f" It is not called a stage, because {longer[verdict.level_3]}." if verdict.level_3 in longer else ""
 
 
 def _scatter(verdict: CorruptionVerdict) -> float:
@@ -82,7 +109,7 @@ def _not_told(verdict: CorruptionVerdict, p: str) -> str:
     said = f"Unstable: fidelity is lowest at step {verdict.trough_step} and comes back"
     swings = f"this run swings by {verdict.checkpoint_noise:.3f} between checkpoints"
     if verdict.level_3 == SWING:
-        return f"{said}; {swings}, which explains it without a stage ({p})."
+        return f"{said}; {swings}, and this is not told from a swing ({p})."
     if verdict.level_3 == SLOW and verdict.correlation_times is not None:
         return f"{said}; {swings}, and its swings outlast the distance of the checkpoints, so that no stage is told from one ({p})."
     return f"{said}; {swings}, and how long a swing lasts is not known, so that a stage is not told from one ({p})."
@@ -94,6 +121,6 @@ def _surer(verdict: CorruptionVerdict) -> str:
         count = len(verdict.extra_steps)
         return f"{count} more checkpoint{'s' if count > 1 else ''} would measure the swings and may tell: at steps {steps}."
     if verdict.kind == "unstable":
-        return "Two more seeds of the same photographs (shots.seed=0, seed=1 and seed=2), judged together, would make it surer."
+        return "Two more trainings with other seeds would make it surer: a stage comes back at the same steps, a swing does not."
     deep = verdict.kind == "none" and verdict.depth >= 2 * _scatter(verdict) and verdict.depth > 0 and verdict.level_3 != ""
     return "A dip this deep may be a stage: more checkpoints or seeds would tell." if deep else ""

@@ -25,7 +25,7 @@ from typing import Any
 from bayesdiff.core.digests import digest, fingerprint
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.layout import CHECKPOINTS, MANIFEST
-from bayesdiff.judging.layouts import DATE, Layout, own_pattern
+from bayesdiff.judging.layouts import DATE, Layout, counted, own_pattern
 
 LORA = "pytorch_lora_weights.safetensors"
 """The file that diffusers writes and reads."""
@@ -40,8 +40,8 @@ MAX_HEADER = 100 << 20
 _ADAPTER = re.compile(r"lora|oft|loha|lokr|hada|dora|boft", re.IGNORECASE)
 
 
-def _naming(name: str, example: str, pattern: str, unit: str = "step") -> Layout:
-    return Layout(name, example, re.compile(pattern, re.IGNORECASE), unit)
+def _naming(name: str, example: str, pattern: str, unit: str = "step", from_one: bool = True) -> Layout:
+    return Layout(name, example, re.compile(pattern, re.IGNORECASE), unit, from_one)
 
 
 NAMINGS = (
@@ -50,7 +50,7 @@ NAMINGS = (
     _naming("OneTrainer", "2024-08-19_16-08-39-save-400-4-0.safetensors", rf"(?P<series>.*?){DATE}-save-(?P<step>\d+)-\d+-\d+"),
     _naming("ai-toolkit", "NAME_000000500.safetensors", r"(?P<series>.+)_(?P<step>\d{9,})"),
     _naming("a folder a step", "step-000100/", r"(?:step|iter|iteration)s?[-_ ]?(?P<step>\d+)"),
-    _naming("a folder an epoch", "epoch-4/", r"epochs?[-_ ]?(?P<step>\d{1,5})", "epoch"),
+    _naming("a folder an epoch", "epoch-4/", r"epochs?[-_ ]?(?P<step>\d{1,5})", "epoch", from_one=False),
     _naming("kohya, by epoch", "NAME-000004.safetensors", r"(?P<series>.+)-(?P<step>\d{6})", "epoch"),
 )
 """The first that a name fits counts."""
@@ -82,6 +82,8 @@ class Checkpoints:
     found: tuple[Checkpoint, ...]
     others: tuple[str, ...]
     """(name and why) of what is not sampled."""
+    notes: tuple[str, ...] = ()
+    """How steps were counted, where it is not as the names have them."""
 
 
 def header_of(file: Path) -> dict[str, Any]:
@@ -189,8 +191,9 @@ def find_checkpoints(folder: Path, pattern: str | None = None) -> Checkpoints:
     for path in entries:
         if path not in matches and (step := _numberless(path, naming, series)) is not None and not isinstance(contents_of(path), str):
             steps.setdefault(step, path)
-    sampled = [Checkpoint(step, path.name, *_known(path)) for step, path in sorted(steps.items())]
-    return Checkpoints(naming, tuple(sampled), tuple(_others(entries, set(steps.values()))))
+    shown, notes = counted(naming, sorted(steps))
+    sampled = [Checkpoint(at, path.name, *_known(path)) for at, (_, path) in zip(shown, sorted(steps.items()), strict=True)]
+    return Checkpoints(naming, tuple(sampled), tuple(_others(entries, set(steps.values()))), notes)
 
 
 def _known(path: Path) -> tuple[str, dict[str, Path]]:

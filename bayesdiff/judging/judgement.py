@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,8 @@ from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.layout import CHECKPOINTS
 from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.diagnosis import ALIGNMENT, judge_run
+from bayesdiff.corruption.kinds import SPECKLE, grain
+from bayesdiff.corruption.levels import MIN_IMAGES
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.judging.checkpoints import Checkpoints, find_checkpoints, has_checkpoints
 from bayesdiff.judging.layouts import Samples, find_samples
@@ -109,6 +111,8 @@ def _judged(
     said = [*looked.notes, *paired.notes, *notes, _prompt_note(looked.source), _score_note(scored, paired, cfg)]
     if flat := flat_line([photo.image for photo in subject.photos]):
         said.append(flat)
+    if few := _few_note(steps, columns, scored.photo_hf):
+        said.append(few)
     metric = cfg.detector.metric.value
     reading = Reading(
         str(folder), tuple(steps), columns, metric, scored.ceilings.get(metric), scored.photo_hf, tuple(said), tuple(images), own=True
@@ -180,7 +184,7 @@ def _checkpoint_notes(found: Checkpoints, plan: Plan, cfg: Config, made: int) ->
         f"{count} images each ({sampler}): {made} sampled now, {known} before",
     ]
     if naming.unit != "step":
-        notes.append(f"these names count {naming.unit}s: every step below is one")
+        notes += [f"these names count {naming.unit}s: every step below is one", *found.notes]
     if found.others:
         notes.append(f"{len(found.others)} files not sampled: {', '.join(found.others[:NAMED])}{' …' if len(found.others) > NAMED else ''}")
     return notes
@@ -195,11 +199,24 @@ def _layout_notes(samples: Samples, paired: Paired) -> list[str]:
     layout = samples.layout
     notes = [f"{len(paired.paths)} checkpoints of {len(paired.keys)} samples, named as {layout.name} does ({layout.example})"]
     if layout.unit != "step":
-        notes.append(f"these names count {layout.unit}s: every step below is one")
+        notes += [f"these names count {layout.unit}s: every step below is one", *samples.notes]
     if samples.others:
         shown = ", ".join(samples.others[:NAMED]) + (" …" if len(samples.others) > NAMED else "")
         notes.append(f"{len(samples.others)} other pictures not looked at: {shown}")
     return notes
+
+
+def _few_note(steps: Sequence[int], columns: Mapping[str, NDArray[np.float64]], photo_hf: float | None) -> str:
+    """What so few samples a checkpoint cannot show, and which checkpoints to look at instead; empty where there are enough."""
+    count = next(iter(columns.values())).shape[1]
+    if count >= MIN_IMAGES:
+        return ""
+    said = f"{count} sample{'s' if count > 1 else ''} a checkpoint: {MIN_IMAGES} or more are needed to name checkpoints to avoid"
+    if (share := grain(columns, photo_hf)) is None:
+        return said
+    energy = share.mean(1)
+    speckled = [step for step, one in zip(steps, energy, strict=True) if one > SPECKLE * max(1.0, float(np.median(energy)))]
+    return f"{said}; look at step {', '.join(map(str, speckled))}: finer detail than the photographs have" if speckled else said
 
 
 def _prompt_note(source: str) -> str:

@@ -19,14 +19,15 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bayesdiff.core.errors import UserError, first_line
+from bayesdiff.core.files import SAMPLES as ENDINGS
 from bayesdiff.core.layout import SAMPLES
+from bayesdiff.readings.columns import FROM_ZERO
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff")
-_END = r"\.(?:png|jpe?g|webp|avif|bmp|tiff?)$"
+_END = rf"(?:{'|'.join(map(re.escape, ENDINGS))})$"
 _START = r"(?:.*/|^)"
 DATE = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
 """As OneTrainer writes it."""
@@ -43,6 +44,8 @@ class Layout:
     pattern: re.Pattern[str]
     unit: str = "step"
     """What is counted in the names: steps or epochs."""
+    from_one: bool = True
+    """Whether 0 is the base model, as where a trainer counts from 1; a loop of one's own may call its first, trained epoch 0."""
 
 
 def _layout(name: str, example: str, pattern: str, unit: str = "step") -> Layout:
@@ -62,7 +65,7 @@ LAYOUTS = (
             r"step_(?P<step>\d+)_(?P<prompt>[^/]+?)(?P<image>(?:_\d+)?(?:_\d+(?:\.\d+)?x\d+(?:\.\d+)?|_\d+\.\d+|_unknown)?)"),
     _layout("a folder a step", "step-100/0.png",
             r"(?:step|checkpoint|iter|iteration)s?[-_ ]?(?P<step>\d+)/(?P<prompt>.+)"),
-    _layout("a folder an epoch", "epoch-4/0.png", r"epochs?[-_ ]?(?P<step>\d+)/(?P<prompt>.+)", "epoch"),
+    replace(_layout("a folder an epoch", "epoch-4/0.png", r"epochs?[-_ ]?(?P<step>\d+)/(?P<prompt>.+)", "epoch"), from_one=False),
 )  # fmt: skip
 GROUPS = ("step", "prompt", "image")
 """Names of groups that a pattern of a user's own may have; it must have the first."""
@@ -91,6 +94,8 @@ class Samples:
     seen: tuple[Seen, ...]
     others: tuple[str, ...]
     """Names of the pictures that the layout does not have."""
+    notes: tuple[str, ...] = ()
+    """How steps were counted, where it is not as the names have them."""
 
 
 def own_pattern(text: str) -> Layout:
@@ -166,7 +171,17 @@ def find_samples(folder: Path, pattern: str | None = None) -> Samples:
     if not found:
         raise UserError(_unknown(folder, names, pattern))
     _one_series(folder, found)
-    return Samples(layout, found, tuple(name for name, one in zip(names, seen, strict=True) if one is None))
+    raised, notes = counted(layout, [one.step for one in found])
+    found = tuple(replace(one, step=step) for one, step in zip(found, raised, strict=True))
+    return Samples(layout, found, tuple(name for name, one in zip(names, seen, strict=True) if one is None), notes)
+
+
+def counted(layout: Layout, steps: Sequence[int]) -> tuple[list[int], tuple[str, ...]]:
+    """Steps as they are shown, and a note of it: step 0 is the base model, and an epoch 0 that is trained becomes step 1."""
+    if layout.from_one or 0 not in steps:
+        return list(steps), ()
+    note = FROM_ZERO.format(last=max(steps), shown=max(steps) + 1)
+    return [step + 1 for step in steps], (f"{note}; if it is the base model, call the folders step-0, step-1 and so on",)
 
 
 def _most(folder: Path, names: list[str], layouts: Sequence[Layout], above: str) -> tuple[Layout, list[Seen | None]]:

@@ -17,6 +17,8 @@ STEPS = (
 )  # fmt: skip
 """Names of training steps, in any case and below any path (``trainer/global_step``), from the surest to the last resort."""
 EPOCHS = ("epoch", "epochs")
+FROM_ZERO = "epochs are counted from 0, and epoch 0 is trained: it is shown as step 1, and epoch {last} as step {shown}"
+"""What is said where epochs are shown one higher, so that none is taken for step 0, the base model."""
 FILES = ("filename", "file", "file_name", "image_path", "image_file", "path")
 IMAGES = ("prompt", "image", "index", "sample", "seed", "prompt_id", "image_id", "img", *FILES)
 FINEST = 1000
@@ -68,19 +70,33 @@ def step_column(table: pd.DataFrame, values: Sequence[str], asked: str | None, n
     return max(found, key=lambda column: (scored[column].str.strip() != "").mean())  # the first of equals
 
 
-def step_numbers(column: pd.Series, numerals: Numerals, name: str) -> tuple[pd.Series, list[str]]:
-    """Steps as numbers, NaN for an empty cell, and what was converted.
+def counts_up(column: pd.Series, numerals: Numerals) -> bool:
+    """Whether the cells are whole numbers, each higher than the one before, as steps are where a row is a step."""
+    numbers = parsed(column, numerals)
+    whole = bool((numbers.notna() & (numbers >= 0) & (numbers % 1 == 0)).all())
+    return whole and len(numbers) > 1 and bool((numbers.diff().iloc[1:] > 0).all())
 
-    ``checkpoint-100`` is step 100. Epochs stand for steps: whole ones as they are, parts of an epoch in tenths, hundredths or
-    thousandths.
+
+def step_numbers(column: pd.Series, numerals: Numerals, name: str, scored: pd.Series | None = None) -> tuple[pd.Series, list[str]]:
+    """Steps as numbers, NaN for an empty cell, and what was converted or left out.
+
+    ``checkpoint-100`` is step 100. Epochs stand for steps: whole ones as they are, or from 1 where they begin at 0, since a loop ends
+    its epoch 0 with a trained model; parts of an epoch in tenths, hundredths or thousandths.
+
+    Args:
+        scored: (rows,) rows that have a score, where not all of them do: the first epoch is theirs.
+
+    Returns:
+        The steps, without rows such as the last file of a training, which has no step in its name; and notes.
 
     Raises:
         UserError: cells without a number.
     """
-    steps, notes, filled = parsed(column, numerals), [], column.str.strip() != ""
+    notes: list[str] = []
+    steps, filled = parsed(column, numerals), column.str.strip() != ""
     if not steps[filled].notna().any() and filled.any():
-        steps, first = _numbered_steps(column.str.strip(), name)
-        notes.append(f"column {column.name}: {first!r} is read as step {int(steps[filled].iloc[0])}")
+        steps, notes = _numbered_steps(column.str.strip(), name)
+        filled = filled.loc[steps.index]
     elif (wrong := column[filled & steps.isna()]).size:
         raise UserError(
             f"{name}: row {int(wrong.index[0]) + 1} below the header, column {column.name}: {wrong.iloc[0]!r} is no number; correct it, "
@@ -88,20 +104,42 @@ def step_numbers(column: pd.Series, numerals: Numerals, name: str) -> tuple[pd.S
         )
     if plain(str(column.name)) not in EPOCHS:
         return steps, notes
-    known = steps[filled]
-    scale = next((s for s in (1, 10, 100, FINEST) if ((known * s).round(6) % 1 == 0).all()), FINEST)
+    steps, said = _epochs(steps, filled if scored is None else filled & scored.loc[steps.index])
+    return steps, [*notes, *said]
+
+
+def _epochs(epochs: pd.Series, known: pd.Series) -> tuple[pd.Series, list[str]]:
+    """Epochs as steps, by the ``known`` ones, and how they were counted."""
+    first, last = epochs[known].min(), epochs[known].max()
+    scale = next((s for s in (1, 10, 100, FINEST) if ((epochs.dropna() * s).round(6) % 1 == 0).all()), FINEST)
     unit = "" if scale == 1 else f", {scale:,} steps an epoch"
-    return (steps * scale).round(), [*notes, f"no column of steps: epochs stand for them{unit}"]
+    steps, notes = (epochs * scale).round(), [f"no column of steps: epochs stand for them{unit}"]
+    if scale > 1 or first != 0 or not np.isfinite(last):
+        return steps, notes
+    said = f"{FROM_ZERO.format(last=int(last), shown=int(last) + 1)}; if it is the base model, call the column step"
+    return steps + 1, [*notes, said]
 
 
-def _numbered_steps(texts: pd.Series, name: str) -> tuple[pd.Series, str]:
-    """The last number of each cell, where all have the same words around it."""
+def _numbered_steps(texts: pd.Series, name: str) -> tuple[pd.Series, list[str]]:
+    """The last number of each cell, where all have the same words around it; cells that are that name without a number are left out."""
     filled = texts[texts != ""]
     parts = filled.str.extract(_LAST_NUMBER)
-    if parts[1].isna().any() or len(parts[[0, 2]].drop_duplicates()) != 1:
-        odd = filled[parts[1].isna()].iloc[0] if parts[1].isna().any() else filled.iloc[-1]
-        raise UserError(f"{name}: column {texts.name} has {odd!r}, which is no step; choose another column with --step")
-    return pd.to_numeric(parts[1]).reindex(texts.index).astype(float), str(filled.iloc[0])
+    numbered = parts[parts[1].notna()]
+    usual = numbered.groupby([0, 2]).size().idxmax() if len(numbered) else ("", "")
+    fits = (parts[0] == usual[0]) & (parts[2] == usual[1])
+    others = list(dict.fromkeys(filled[~fits]))
+    if odd := [text for text in others if not _is_last_file(text, *usual)] or others[: 2 * int(fits.sum()) <= len(fits)]:
+        raise UserError(f"{name}: column {texts.name} has {odd[0]!r}, which is no step; choose another column with --step")
+    steps = pd.to_numeric(parts[1][fits]).reindex(texts.index).astype(float)
+    notes = [f"column {texts.name}: {filled[fits].iloc[0]!r} is read as step {int(steps[fits.index[fits]].iloc[0])}"]
+    notes += [f"column {texts.name}: {text!r} has no step in its name and is left out" for text in others]
+    return steps.drop(index=fits.index[~fits]), notes
+
+
+def _is_last_file(text: str, before: str, behind: str) -> bool:
+    """Whether a name may be the usual one without its step: ``lora.safetensors`` beside ``lora-000100.safetensors``, or ``last``."""
+    stem = text.removesuffix(behind)
+    return not any(letter.isdecimal() for letter in text) or (bool(stem) and before.startswith(stem))
 
 
 def image_labels(column: pd.Series, steps: pd.Series) -> pd.Series:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from bayesdiff.core.errors import UserError
 from bayesdiff.readings.reading import shown
 
+SIMILARITIES = ("dino", "dinov2", "dinov3", "clip", "clipscore", "siglip", "similarity", "sim", "cosine", "arcface")
+"""Words for a similarity of embeddings: at most 1, or 100 in percent."""
 DEFINITE = ("loss", "error", "err", "distance", "dist", "mse", "mae", "rmse", "perplexity", "ppl", "nll", "divergence", "kl")
 """Words for a quantity that is better when lower, whatever stands beside them: ``clip_loss`` is a loss."""
 LOWER = ("fid", "kid", "fvd", "cmmd", "mmd", "lpips", "dists", "dreamsim", "niqe", "brisque", "drift", "bpd")
@@ -48,6 +50,17 @@ def higher_is_better(name: str) -> bool | None:
     if lower != higher:
         return higher
     return True if not lower and found & set(WEAK) else None
+
+
+def is_similarity(name: str) -> bool | None:
+    """Whether a metric is a similarity of embeddings: True or False where its name says one, None where it says nothing.
+
+    ``clip_t`` is one. ``psnr``, ``clip_aesthetic`` and ``clip_loss`` are none: a similarity's fixed depth means nothing for their values.
+    """
+    found = set(words(name))
+    if found & {*DEFINITE, *LOWER, *HIGHER} - {*SIMILARITIES, "fidelity", "alignment"}:
+        return False
+    return True if found & set(SIMILARITIES) else None
 
 
 def is_bookkeeping(name: str) -> bool:

@@ -10,10 +10,11 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import IO
 
 from bayesdiff.core.errors import UserError, first_line, shortened
-from bayesdiff.core.files import no_path, read_file
+from bayesdiff.core.files import SAMPLES, no_path, read_file
 from bayesdiff.readings.reading import Naming, Reading
 from bayesdiff.readings.records import json_table, parquet_table
 from bayesdiff.readings.runs import is_run, read_run
@@ -95,7 +96,16 @@ def _read_folder(folder: Path, naming: Naming) -> list[Reading]:
         return _offline_runs(files, naming)
     if folders := event_folders(folder):
         return [reading for one in folders for reading in read_table(event_table(one, str(one)), str(one), naming)]
+    if _has_samples(folder):
+        raise UserError(
+            f"{folder}: a folder of images, and no scores; score and judge them: bayesdiff judge {quote(str(folder))} --photos PHOTOS"
+        )
     raise UserError(f"{folder}: a folder without scores.csv, images.csv, event files or offline W&B runs; give {KINDS}")
+
+
+def _has_samples(folder: Path) -> bool:
+    """Whether pictures lie in a folder or below it."""
+    return any(path.suffix.lower() in SAMPLES for path in folder.rglob("*"))
 
 
 def _offline_runs(files: list[Path], naming: Naming) -> list[Reading]:

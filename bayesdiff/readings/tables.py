@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,9 +16,13 @@ import numpy as np
 import pandas as pd
 
 from bayesdiff.core.errors import UserError
+from bayesdiff.corruption.detector import MIN_POINTS
+from bayesdiff.corruption.diagnosis import ALIGNMENT
+from bayesdiff.corruption.levels import MIN_IMAGES
 from bayesdiff.corruption.shape import Array
-from bayesdiff.readings.columns import image_labels, is_image, is_step, plain, stem, step_column, step_numbers
-from bayesdiff.readings.directions import choose, higher_is_better, is_bookkeeping
+from bayesdiff.readings.columns import counts_up, image_labels, is_image, is_step, plain, stem, step_column, step_columns, step_numbers
+from bayesdiff.readings.directions import choose, higher_is_better, is_bookkeeping, is_similarity
+from bayesdiff.readings.doubled import averaged_note, resumed_note, superseded, telling
 from bayesdiff.readings.numerals import Numerals, is_numeric, numbers, numerals_of
 from bayesdiff.readings.reading import Naming, Reading, shown
 from bayesdiff.scoring.metrics import COLUMNS, METRICS
@@ -28,6 +33,8 @@ OWN_CHOICE = ("dino", "clip_i")
 """Fidelities of this package's own tables, the one that is judged first."""
 LONG = (("metric", "value"), ("tag", "value"))
 VALUES = ("value", "values")
+_AT, _LABEL = "\0step", "\0label "
+"""Columns of rows that are put together here; no column of a table is called so."""
 MOST_STEPS = 2**53
 """Beyond this a number of a table is no whole number any more."""
 
@@ -114,19 +121,41 @@ def _curve(table: _Table, naming: Naming) -> Reading:
     for key, value in LONG:
         if {key, value} <= columns and not naming.values:
             return _by_metric(table, key, value, naming)
+    naming, guessed = _with_step(table, naming)
     values, metric, notes = _value_columns(table, naming)
     step = step_column(table.cells, values, naming.step, table.name)
     images = [c for c in table.cells.columns if is_image(c) and c not in (*values, step)]
-    table = replace(table, notes=(*table.notes, *notes))
-    if not images or len(values) > 1:
+    table = replace(table, notes=(*table.notes, *guessed, *notes))
+    bare = not images or len(values) > 1
+    beside = {} if naming.values else _known_beside(table, values)
+    parts = {metric: (table, values), **{name: (table, [column]) for name, column in beside.items() if name != metric}}
+    reading = _read_parts(table, step, [] if bare else images, metric, parts)
+    if bare:
         directions = {higher_is_better(value) for value in values}
-        said = directions.pop() if len(directions) == 1 else None
-        return replace(_of_matrix(table, metric, *_matrix(table, step, [], values)), higher_is_better=said)
-    reading = _of_matrix(table, metric, *_matrix(table, step, images, values))
-    others = [c for c in METRICS if c in columns and c not in values and not naming.values]
-    beside = {c: _matrix(replace(table, notes=()), step, images, [c])[0] for c in others}
-    more = (f"columns {', '.join(others)} read beside it",) if others else ()
-    return replace(_with(reading, beside), own=columns >= OWN_WIDE, notes=(*reading.notes, *more))
+        return replace(reading, higher_is_better=directions.pop() if len(directions) == 1 else None)
+    return replace(reading, own=columns >= OWN_WIDE)
+
+
+def _with_step(table: _Table, naming: Naming) -> tuple[Naming, list[str]]:
+    """The naming with the one column that counts up, where none is called as steps are, and a note of it."""
+    columns = list(table.cells.columns)
+    if naming.step is not None or step_columns(columns):
+        return naming, []
+    others = [c for c in columns if c and c not in (*naming.values, naming.metric) and not c.startswith("Unnamed:")]
+    others = [c for c in others if not is_image(c) and not is_bookkeeping(c) and higher_is_better(c) is None and is_similarity(c) is None]
+    found = [c for c in others if counts_up(table.cells[c], table.numerals)]
+    if len(found) != 1:
+        return naming, []
+    return replace(naming, step=found[0]), [f"column {found[0]} taken as the steps: it alone counts up in whole numbers"]
+
+
+def _known_beside(table: _Table, values: Sequence[str]) -> dict[str, str]:
+    """Column by metric that this package knows, of those beside the scores: ``val/clip_t`` beside ``val/dino``."""
+    path = values[0].rpartition("/")[0]
+    found: dict[str, str] = {}
+    for column in table.numeric([c for c in table.cells.columns if c not in values and c.rpartition("/")[0] == path]):
+        found.setdefault(plain(column), column)
+    return {name: found[name] for name in METRICS if name in found}
 
 
 def _by_metric(table: _Table, key: str, value: str, naming: Naming) -> Reading:
@@ -139,22 +168,55 @@ def _by_metric(table: _Table, key: str, value: str, naming: Naming) -> Reading:
     metric = metric or choose(present, table.name)
     step = step_column(cells, [value], naming.step, table.name)
     images = [c for c in cells.columns if is_image(c) and c != step]
-    parts = {one: replace(table, cells=cells[cells[key] == one]) for one in ([*present] if own or images else [metric])}
-    reading = _of_matrix(table, metric, *_matrix(parts[metric], step, images, [value]))
-    beside = {one: _matrix(part, step, images, [value])[0] for one, part in parts.items() if one != metric}
-    return replace(_with(reading, beside), own=own)
+    parts = {one: replace(table, cells=cells[cells[key] == one]) for one in present if own or images or one in (metric, *METRICS)}
+    reading = _read_parts(table, step, images, metric, {one: (part, [value]) for one, part in parts.items()}, said=not own)
+    return replace(reading, own=own)
 
 
-def _with(reading: Reading, beside: dict[str, pd.DataFrame]) -> Reading:
-    """A reading with the other metrics that have a score for each of its checkpoints and images."""
-    count = reading.columns[reading.metric].shape[1]
+_Parts = dict[str, tuple[_Table, list[str]]]
+"""Rows and their columns of scores, by metric."""
+
+
+def _read_parts(table: _Table, step: str, images: list[str], metric: str, parts: _Parts, said: bool = True) -> Reading:
+    """The reading of one metric, with the others that fit it; ``said`` names those in a note."""
+    main, values = parts[metric]
+    scored = (main.cells[values] != "").any(axis=1).reindex(table.cells.index, fill_value=False)
+    steps, notes = step_numbers(table.cells[step], table.numerals, table.name, scored)
+    matrix, more = _matrix(main, steps, images, values)
+    reading, kept = _of_matrix(table, metric, matrix, [*notes, *more])
+    others: dict[str, pd.DataFrame] = {}
+    for name in [name for name in parts if name != metric]:
+        with suppress(UserError):  # cells that are no numbers cost their own column alone
+            others[name] = _matrix(parts[name][0], steps, images, parts[name][1])[0]
+    found = _fitting(kept, others)
+    beside = _beside_notes(metric, list(found), [name for name in parts if name != metric], said)
+    return replace(reading, columns={**reading.columns, **found}, notes=(*reading.notes, *beside))
+
+
+def _beside_notes(metric: str, found: list[str], there: list[str], said: bool) -> list[str]:
+    """What is said of the metrics beside the one that is judged."""
+    if ALIGNMENT in there and ALIGNMENT not in found:
+        more = [f"{ALIGNMENT} was not weighed: it lacks a finite score of some of these checkpoints, or has other images"]
+    else:
+        more = []
+    if not found or not said:
+        return more
+    weighed = f"; {ALIGNMENT} weighs in which checkpoint to keep" if ALIGNMENT in found and is_similarity(metric) else ""
+    return [f"metrics read beside it: {', '.join(found)}{weighed}", *more]
+
+
+def _fitting(kept: pd.DataFrame, beside: dict[str, pd.DataFrame]) -> dict[str, Array]:
+    """The other metrics that have a score for each checkpoint, and for each of its images or one for all of them."""
     found = {}
     for name, matrix in beside.items():
-        if set(reading.steps) <= set(matrix.index):
-            scores = matrix.loc[list(reading.steps)].to_numpy(dtype=np.float64)
-            if scores.shape[1] == count and bool(np.isfinite(scores).all()):
-                found[name] = scores
-    return replace(reading, columns={**reading.columns, **found})
+        matrix = matrix[matrix.index.notna()]
+        if not matrix.index.is_unique or not set(kept.index) <= set(matrix.index):
+            continue
+        same = set(kept.columns) <= set(matrix.columns)
+        scores = matrix.loc[kept.index, kept.columns if same else matrix.columns].to_numpy(dtype=np.float64)
+        if scores.shape[1] in (1, kept.shape[1]) and bool(np.isfinite(scores).all()):
+            found[name] = scores
+    return found
 
 
 def _value_columns(table: _Table, naming: Naming) -> tuple[list[str], str, list[str]]:
@@ -188,27 +250,44 @@ def _common(columns: Sequence[str]) -> str:
     return stems.pop().strip(" _-./[") if len(stems) == 1 and "" not in stems else shown(columns, 3)
 
 
-def _matrix(table: _Table, step: str, images: list[str], values: list[str]) -> tuple[pd.DataFrame, list[str]]:
+def _matrix(table: _Table, steps: pd.Series, images: list[str], values: list[str]) -> tuple[pd.DataFrame, list[str]]:
     """Scores with one row a step and one column an image, and notes; rows of one image (several references) are averaged."""
-    steps, notes = step_numbers(table.cells[step], table.numerals, table.name)
-    scores = pd.DataFrame({value: table.numbers(value) for value in values})
+    scores, notes = pd.DataFrame({value: table.numbers(value) for value in values}), []
     if any(table.cells[value].str.contains("%", regex=False).any() for value in values):
         notes.append("percent signs: 57 % is read as 0.57")
+    steps = steps.loc[steps.index.intersection(scores.index)]
+    labels = [image_labels(table.cells.loc[steps.index, c], steps).rename(f"{_LABEL}{i}") for i, c in enumerate(images)]
+    rows = pd.concat([steps.rename(_AT), *labels, scores.loc[steps.index]], axis=1)
+    keys = [_AT, *(str(label.name) for label in labels)]
+    rows, doubled = _once(table, rows, keys, [str(steps.name), *images, *values])
     if not images:
-        return scores.set_index(steps.rename(step)), notes
-    labels = [image_labels(table.cells[c], steps).rename(f"label {i}") for i, c in enumerate(images)]
-    long = pd.concat([steps.rename("at"), *labels, scores], axis=1).dropna(subset=["at"])
-    keys = ["at", *(label.name for label in labels)]
-    return long.groupby(keys, sort=True)[values[0]].mean().unstack(keys[1:]), notes
+        return rows.set_index(_AT)[values], [*notes, *doubled]
+    long = rows.dropna(subset=[_AT])
+    return long.groupby(keys, sort=True)[values[0]].mean().unstack(keys[1:]), [*notes, *doubled]
 
 
-def _of_matrix(table: _Table, metric: str, matrix: pd.DataFrame, notes: list[str]) -> Reading:
-    """Sort, leave out what is missing (nan), and check units; ``matrix`` has steps as index, images as columns."""
+def _once(table: _Table, rows: pd.DataFrame, keys: list[str], known: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Rows without those that were logged again after a training was resumed, and what is said of rows that stand twice."""
+    scores = rows.drop(columns=keys)
+    at = rows.loc[rows[_AT].notna() & scores.notna().any(axis=1), keys]
+    if not at.duplicated().any():
+        return rows, []
+    apart = telling(table.cells.loc[at.index].drop(columns=known), at, table.numerals)
+    old = superseded(at) if apart is None else pd.Series(data=False, index=at.index)
+    notes = [resumed_note(at.loc[old, _AT])] if old.any() else []
+    at = at[~old]
+    if len(keys) > 1 and at.duplicated().any():
+        notes += averaged_note(at, apart)
+    return rows.drop(index=old.index[old]), notes
+
+
+def _of_matrix(table: _Table, metric: str, matrix: pd.DataFrame, notes: list[str]) -> tuple[Reading, pd.DataFrame]:
+    """Sort, leave out what is missing (nan), and check units; ``matrix`` has steps as index, images as columns. Also what is kept."""
     matrix, notes = _tidy(matrix, table.name, [*table.notes, *notes])
     values = matrix.to_numpy(dtype=np.float64)
-    if higher_is_better(metric) is not False:  # a loss may well fall from 60 to 0.5
+    if is_similarity(metric) is not False:  # a loss may well fall from 60 to 0.5, and a reward rise from 0.1 to 2
         _check_units(values, matrix.index.to_numpy(), table.name)
-    return Reading(table.name, tuple(int(s) for s in matrix.index), {metric: values}, metric, notes=tuple(notes))
+    return Reading(table.name, tuple(int(s) for s in matrix.index), {metric: values}, metric, notes=tuple(notes)), matrix
 
 
 def _tidy(matrix: pd.DataFrame, name: str, notes: list[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -222,16 +301,39 @@ def _tidy(matrix: pd.DataFrame, name: str, notes: list[str]) -> tuple[pd.DataFra
     matrix = matrix.set_axis(_whole_steps(matrix.index, name))
     if not matrix.index.is_monotonic_increasing:
         notes.append("rows were not in the order of steps and are sorted")
-    matrix = _without_gaps(matrix.sort_index(), notes)
-    partly = matrix.isna().any(axis=0).to_numpy()
-    if partly.all():
+    return _without_lacking(_without_gaps(matrix.sort_index(), notes), name, notes), notes
+
+
+def _without_lacking(matrix: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
+    """The images that have a score at every checkpoint, or the checkpoints that have all images; raises ``UserError``.
+
+    Checkpoints go where images would leave too few to name checkpoints to avoid, and where that keeps no fewer scores.
+    """
+    missing = matrix.isna()
+    partly, rows = missing.any(axis=0).to_numpy(), missing.any(axis=1).to_numpy()
+    kept = int((~partly).sum())
+    if not partly.any():
+        return matrix
+    few = len(partly) >= MIN_IMAGES > kept
+    then = f"fewer than {MIN_IMAGES} images name no checkpoints to avoid"
+    if few and int((~rows).sum()) >= max(MIN_POINTS, kept * len(matrix) / len(partly)):
+        steps = shown([str(int(step)) for step in matrix.index[rows]], 5)
+        which = _named(matrix.columns[partly])
+        notes.append(f"left out, because images lack scores there ({which}): step {steps}; all {len(partly)} images stay, as {then}")
+        return matrix[~rows]
+    if not kept:
         raise UserError(
             f"{name}: no image has a score at every checkpoint; leave out the checkpoints that lack images, or give images the same "
             "names at all of them"
         )
-    if partly.any():
-        notes.append(f"{int(partly.sum())} of {len(partly)} images lack some checkpoints and are left out")
-    return matrix.loc[:, ~partly], notes
+    which = f": {_named(matrix.columns[partly])}" if int(partly.sum()) <= MIN_IMAGES else ""
+    notes.append(f"{int(partly.sum())} of {len(partly)} images lack some checkpoints and are left out{which}{f'; {then}' if few else ''}")
+    return matrix.loc[:, ~partly]
+
+
+def _named(columns: pd.Index) -> str:
+    """Images by their labels."""
+    return shown([" ".join(map(str, c)) if isinstance(c, tuple) else str(c) for c in columns], 5)
 
 
 def _whole_steps(index: pd.Index, name: str) -> pd.Index:

@@ -46,3 +46,18 @@ def test_steps_that_cannot_be_told_from_the_best_are_named() -> None:
     for step in verdict.best_steps:
         assert verdict.labels[TWELVE.index(step)] not in ("corrupted", "recovering")
     assert 0 not in verdict.best_steps
+
+
+@pytest.mark.parametrize("images", [1, 4])
+def test_the_highest_of_equal_checkpoints_is_seldom_better_than_the_base(images: int) -> None:
+    """A choice among ten: each taken alone, the highest exceeds step 0 in a third of such runs."""
+    rng = np.random.default_rng(4)
+    verdicts = [detect_corruption(TWELVE, 0.5 + 0.05 * rng.standard_normal((12, images)), seed=seed) for seed in range(60)]
+    assert sum(verdict.better_than_base for verdict in verdicts) <= 7  # 3 expected
+    assert {verdict.sentence.partition(":")[0] for verdict in verdicts if not verdict.better_than_base} == {"Keep nothing yet"}
+
+
+def test_what_is_better_than_the_base_is_found() -> None:
+    rng, gain = np.random.default_rng(5), np.array([0.0, *[0.08] * 11])
+    verdicts = [detect_corruption(TWELVE, gain[:, None] + 0.05 * rng.standard_normal((12, 8)), seed=seed) for seed in range(20)]
+    assert sum(verdict.better_than_base for verdict in verdicts) >= 18

@@ -125,7 +125,7 @@ def test_what_does_not_fall_and_come_back_is_not_flagged(shape: str) -> None:
 
 def test_a_fall_without_return_says_to_keep_the_peak() -> None:
     verdict = detect_corruption(TWELVE, simulate(SHAPES["step down"][0], 3))
-    assert verdict.sentence.startswith(f"Keep step {verdict.best_step}. ") and "In progress" in verdict.sentence
+    assert verdict.sentence.startswith(f"Keep step {verdict.best_step}") and "In progress" in verdict.sentence
     assert verdict.best_step == verdict.peak_step
     assert verdict.best_step < TWELVE[6]
 

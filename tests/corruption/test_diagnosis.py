@@ -33,7 +33,7 @@ def test_fidelity_alone_gives_the_verdict_of_the_test() -> None:
 def test_copies_that_lose_the_prompt_or_their_variety_are_overfit(column: str) -> None:
     verdict = diagnose(STEPS, {"dino": images(RISE, 0), column: images(LOST, 1, 0.01)}, ceiling=0.7)
     assert (verdict.flagged, verdict.kind) == (False, "overfit")
-    assert verdict.sentence.startswith(f"Keep step {verdict.best_step}. Overfit: ")
+    assert verdict.sentence.startswith(f"Keep step {verdict.best_step}") and " Overfit: " in verdict.sentence
     assert verdict.labels[-1] == "overfit"
     assert verdict.labels[:3] == ("rising", "rising", "rising")
 
@@ -162,7 +162,8 @@ def test_other_columns_say_what_a_fall_was() -> None:
     verdict = diagnose(STEPS, columns)
     assert verdict.flagged
     assert "From peak to trough CLIP-I falls by 0." in verdict.sentence and "high-frequency energy rises by 0.3" in verdict.sentence
-    assert verdict.sentence.startswith(f"Keep step {verdict.best_step}. Avoid steps 300 to 1000 (noise pattern: high-frequency energy")
+    assert verdict.sentence.startswith(f"Keep step {verdict.best_step}; ")
+    assert ". Avoid steps 300 to 1000 (noise pattern: high-frequency energy" in verdict.sentence
     assert verdict.avoid_kinds == ("noise_pattern",)
     assert "From peak" not in diagnose(STEPS, {**columns, "clip_i": images(STEADY, 2), "hf_energy": images(STEADY, 3)}).sentence
 
@@ -175,14 +176,18 @@ def test_overfitting_is_not_told_to_train_on() -> None:
 
 
 @pytest.mark.parametrize("level", [0.15, 0.9])
-def test_noise_between_checkpoints_counts_in_the_trade_off_as_it_moves_it(level: float) -> None:
-    """Of ten equal checkpoints a fixed one is left out as seldom at low fidelity, where the trade-off is steep, as at high."""
-    left_out = 0
-    for seed in range(60):
-        moves = 0.01 * np.random.default_rng(seed).standard_normal(10)
-        scores = {"dino": images(level + moves, 2 * seed, 0.03), "clip_t": images(np.full(10, 0.3), 2 * seed + 1, 0.01)}
-        left_out += 500 not in diagnose(range(0, 1000, 100), scores, checkpoint_noise=0.01).best_steps
-    assert left_out <= 8  # 3 expected
+def test_the_set_of_best_checkpoints_has_the_best_and_counts_swings_as_their_own(level: float) -> None:
+    """At low fidelity, where the trade-off is steep, as at high. What moves all images of a checkpoint is in the file that is kept."""
+    left_out, missed, sizes = 0, 0, []
+    for seed in range(25):
+        moves, steady = 0.03 * np.random.default_rng(seed).standard_normal(10), {"clip_t": images(np.full(10, 0.3), 2 * seed + 1, 0.01)}
+        swings = diagnose(range(0, 1000, 100), {"dino": images(level + moves, 2 * seed, 0.03), **steady}).best_steps
+        equal = diagnose(range(0, 1000, 100), {"dino": images(np.full(10, level), 2 * seed, 0.03), **steady}).best_steps
+        missed += 100 * (1 + int(moves[1:].argmax())) not in swings
+        left_out += 500 not in equal
+        sizes.append((len(swings), len(equal)))
+    assert missed <= 4 and left_out <= 4  # 1 expected
+    assert np.mean(sizes, axis=0)[0] < 0.6 * np.mean(sizes, axis=0)[1]
 
 
 def test_sampled_prompts_make_more_checkpoints_as_good_as_the_best() -> None:

@@ -17,7 +17,9 @@ from tests.corruption.test_detector import CLEAR, TWELVE, swinging
 def test_what_to_keep_comes_first_then_what_to_avoid_then_how_sure() -> None:
     noisy = 0.3 + 0.2 * (CLEAR.mean(1) < 0.65)[:, None] + 0.01 * np.random.default_rng(0).standard_normal(CLEAR.shape)
     sentence = diagnose(TWELVE, {"dino": CLEAR, "hf_energy": noisy}).sentence
-    places = [sentence.index(word) for word in ("Keep step", "Avoid steps 200 to", "noise pattern", "error rate", "Corrupted", "no swing")]
+    places = [
+        sentence.index(word) for word in ("Keep step", "Avoid steps 200 to", "noise pattern", "error rate", "Corrupted", "swings alone")
+    ]
     assert places == sorted(places)
 
 
@@ -61,3 +63,36 @@ def test_a_verdict_of_an_older_version_is_read_and_unknown_fields_are_left_out()
     read = CorruptionVerdict.from_dict({**stored, "of_another_version": [1, 2]})
     assert (read.kind, read.avoid, read.level_3) == ("corruption", (), "")
     assert DETECTOR_VERSION >= 2
+
+
+def test_other_steps_that_may_be_kept_are_named() -> None:
+    verdict = detect_corruption(TWELVE, CLEAR)
+    for others, words in (((), "."), ((100,), "; step 100 may be as good."), ((100, 300), "; steps 100 and 300 may be as good."),
+                          ((1, 2, 3, 4, 5), "; 5 others from step 1 to 5 may be as good.")):  # fmt: skip
+        said = sentence_of(replace(verdict, best_steps=(*others, verdict.best_step)))
+        assert said.startswith(f"Keep step {verdict.best_step}{words} ")
+
+
+def test_a_stage_of_a_bare_curve_says_what_to_avoid() -> None:
+    verdict = detect_corruption(TWELVE, CLEAR.mean(1), checkpoint_noise=0.005)
+    assert verdict.flagged and not verdict.avoid
+    assert f"Avoid the steps from {verdict.onset_step} to before {verdict.recovery_step}." in verdict.sentence
+
+
+def test_a_small_p_value_without_a_stage_is_explained() -> None:
+    none = replace(detect_corruption(TWELVE, np.linspace(0.1, 0.9, 12)), kind="none", p_value=0.02, alpha=0.05)
+    for fields, words in (({"level_3": "none"}, "shallower"), ({"level_3": "slow"}, "outlast"), ({"level_3": "not_measured"}, "not known")):
+        assert words in sentence_of(replace(none, **fields))
+        assert words not in sentence_of(replace(none, p_value=0.3, **fields))
+    assert "(p = 0.0496)" in sentence_of(replace(none, p_value=0.0496))
+
+
+def test_a_curve_that_falls_at_its_end_says_so_though_no_fall_is_told_from_noise() -> None:
+    """A user would otherwise read of the deepest dip alone, of which this curve has none."""
+    curve = [
+        0.3017, 0.4438, 0.5601, 0.6241, 0.632, 0.6895, 0.693, 0.7337, 0.7333, 0.7432, 0.7311, 0.7628, 0.7665, 0.7369, 0.7521, 0.7422, 0.699,
+        0.6368, 0.6183, 0.5401, 0.4969,
+    ]  # fmt: skip
+    verdict = detect_corruption(range(0, 2100, 100), curve)
+    assert verdict.kind == "none"
+    assert "The last 4 checkpoints fall, to 0.270 below step 1200" in verdict.sentence

@@ -52,6 +52,14 @@ def test_the_naming_of_a_trainer_is_recognised(tmp_path: Path, trainer: str) -> 
     assert has_checkpoints(tmp_path)
 
 
+def test_an_epoch_0_is_trained_and_leaves_step_0_to_the_base_model(tmp_path: Path) -> None:
+    for epoch in range(3):
+        lora(tmp_path / TRAINERS["epochs"][1](epoch))
+    found = find_checkpoints(tmp_path)
+    assert [(one.step, one.name) for one in found.found] == [(1, "epoch_0"), (2, "epoch_1"), (3, "epoch_2")]
+    assert "epoch 0 is trained" in found.notes[0]
+
+
 @pytest.mark.parametrize("naming", NAMINGS, ids=lambda naming: naming.name)
 def test_the_example_of_a_naming_is_of_that_naming(tmp_path: Path, naming: object) -> None:
     (one,) = (one for one in NAMINGS if one is naming)

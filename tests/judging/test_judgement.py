@@ -159,6 +159,15 @@ def test_alignment_counts_only_where_prompts_are_known(folder: Path, asked: Aske
     assert any("prompts from captions" in note for note in known.reading.notes)
 
 
+def test_one_sample_a_checkpoint_says_what_it_cannot_show_and_where_to_look(folder: Path, asked: Asked, tmp_path: Path) -> None:
+    for path in (folder / "sample").glob("*_0[123]_*.png"):
+        path.unlink()
+    noise = np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(next((folder / "sample").glob("mylora_000500_00_*.png")))
+    (said,) = (note for note in judged(folder, asked, None).reading.notes if "a checkpoint: " in note)
+    assert said.startswith("1 sample a checkpoint: 4 or more are needed to name checkpoints to avoid; look at step 500:")
+
+
 def test_photographs_and_pictures_that_are_left_out_are_named(folder: Path, asked: Asked, tmp_path: Path) -> None:
     (folder / "grid.png").touch()
     notes = "\n".join(judged(folder, asked, tmp_path / "cache").reading.notes)
@@ -180,6 +189,18 @@ def test_black_samples_are_failed_ones(folder: Path, asked: Asked, tmp_path: Pat
     for path in (folder / "sample").glob("*.png"):
         Image.new("RGB", (48, 48)).save(path)
     assert judged(folder, asked, tmp_path / "cache").verdict.kind == "broken_sampling"
+
+
+def test_the_first_of_folders_of_epochs_may_be_kept(asked: Asked, tmp_path: Path) -> None:
+    for epoch in range(6):
+        (place := tmp_path / "out" / f"epoch-{epoch}").mkdir(parents=True)
+        for i in range(4):
+            picture(100 * epoch + i).save(place / f"{i}.png")
+    found = judged(tmp_path / "out", asked, None)
+    assert found.reading.steps == (1, 2, 3, 4, 5, 6)
+    assert {path.parent.name for path in found.paired.paths[1]} == {"epoch-0"}
+    assert found.verdict.better_than_base
+    assert any(note.startswith("epochs are counted from 0, and epoch 0 is trained") for note in found.reading.notes)
 
 
 def bad(folder: Path, asked: Asked, said: str) -> None:

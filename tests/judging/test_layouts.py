@@ -56,6 +56,17 @@ def test_the_layout_of_a_trainer_is_recognised(tmp_path: Path, trainer: str) -> 
     assert len({one.prompt for one in found.seen}) == 2
 
 
+def test_an_epoch_0_of_a_loop_is_trained_and_one_of_kohya_is_the_base_model(tmp_path: Path) -> None:
+    """kohya counts its epochs from 1, and samples the base model as epoch 0."""
+    own = find_samples(made(tmp_path / "own", TRAINERS["epochs"][1], range(4)))
+    assert sorted({one.step for one in own.seen}) == [1, 2, 3, 4]
+    assert {one.path.parent.name for one in own.seen if one.step == 1} == {"epoch_0"}
+    (note,) = own.notes
+    assert note.startswith("epochs are counted from 0, and epoch 0 is trained: it is shown as step 1, and epoch 3 as step 4")
+    kohya = find_samples(made(tmp_path / "kohya", TRAINERS["kohya, by epoch"][1], range(4)))
+    assert (sorted({one.step for one in kohya.seen}), kohya.notes) == ([0, 1, 2, 3], ())
+
+
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 def test_the_example_of_a_layout_is_of_that_layout(tmp_path: Path, layout: object) -> None:
     example = next(one for one in LAYOUTS if one is layout)

@@ -62,3 +62,18 @@ def test_training_ends_where_there_is_a_reason_to(tmp_path: Path) -> None:
     trainer, seen, _ = trained(tmp_path, longer, stop=True)
     assert seen[-1].reason
     assert trainer.global_step == len(seen) < len(longer)
+
+
+def test_a_validation_after_training_is_no_second_checkpoint(tmp_path: Path) -> None:
+    trainer, seen, judge = trained(tmp_path, CLEAR[:3], stop=True)
+    with pytest.warns(UserWarning, match="step 3 has been judged already"):
+        trainer.validate(trainer.lightning_module, DataLoader(torch.ones(1, 2)), verbose=False)
+    assert judge.monitor.steps == [1, 2, 3]
+    assert len(seen) == 3
+
+
+def test_samples_that_cannot_be_made_end_no_training(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="step 2 is not judged, and training goes on: ValueError: step 2 has 2 scores"):
+        trainer, seen, _ = trained(tmp_path, [CLEAR[0], CLEAR[1][:2], CLEAR[2]], stop=True)
+    assert trainer.global_step == 3
+    assert [progress.step for progress in seen] == [1, 3]

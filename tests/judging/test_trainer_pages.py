@@ -146,6 +146,17 @@ def test_every_page_has_the_same_structure_and_is_linked() -> None:
         assert f"(trainers/{name}.md)" in JUDGE
 
 
+@pytest.mark.parametrize("name", TRAINERS)
+def test_what_to_keep_is_what_the_answer_says(name: str) -> None:
+    answer = block(PAGES[name], "text")[0]
+    (advice,) = [line for line in PAGES[name].splitlines() if line.startswith("- **Keep")]
+    said, named = re.search(r"Keep step (\d+)", answer), [int(found) for found in re.findall(r"\d{3,}", advice)]
+    if said is None:
+        assert advice.startswith("- **Keep:** Where it names a step, keep ")
+    else:
+        assert set(named) <= {int(said[1])}
+
+
 def numbers(text: str) -> list[float]:
     return [float(found) for found in re.findall(r"\d+(?:\.\d+)?", text)]
 

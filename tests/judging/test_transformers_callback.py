@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from torch import nn
 from transformers import Trainer, TrainingArguments
@@ -61,3 +63,26 @@ def test_training_ends_where_there_is_a_reason_to(tmp_path: Path) -> None:
     assert seen[-1].reason
     assert not any(progress.reason for progress in seen[:-1])
     assert trainer.state.global_step == len(seen) < len(longer)
+
+
+def test_a_score_that_is_not_finite_ends_no_training(tmp_path: Path) -> None:
+    scores = CLEAR[:6].copy()
+    scores[2] = np.nan
+    trainer, seen, _ = trained(tmp_path, scores, stop=True)
+    assert trainer.state.global_step == len(seen) == 6
+    assert [progress.verdict.kind == "diverged" for progress in seen] == [i == 2 for i in range(6)]
+
+
+def test_an_evaluation_after_training_is_no_second_checkpoint(tmp_path: Path) -> None:
+    trainer, seen, judge = trained(tmp_path, CLEAR[:3], stop=True)
+    with pytest.warns(UserWarning, match="step 3 has been judged already"):
+        trainer.evaluate()
+    assert judge.monitor.steps == [1, 2, 3]
+    assert len(seen) == 3
+
+
+def test_samples_that_cannot_be_made_end_no_training(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="step 2 is not judged, and training goes on: ValueError: step 2 has 2 scores"):
+        trainer, seen, _ = trained(tmp_path, [CLEAR[0], CLEAR[1][:2], CLEAR[2]], stop=True)
+    assert trainer.state.global_step == 3
+    assert [progress.step for progress in seen] == [1, 3]

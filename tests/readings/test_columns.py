@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from bayesdiff.core.errors import UserError
-from bayesdiff.readings.columns import image_labels, step_column, step_numbers
+from bayesdiff.readings import Naming, judge, read
+from bayesdiff.readings.columns import counts_up, image_labels, step_column, step_numbers
 from bayesdiff.readings.numerals import Numerals
 
 
@@ -70,6 +73,60 @@ def test_epochs_stand_for_steps(cells: tuple[str, ...], steps: list[int], unit: 
     found, (note,) = step_numbers(column("train/epoch", *cells), Numerals(), "x")
     assert found.tolist() == steps
     assert note.endswith(unit)
+
+
+def test_epochs_from_0_are_shown_from_1(tmp_path: Path) -> None:
+    """Step 0 is the base model, which is never kept; a loop ends its epoch 0 with a trained model."""
+    found, (_, note) = step_numbers(column("epoch", "0", "1", "7"), Numerals(), "x")
+    assert found.tolist() == [1, 2, 8]
+    assert note == (
+        "epochs are counted from 0, and epoch 0 is trained: it is shown as step 1, and epoch 7 as step 8; if it is the base model, call "
+        "the column step"
+    )
+    (tmp_path / "falling.csv").write_text("epoch,dino\n" + "".join(f"{e},{0.74 - 0.01 * e:.2f}\n" for e in range(8)))
+    (reading,) = read(str(tmp_path / "falling.csv"), Naming())
+    verdict, _ = judge(reading)
+    assert verdict.better_than_base
+    assert verdict.best_step == 1
+
+
+def test_steps_and_parts_of_an_epoch_stay_at_0() -> None:
+    assert step_numbers(column("step", "0", "1"), Numerals(), "x")[0].tolist() == [0, 1]
+    assert step_numbers(column("epoch", "0.0", "0.5"), Numerals(), "x")[0].tolist() == [0, 5]
+
+
+def test_the_first_epoch_is_the_first_with_a_score() -> None:
+    cells, scored = column("epoch", "0", "1", "2"), pd.Series([False, True, True])
+    assert step_numbers(cells, Numerals(), "x", scored)[0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("cells", "left_out"),
+    [
+        (("lora-000100.safetensors", "lora-000200.safetensors", "lora.safetensors"), "lora.safetensors"),
+        (("sd15-step00000050.safetensors", "sd15-step00000400.safetensors", "sd15.safetensors"), "sd15.safetensors"),
+        (("last", "checkpoint-100", "checkpoint-200"), "last"),
+    ],
+)
+def test_a_last_file_without_a_step_costs_its_own_row(cells: tuple[str, ...], left_out: str) -> None:
+    found, notes = step_numbers(column("checkpoint", *cells), Numerals(), "x")
+    assert found.index.tolist() == [i for i, cell in enumerate(cells) if cell != left_out]
+    assert found.notna().all()
+    assert notes[1] == f"column checkpoint: {left_out!r} has no step in its name and is left out"
+
+
+@pytest.mark.parametrize("cells", [("a-100", "a-200", "b-300"), ("lora-100", "lora"), ("a-100", "a-200", "b2")])
+def test_a_file_of_another_name_is_refused(cells: tuple[str, ...]) -> None:
+    with pytest.raises(UserError, match=f"column checkpoint has {cells[-1]!r}, which is no step"):
+        step_numbers(column("checkpoint", *cells), Numerals(), "x")
+
+
+@pytest.mark.parametrize(
+    ("cells", "counts"),
+    [(("0", "100", "250"), True), (("0", "100", "100"), False), (("0", "0.5"), False), (("5",), False), (("1", "", "2"), False)],
+)
+def test_what_counts_up(cells: tuple[str, ...], counts: bool) -> None:
+    assert counts_up(column("Schritt", *cells), Numerals()) is counts
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bayesdiff.core.errors import UserError
-from bayesdiff.readings.directions import choose, higher_is_better
+from bayesdiff.readings.directions import choose, higher_is_better, is_similarity
 from bayesdiff.scoring.metrics import HIGHER_IS_BETTER
 
 
@@ -28,6 +28,23 @@ def test_lower(name: str) -> None:
 @pytest.mark.parametrize("name", ["value", "metric", "q17", "img", "clip_lpips", "fidelity_fid", "Ähnlichkeit", "afid", "glossy"])
 def test_no_word_or_two_that_contradict_say_nothing(name: str) -> None:
     assert higher_is_better(name) is None
+
+
+@pytest.mark.parametrize("name", ["dino", "eval/DINO", "clip_i", "CLIP-T", "clip score", "dino_fidelity", "my cosine", "siglip"])
+def test_similarities(name: str) -> None:
+    assert is_similarity(name) is True
+
+
+@pytest.mark.parametrize(
+    "name", ["psnr", "ImageReward", "aesthetic", "clip_aesthetic", "hpsv2", "clip_iqa", "loss", "clip_loss", "dino fid"]
+)
+def test_no_similarities(name: str) -> None:
+    assert is_similarity(name) is False
+
+
+@pytest.mark.parametrize("name", ["score", "fidelity", "q17"])
+def test_names_that_say_nothing_of_a_similarity(name: str) -> None:
+    assert is_similarity(name) is None
 
 
 def test_this_package_s_similarities_are_known() -> None:

@@ -23,7 +23,7 @@ def said(reading: Reading, full: bool = True) -> str:
 def test_the_sentence_stands_first_and_the_table_only_where_it_is_asked_for() -> None:
     reading = Reading("[a] curve", tuple(TWELVE), {"dino": CLEAR}, "dino", notes=("one [b] thing",))
     lines = said(reading).splitlines()
-    assert lines[0].startswith("[a] curve: Keep step 2000. Avoid steps 200 to 1000 ")
+    assert lines[0].startswith("[a] curve: Keep step 2000; step 1500 may be as good. Avoid steps 200 to 1000 ")
     assert lines[1] == "  note: one [b] thing"
     assert sum("│" in line for line in lines) == len(TWELVE)
     assert "│" not in said(reading, full=False)

@@ -108,8 +108,15 @@ def test_long_logs_are_thinned_and_short_ones_are_not(tmp_path: Path) -> None:
     for name, rows in (("short.csv", 120), ("long.csv", 600)):
         (tmp_path / name).write_text("step,dino\n" + "".join(f"{i},{i / rows}\n" for i in range(rows)))
     short, long = read_all([str(tmp_path / "short.csv"), str(tmp_path / "long.csv")], Naming())
-    assert (len(short.steps), len(long.steps)) == (120, 60)
-    assert long.notes[0].startswith("600 rows thinned to 60 checkpoints")
+    assert (len(short.steps), len(long.steps)) == (120, 55)
+    assert long.notes[0].startswith("600 rows thinned to 55 checkpoints: step 0 as it is")
+
+
+def test_a_folder_of_samples_is_sent_to_judge(tmp_path: Path) -> None:
+    (tmp_path / "step-100").mkdir()
+    (tmp_path / "step-100" / "0.PNG").touch()
+    with pytest.raises(UserError, match=f"a folder of images, and no scores; .*: bayesdiff judge {tmp_path} --photos PHOTOS$"):
+        read(str(tmp_path), Naming())
 
 
 @pytest.mark.usefixtures("restored_studies")

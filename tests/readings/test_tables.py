@@ -13,7 +13,7 @@ import pytest
 from bayesdiff.config.compose import compose
 from bayesdiff.config.identity import as_dict
 from bayesdiff.core.errors import UserError
-from bayesdiff.readings import Naming, Reading, read
+from bayesdiff.readings import Naming, Reading, judge, read
 from bayesdiff.recording.record import RunRecord
 from bayesdiff.scoring.curve import per_image, read_scores
 from bayesdiff.scoring.metrics import COLUMNS
@@ -189,7 +189,7 @@ def test_rows_out_of_order_are_sorted_and_said(tmp_path: Path) -> None:
 def test_images_that_lack_checkpoints_are_left_out_and_said(tmp_path: Path) -> None:
     reading = one(csv(tmp_path, "step,img_0,img_1\n0,0.1,0.2\n10,0.3,\n"))
     assert reading.columns["img"] == pytest.approx(np.array([[0.1], [0.3]]))
-    assert "1 of 2 images lack some checkpoints and are left out" in reading.notes
+    assert "1 of 2 images lack some checkpoints and are left out: img_1" in reading.notes
 
 
 @pytest.mark.parametrize("word", ["nan", "NaN", "inf", "-inf", "None"])
@@ -206,7 +206,89 @@ def test_a_score_that_is_not_finite_with_finite_ones_behind_it_was_not_measured(
     assert reading.notes == ("scores are not finite at step 10, and finite later: left out as not measured",)
     images = one(csv(tmp_path, "step,img_0,img_1\n0,0.1,0.1\n10,nan,0.2\n20,0.3,0.3\n"))
     assert images.columns["img"] == pytest.approx(np.array([[0.1], [0.2], [0.3]]))
-    assert "1 of 2 images lack some checkpoints and are left out" in images.notes
+    assert "1 of 2 images lack some checkpoints and are left out: img_0" in images.notes
+
+
+def four_images(folder: Path, gaps: dict[tuple[int, int], str], count: int = 8) -> Path:
+    """A long table of four images, with other cells where ``gaps`` has them by (step, image)."""
+    rows = [(10 * t, i, gaps.get((10 * t, i), f"{0.1 * t + 0.01 * i:.2f}")) for t in range(count) for i in range(4)]
+    return csv(folder, "step,image,dino\n" + "".join(f"{s},{i},{cell}\n" for s, i, cell in rows))
+
+
+def test_a_gap_of_one_of_four_images_costs_its_checkpoint(tmp_path: Path) -> None:
+    """Three images would name no checkpoints to avoid, and keep 24 of 31 scores; seven checkpoints keep 28."""
+    reading = one(four_images(tmp_path, {(30, 2): "nan"}))
+    assert reading.columns["dino"].shape == (7, 4)
+    assert 30 not in reading.steps
+    assert reading.notes == (
+        "left out, because images lack scores there (2): step 30; all 4 images stay, as fewer than 4 images name no checkpoints to avoid",
+    )
+
+
+def test_an_image_with_many_gaps_is_left_out_with_what_that_costs(tmp_path: Path) -> None:
+    reading = one(four_images(tmp_path, {(10 * t, 2): "" for t in range(1, 6)}))
+    assert reading.columns["dino"].shape == (8, 3)
+    assert reading.notes == ("1 of 4 images lack some checkpoints and are left out: 2; fewer than 4 images name no checkpoints to avoid",)
+
+
+def test_means_of_prompt_alignment_beside_a_bare_curve_are_weighed(tmp_path: Path) -> None:
+    """DINO that creeps up while CLIP-T halves: the last checkpoint is not the one to keep."""
+    steps = range(0, 2_001, 100)
+    rows = [f"{s},{0.3 + 0.5 * (1 - np.exp(-s / 500)):.4f},{0.31 - 0.16 * s / 2000:.4f}" for s in steps]
+    path = csv(tmp_path, "step,dino,clip_t\n" + "\n".join(rows) + "\n")
+    reading = one(path)
+    assert set(reading.columns) == {"dino", "clip_t"}
+    assert reading.notes[-1] == "metrics read beside it: clip_t; clip_t weighs in which checkpoint to keep"
+    alone = one(path, Naming(values=("dino",)))
+    assert judge(alone)[0].best_step == 2_000
+    assert 500 <= judge(reading)[0].best_step <= 1_200
+    prefixed = one(csv(tmp_path, "step,val/dino,val/clip_t\n" + "\n".join(rows) + "\n"))
+    assert judge(prefixed)[0].best_step == judge(reading)[0].best_step
+
+
+def test_means_of_metrics_in_rows_are_weighed(tmp_path: Path) -> None:
+    reading = one(csv(tmp_path, "step,metric,value\n0,dino,0.1\n0,clip_t,0.3\n0,loss,0.2\n9,dino,0.4\n9,clip_t,0.2\n9,loss,0.1\n"))
+    assert (reading.metric, set(reading.columns)) == ("dino", {"dino", "clip_t"})
+    assert reading.notes == ("metrics read beside it: clip_t; clip_t weighs in which checkpoint to keep",)
+
+
+def test_prompt_alignment_that_cannot_be_weighed_is_named(tmp_path: Path) -> None:
+    said = "clip_t was not weighed: it lacks a finite score of some of these checkpoints, or has other images"
+    for cells in ("", "nan", "good"):
+        reading = one(csv(tmp_path, f"step,dino,clip_t\n0,0.1,0.31\n100,0.2,{cells}\n200,0.3,0.29\n"))
+        assert (set(reading.columns), reading.notes[-1]) == ({"dino"}, said)
+
+
+def test_metrics_beside_pair_with_the_images_that_are_kept(tmp_path: Path) -> None:
+    rows = [(s, i, 0.1 + s / 1000 + i / 100, 0.3 + i / 100) for s in (0, 10, 20) for i in range(6)]
+    cells = "".join(f"{s},{i},{'' if (s, i) == (10, 1) else d},{c}\n" for s, i, d, c in rows)
+    reading = one(csv(tmp_path, f"step,image,dino,clip_t\n{cells}"))
+    assert reading.columns["dino"].shape == (3, 5)
+    assert reading.columns["clip_t"] == pytest.approx(np.tile(0.3 + np.array([0, 2, 3, 4, 5]) / 100, (3, 1)))
+
+
+def test_epochs_of_a_metric_beside_are_those_of_the_curve(tmp_path: Path) -> None:
+    """Epoch 0 has no DINO, so that epochs stand as they are, for CLIP-T too."""
+    reading = one(csv(tmp_path, "epoch,dino,clip_t\n0,,0.5\n1,0.1,0.4\n2,0.2,0.3\n"))
+    assert reading.steps == (1, 2)
+    assert reading.columns["clip_t"][:, 0] == pytest.approx([0.4, 0.3])
+
+
+def test_the_only_column_that_counts_up_has_the_steps(tmp_path: Path) -> None:
+    reading = one(csv(tmp_path, "Schritt;DINO;Notiz\n0;0,1;a\n100;0,2;b\n200;0,3;c\n"))
+    assert (reading.steps, reading.metric) == ((0, 100, 200), "DINO")
+    assert "column Schritt taken as the steps: it alone counts up in whole numbers" in reading.notes
+    assert one(csv(tmp_path, "Schritt,score\n0,0.1\n100,0.2\n")).metric == "score"
+    for header in ("Schritt,Bilder,dino", "seed,count,dino"):
+        with pytest.raises(UserError, match="which column has the training steps"):
+            one(csv(tmp_path, f"{header}\n0,1,0.1\n100,2,0.2\n"))
+
+
+def test_the_last_file_of_a_training_costs_its_own_row(tmp_path: Path) -> None:
+    rows = "".join(f"lora-{100 * i:06d}.safetensors,0.{i}\n" for i in range(1, 5))
+    reading = one(csv(tmp_path, f"checkpoint,dino\n{rows}lora.safetensors,0.5\n"))
+    assert reading.steps == (100, 200, 300, 400)
+    assert reading.notes[1:] == ("column checkpoint: 'lora.safetensors' has no step in its name and is left out",)
 
 
 REFUSED = {
@@ -237,6 +319,10 @@ def test_what_cannot_be_decided_is_refused(tmp_path: Path, case: str) -> None:
 
 def test_a_metric_that_grows_past_one_is_not_mixed_units(tmp_path: Path) -> None:
     assert one(csv(tmp_path, "step,score\n0,0.4\n10,0.9\n20,1.6\n30,2.5\n")).steps[-1] == 30
+
+
+def test_a_reward_that_begins_near_zero_is_not_mixed_units(tmp_path: Path) -> None:
+    assert one(csv(tmp_path, "step,ImageReward\n0,0.1\n10,0.09\n20,1.6\n30,1.9\n")).steps[-1] == 30
 
 
 def test_names_that_are_not_there_are_refused(tmp_path: Path) -> None:
