@@ -18,7 +18,7 @@ from bayesdiff.arms.protocol import Arm, Site
 from bayesdiff.arms.registry import arm_of
 from bayesdiff.config.schema import Config, Graph, Optimizer, Precision, Weights
 from bayesdiff.core.processes import all_reduce, share
-from bayesdiff.diffusion.batch import Batch, Encoded, encode_text
+from bayesdiff.diffusion.batch import Batch, Encoded, encode_text, encode_unconditional
 from bayesdiff.diffusion.schedules import training_scheduler
 from bayesdiff.diffusion.texts import Known
 from bayesdiff.methods import method_of, unrecordable
@@ -100,7 +100,7 @@ def attach_arm(pipe: StableDiffusionPipeline, cfg: Config, trained: list[nn.Para
     method = method_of(cfg.method.name)
     site = Site(
         pipe.unet, trained, cfg.bnn, cfg.seed, lambda: method.bayesian_targets(pipe.unet, cfg.bnn), method.SIGMA_SCALE,
-        lambda: encode_text(pipe, "", cfg.model.resolution),
+        lambda: encode_unconditional(pipe, cfg.model.resolution),
     )  # fmt: skip
     return arm_of(cfg.bnn.kind).attach(site)
 
