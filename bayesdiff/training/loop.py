@@ -114,7 +114,8 @@ def prepare(pipe: StableDiffusionPipeline, cfg: Config, instance: Encoded, class
     decays = {one.ema_decay for one in cfg.evaluations.values() if one.weights is Weights.ema}
     averages = {decay: WeightAverage(trained, decay) for decay in sorted(decays)}
     schedule = training_scheduler(pipe.scheduler)
-    recorded = cfg.training.graph is Graph.auto and not cfg.training.compile_blocks and not unrecordable(cfg.method.name)
+    compiles = cfg.training.compile or cfg.training.compile_blocks  # what is compiled must not trace code that records graphs
+    recorded = cfg.training.graph is Graph.auto and not compiles and not unrecordable(cfg.method.name)
     forwards: dict[Any, Any] | None = {} if recorded else None
     state = Training(
         pipe, parts, trained, arm, optimizer, instance, classes, schedule, scaler, model_scheduler=pipe.scheduler,
