@@ -56,13 +56,17 @@ def probed(evaluations: list[Evaluation]) -> list[Evaluation]:
 
 
 def probes_of(bench: Bench, step: int) -> pd.DataFrame:
-    """Probe every kind of weights at a checkpoint; a row for each of them and timestep."""
-    rows = []
+    """Probe every kind of weights at a checkpoint; a row for each of them and timestep.
+
+    Where the run has averages of several decays a column ``ema_decay`` tells their rows apart; it is empty for other weights.
+    """
+    rows, several = [], len(bench.training.averages) > 1
     for one in probed(bench.evaluations):
+        decay = {"ema_decay": one.ema_decay if one.weights is Weights.ema else None} if several else {}
         with weights_shown(bench.training, one):
             for row in _probe(bench.training, bench.cfg):
                 ratio = row["loss"] / bench.pretrained_loss[row["timestep"]]
-                rows.append({"step": step, "weights": one.weights.value, **row, "loss_ratio": ratio})
+                rows.append({"step": step, "weights": one.weights.value, **decay, **row, "loss_ratio": ratio})
     return pd.DataFrame(rows).round(DIGITS)
 
 
