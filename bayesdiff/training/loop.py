@@ -95,6 +95,12 @@ def prepare_weights(pipe: StableDiffusionPipeline, cfg: Config) -> tuple[dict[st
     return parts, method_of(cfg.method.name).build(parts, cfg.method, cfg.seed)
 
 
+def save_memory(parts: dict[str, nn.Module]) -> None:
+    """Keep no activations of the trained models' blocks: the backward pass computes them again."""
+    for name, part in parts.items():
+        (part.enable_gradient_checkpointing if name == "unet" else part.gradient_checkpointing_enable)()  # type: ignore[operator]
+
+
 def attach_arm(pipe: StableDiffusionPipeline, cfg: Config, trained: list[nn.Parameter]) -> Arm:
     """The run's arm, attached to a model whose method's weights are trainable already."""
     method = method_of(cfg.method.name)
@@ -122,8 +128,7 @@ def prepare(pipe: StableDiffusionPipeline, cfg: Config, instance: Encoded, class
         forwards=forwards, averages=averages,
     )  # fmt: skip
     if cfg.training.gradient_checkpointing:
-        for name, part in parts.items():
-            (part.enable_gradient_checkpointing if name == "unet" else part.gradient_checkpointing_enable)()  # type: ignore[operator]
+        save_memory(parts)
     state.compiled = compile_unet(pipe.unet, cfg.training)
     return state
 
