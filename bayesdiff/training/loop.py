@@ -17,6 +17,7 @@ from bayesdiff.arms.gaussian import BayesianLayer
 from bayesdiff.arms.protocol import Arm, Site
 from bayesdiff.arms.registry import arm_of
 from bayesdiff.config.schema import Config, Graph, Optimizer, Precision, Weights
+from bayesdiff.core.errors import UserError
 from bayesdiff.core.processes import all_reduce, share
 from bayesdiff.diffusion.batch import Batch, Encoded, encode_text, encode_unconditional
 from bayesdiff.diffusion.schedules import training_scheduler
@@ -93,6 +94,22 @@ def prepare_weights(pipe: StableDiffusionPipeline, cfg: Config) -> tuple[dict[st
     """Make the method's weights trainable: the trained models and those weights."""
     parts = trained_parts(pipe, cfg.method.train_text_encoder)
     return parts, method_of(cfg.method.name).build(parts, cfg.method, cfg.seed)
+
+
+def refuse_dropout(parts: dict[str, nn.Module], cfg: Config) -> None:
+    """Raises ``UserError`` for a model that drops out by its own configuration: its masks would follow no seed.
+
+    ``bnn=dropout`` gives the U-Net's layers a rate of its own, and draws all masks by seed and step.
+    """
+    if cfg.bnn.kind == "dropout":
+        return
+    for name, part in parts.items():
+        rates = [module.p for module in part.modules() if isinstance(module, nn.Dropout)]
+        if rate := max([*rates, getattr(getattr(part, "config", None), "attention_dropout", 0.0)]):
+            raise UserError(
+                f"model.path={cfg.model.path}: its {name} has dropout {rate:g}, whose masks follow no seed; "
+                f"set it to 0 in {name}/config.json, or add bnn=dropout"
+            )
 
 
 def save_memory(parts: dict[str, nn.Module]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from twins import change_config
 
 from bayesdiff.config.schema import Config
 from bayesdiff.core.errors import UserError
 from bayesdiff.diffusion import pipeline
 from bayesdiff.run import main
 from bayesdiff.runs import guards
+from bayesdiff.runs.experiment import run_experiment
 from bayesdiff.runs.guards import LIBRARIES, look_at_libraries
 
 
@@ -89,3 +92,30 @@ def test_a_photograph_of_one_colour_trains_and_its_curve_has_no_relative_grain(
     (curve,) = (tmp_path / "runs").glob("*/curve.csv")
     head = curve.read_text().partition("\n")[0].split(",")
     assert "hf_energy" in head and "hf_relative" not in head
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "words"),
+    [("unet", "dropout", []), ("unet", "dropout", ["bnn=on"]), ("text_encoder", "attention_dropout", ["method.train_text_encoder=true"])],
+)
+def test_a_model_with_dropout_of_its_own_is_refused(
+    make_config: Callable[..., Config], tiny_smoke: list[str], tiny_models: Path, tmp_path: Path, part: str, key: str, words: list[str]
+) -> None:
+    """The same command would train to other weights each time. It is refused before class images are made, and nothing is left."""
+    folder = change_config(Path(shutil.copytree(tiny_models / "pipeline", tmp_path / "model")), part, **{key: 0.2})
+    cfg = make_config(*tiny_smoke, f"model.path={folder}", *words, "method.prior_preservation=true", f"paths.cache={tmp_path / 'cache'}")
+    said = rf"its {part} has dropout 0\.2, whose masks follow no seed; set it to 0 in {part}/config\.json, or add bnn=dropout"
+    with pytest.raises(UserError, match=said):
+        run_experiment(cfg)
+    assert not (tmp_path / "cache").exists()
+    assert not list((tmp_path / "runs").glob("*/record.json"))
+
+
+def test_the_arm_of_dropout_takes_it_and_what_is_not_trained_may_have_it(
+    make_config: Callable[..., Config], tiny_smoke: list[str], tiny_models: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_models / "pipeline", tmp_path / "model"))
+    change_config(change_config(folder, "unet", dropout=0.2), "text_encoder", attention_dropout=0.2)
+    short = ["bnn=dropout", "schedule.steps=1", "schedule.checkpoints=[0,1]"]
+    _, record = run_experiment(make_config(*tiny_smoke, f"model.path={folder}", *short))
+    assert record.status == "completed"
