@@ -17,6 +17,7 @@ from tiny import (
     BNN_ON,
     METHOD_ARMS,
     METHOD_NAMES,
+    RANKED,
     Make,
     differing,
     encoded,
@@ -92,7 +93,7 @@ def test_with_vanishing_sigma_both_arms_train_to_the_same_weights(make_config: M
 @pytest.mark.parametrize("method", METHOD_NAMES)
 @pytest.mark.parametrize("sigma", ["per_weight", "fixed"])
 def test_with_sigma_zero_the_bayesian_arm_is_the_plain_one_bit_for_bit_after_20_steps(make_config: Make, method: str, sigma: str) -> None:
-    overrides = [f"method={method}", "method.rank=2", "method.learning_rate=1e-2", "training.max_grad_norm=0.05"]
+    overrides = [*RANKED[method], "method.learning_rate=1e-2", "training.max_grad_norm=0.05"]
     plain, bayesian = (
         dict(mean_state(trained(configured(make_config, *overrides, *arm), 20).pipe.unet))
         for arm in ([BNN_OFF], [BNN_ON, "bnn.sigma_init=0", f"bnn.sigma={sigma}"])
