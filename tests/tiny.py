@@ -32,7 +32,9 @@ BNN_OFF = "bnn=off"
 ARMS = [BNN_OFF, BNN_ON]
 METHOD_NAMES = ["dreambooth", "lora", "oft"]
 CONTROLS = ["weight_noise", "ema", "input_noise", "dropout", "lr_decay", "l2_to_pretrained"]
-METHOD_ARMS = [[f"method={method}", "method.rank=2", arm] for method in METHOD_NAMES for arm in ARMS]
+RANKED = {name: [f"method={name}"] + ["method.rank=2"] * (name != "dreambooth") for name in METHOD_NAMES}
+"""The words of a method on the tiny U-Net: adapters of a rank that divides its layers."""
+METHOD_ARMS = [[*RANKED[method], arm] for method in METHOD_NAMES for arm in ARMS]
 """Overrides for every method with and without Gaussian weights, on the tiny U-Net."""
 
 

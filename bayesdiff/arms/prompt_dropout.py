@@ -2,7 +2,8 @@
 
 Guidance samples with the difference of the conditional and the unconditional prediction. Fine-tuning on the instance
 prompt alone moves the first and leaves the second behind; this arm closes that gap. Pretraining of Stable Diffusion drops
-the prompt in 10 % of its rows for the same reason (arXiv 2207.12598).
+the prompt in 10 % of its rows for the same reason (arXiv 2207.12598). The empty prompt is what guidance starts from: on SDXL
+zeros, not the encoding of an empty text.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 
 from bayesdiff.config.identity import as_dict
 from bayesdiff.config.prompts import evaluation_prompts, fill
-from bayesdiff.config.schema import ARMS, METHODS, RATE_CHANGE, Config, DataSource, LrSchedule, Optimizer, Weights
+from bayesdiff.config.schema import ARMS, METHODS, RATE_CHANGE, Config, DataSource, LrSchedule, MethodConf, Optimizer, Weights
 from bayesdiff.core.errors import UserError, shortened
 from bayesdiff.core.files import no_path
 from bayesdiff.core.layout import MAIN
@@ -50,6 +50,19 @@ def check(cfg: Config) -> None:
     _check_texts(cfg)
     for part in (_check_schedule, _check_ranges, _check_shares, _check_rate, _check_data, _check_method, _check_arm, _check_evaluations):
         part(cfg)
+
+
+def check_used(cfg: Config) -> None:
+    """Raises ``UserError`` for a setting that the method or arm would not read, though the run key has it.
+
+    It is for new commands: a run that was made with one is still read by its record.
+    """
+    method, usual = cfg.method, MethodConf()
+    for key, value, default in (("rank", method.rank, usual.rank), ("targets", method.targets, usual.targets)):
+        if method.name == "dreambooth" and value != default:
+            raise UserError(f"method.{key}={shortened(value)}: dreambooth trains every weight; leave it out, or add method=lora")
+    if cfg.bnn.kl_weight > 0 and cfg.bnn.kind in ARMS and cfg.bnn.kind != "gaussian":
+        raise UserError(f"bnn.kl_weight={cfg.bnn.kl_weight:g}: only Gaussian weights have a KL; add bnn=on, or leave it 0")
 
 
 def check_words(words: Iterable[str]) -> None:

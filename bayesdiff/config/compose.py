@@ -16,7 +16,7 @@ from hydra.core.singleton import Singleton
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bayesdiff.config.checks import check
+from bayesdiff.config.checks import check, check_used
 from bayesdiff.config.identity import as_dict, misfit
 from bayesdiff.config.proportion import in_proportion
 from bayesdiff.config.schema import Config
@@ -49,14 +49,18 @@ def literal(content: Any) -> Any:
 def of_record(content: Mapping[str, Any], path: Path) -> Config:
     """The validated configuration that a record holds; raises ``UserError`` with the record's file."""
     try:
-        return resolve(OmegaConf.create(literal(content)))
+        return resolve(OmegaConf.create(literal(content)), asked=False)
     except (UserError, OmegaConfBaseException) as error:
         said = error if isinstance(error, UserError) else explain(error)
         raise UserError(f"{path}: {said}; repeat the run with this version, or name another") from error
 
 
-def resolve(raw: DictConfig) -> Config:
-    """Validate a composed configuration; raises ``UserError`` in one line."""
+def resolve(raw: DictConfig, asked: bool = True) -> Config:
+    """Validate a composed configuration; raises ``UserError`` in one line.
+
+    Args:
+        asked: whether somebody asks for it now, so that settings which nothing reads are refused; a record may have some.
+    """
     try:
         plain = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
         typed = OmegaConf.merge(OmegaConf.structured(Config), plain)
@@ -67,6 +71,8 @@ def resolve(raw: DictConfig) -> Config:
     check_kinds(cfg)
     cfg = in_proportion(cfg)
     check(cfg)
+    if asked:
+        check_used(cfg)
     return cfg
 
 

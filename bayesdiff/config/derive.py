@@ -14,7 +14,7 @@ from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Any, get_args, get_origin, get_type_hints
 
-from bayesdiff.config.checks import check
+from bayesdiff.config.checks import check, check_used
 from bayesdiff.config.compose import CONF, compose, composed
 from bayesdiff.config.identity import fits
 from bayesdiff.config.proportion import in_proportion
@@ -51,6 +51,7 @@ def derive(overrides: tuple[str, ...]) -> Config:
         return compose(overrides)
     cfg = in_proportion(_config(content))
     check(cfg)
+    check_used(cfg)
     return cfg
 
 

@@ -68,6 +68,15 @@ def encode_text(pipe: Any, text: str, resolution: int) -> Conditioning:
     return Conditioning(found[0], {"text_embeds": found[2], "time_ids": sizes})
 
 
+def encode_unconditional(pipe: Any, resolution: int) -> Conditioning:
+    """What guidance starts from, batch size 1: the empty prompt, or zeros where the pipeline takes these for it, as SDXL's does."""
+    empty = encode_text(pipe, "", resolution)
+    if not pipe.config.get("force_zeros_for_empty_prompt"):
+        return empty
+    zeros = {key: torch.zeros_like(value) if key == "text_embeds" else value for key, value in empty.added.items()}
+    return Conditioning(torch.zeros_like(empty.states), zeros)
+
+
 @torch.no_grad()
 def encode_pictures(pipe: Any, images: list[Image.Image], text: str) -> Encoded:
     """Encode pictures (squares of one size) once; each step then draws from their posteriors."""

@@ -28,7 +28,7 @@ KINDS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 def choose_device(name: str) -> torch.device:
     """``auto`` is the first GPU where there is one, or the process's own where several share a run.
 
-    Raises ``UserError`` for one that is not there.
+    A GPU becomes torch's current one, on whose streams CUDA graphs are recorded. Raises ``UserError`` for one that is not there.
     """
     import torch
 
@@ -41,8 +41,10 @@ def choose_device(name: str) -> torch.device:
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise UserError(f"device={name}: choose auto, cpu, cuda or cuda:N")
     device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UserError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA device(s); use device=auto or device=cpu")
+    if device.type == "cuda":
+        if (number := device.index or 0) >= torch.cuda.device_count():
+            raise UserError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA device(s); use device=auto or device=cpu")
+        torch.cuda.set_device(number)
     return device
 
 

@@ -39,8 +39,7 @@ def resolved(precision: SamplerPrecision, device: torch.device, key: str = "samp
 def use_arithmetic(unet: nn.Module, conf: TrainingConf) -> None:
     """Set what ``training.tf32`` and ``training.channels_last`` ask for, before an optimiser knows the weights."""
     torch.backends.cuda.matmul.allow_tf32 = conf.tf32
-    if conf.tf32:
-        torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = conf.tf32  # torch's own default is True: convolutions alone would round
     if conf.channels_last:
         unet.to(memory_format=torch.channels_last)
 

@@ -62,7 +62,8 @@ def differences(reference: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd
 
 
 def _check_sampling(folders: list[Path], records: list[RunRecord]) -> None:
-    """Images are paired by prompt and number, so all runs have to have sampled the same words from the same noise."""
+    """Images are paired by prompt and number, so all runs have to have sampled the same words from the same noise,
+    by fine-tuning one model."""
     asked = [sampling(record) for record in records]
     for folder, own in zip(folders, asked, strict=True):
         if other := [key for key in own if own[key] != asked[0][key]]:
@@ -70,10 +71,14 @@ def _check_sampling(folders: list[Path], records: list[RunRecord]) -> None:
 
 
 def sampling(record: RunRecord) -> dict[str, object]:
-    """What has to be equal for the samples of two runs to be paired by prompt and number: words, noise, and the precisions in use."""
+    """What has to be equal for the samples of two runs to be paired by prompt and number: words, noise, model, and precisions in use.
+
+    The noise of a sample is a function of its size too: at another resolution the same seed gives another picture.
+    """
     sampler, data = record.config["sampler"], record.config["data"]
     return {"sampler.prompts": sampler["prompts"], "sampler.seed": sampler["seed"], "data.identifier": data["identifier"],
-            "class noun": record.subject.get("class_noun", data["class_noun"]), **arithmetic(record)}  # fmt: skip
+            "class noun": record.subject.get("class_noun", data["class_noun"]),
+            **{key: setting(record.config, key) for key in ("model.path", "model.resolution")}, **arithmetic(record)}  # fmt: skip
 
 
 def _label(folder: Path, record: RunRecord) -> str:
@@ -81,7 +86,10 @@ def _label(folder: Path, record: RunRecord) -> str:
     return f"{record.config['data']['subject']} {record.config['method']['name']} {arm} seed {record.config['seed']} ({folder.name[-6:]})"
 
 
-MIXED = ("data.subject", "shots.count", "method.name", "seed")
+MIXED = (
+    "data.subject", "shots.count", "method.name", "method.learning_rate", "seed",
+    "model.revision", "sampler.guidance_scale", "sampler.scheduler", "sampler.steps",
+)  # fmt: skip
 """Settings whose difference a comparison of arms mixes up with the arms."""
 
 

@@ -203,9 +203,14 @@ def plot_curve(
 
 
 def read_probes(run: Path) -> pd.DataFrame | None:
-    """Means over timesteps of ``probes.csv``, a row a checkpoint and kind of weights; None where a run has no such table."""
+    """Means over timesteps of ``probes.csv``, a row a checkpoint and kind of weights; None where a run has no such table.
+
+    Averages of several decays are kinds of their own, such as ``ema 0.9``.
+    """
     try:
         table = pd.read_csv(run / PROBES)
+        if "ema_decay" in table:
+            table["weights"] += [f" {decay:g}" if decay == decay else "" for decay in table["ema_decay"]]
         return table.groupby(["weights", "step"], sort=False)[[name for names in PROBED.values() for name in names]].mean().reset_index()
     except (OSError, ValueError, KeyError):
         return None

@@ -75,7 +75,7 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     from bayesdiff.scoring.encoders import load_encoders
     from bayesdiff.scoring.metrics import as_plain
     from bayesdiff.scoring.pixels import describe_photos
-    from bayesdiff.training.loop import prepare
+    from bayesdiff.training.loop import prepare, refuse_dropout, trained_parts
 
     look_at_libraries(cfg)
     device = choose_device(cfg.device)
@@ -90,6 +90,7 @@ def load_bench(cfg: Config, folder: Path, record: RunRecord, subject: Subject, p
     here["metrics_precision"] = encoders.precision.value
     check_same_precision(folder, record, here)
     pipe = load_pipeline(cfg.model, device)
+    refuse_dropout(trained_parts(pipe, cfg.method.train_text_encoder), cfg)
     use_arithmetic(pipe.unet, cfg.training)
     every_sampler(cfg, lambda sampler: check_limits(pipe, cfg.model, sampler))
     pictures = _class_pictures(cfg, pipe, subject)

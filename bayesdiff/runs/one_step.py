@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from bayesdiff.config.prompts import fill
 from bayesdiff.core.errors import UserError, bad_input_in_one_line
 from bayesdiff.core.layout import CHECKPOINTS, ONE_STEP, step_folder, steps_in
-from bayesdiff.diffusion.batch import encode_pictures
+from bayesdiff.diffusion.batch import encode_pictures, encode_text
 from bayesdiff.diffusion.pipeline import choose_device, load_pipeline
+from bayesdiff.diffusion.schedules import training_scheduler
 from bayesdiff.diffusion.subject import load_subject
 from bayesdiff.methods.registry import method_of
 from bayesdiff.recording.collect import collect
 from bayesdiff.recording.export import read_run
 from bayesdiff.runs.evaluations import write_csv
+from bayesdiff.training.loop import prepare_weights
 from bayesdiff.training.one_step import one_step
 
 
@@ -34,11 +38,14 @@ def one_step_table(run: Path) -> pd.DataFrame:
     pipe, seed = load_pipeline(cfg.model, choose_device(cfg.device)), cfg.seed if cfg.shots.seed is None else cfg.shots.seed
     subject = load_subject(cfg.data, cfg.shots.count, seed, cfg.model.resolution)
     text = fill(cfg.data.instance_prompt, subject.identifier, subject.class_noun)
-    instance, method, rows = encode_pictures(pipe, [subject.photos[0].image], text), method_of(cfg.method.name), []
-    method.build({"unet": pipe.unet}, cfg.method, cfg.seed)
+    instance, schedule, rows = encode_pictures(pipe, [subject.photos[0].image], text), training_scheduler(pipe.scheduler), []
+    parts, _ = prepare_weights(pipe, cfg)
     for step in kept:
-        method.load({"unet": pipe.unet}, step_folder(run / CHECKPOINTS, step))
-        rows.append({"step": float(step), **one_step(pipe.unet, pipe.scheduler, instance.mean, instance.text, cfg.sampler.seed)})
+        method_of(cfg.method.name).load(parts, step_folder(run / CHECKPOINTS, step))
+        if cfg.method.train_text_encoder:
+            with torch.no_grad():
+                instance = replace(instance, text=encode_text(pipe, text, cfg.model.resolution))
+        rows.append({"step": float(step), **one_step(pipe.unet, schedule, instance.mean, instance.text, cfg.sampler.seed)})
     return pd.DataFrame(rows).round(5)
 
 

@@ -23,23 +23,24 @@ def _probe(training: Training, cfg: Config) -> list[dict[str, float]]:
     """The probes of the model as it stands, on the first training photograph."""
     import torch
 
+    from bayesdiff.diffusion.batch import encode_text
     from bayesdiff.diffusion.graphed import graphed_forward
     from bayesdiff.training.probes import probe
 
     instance = training.instance
     with torch.no_grad(), graphed_forward(training.pipe.unet, training.forwards):
-        text = _conditioning(training, cfg, instance.prompt) if cfg.method.train_text_encoder else instance.text
-        empty = _conditioning(training, cfg, "")
+        text = encode_text(training.pipe, instance.prompt, cfg.model.resolution) if cfg.method.train_text_encoder else instance.text
+        empty = _unconditional(training, cfg)
         return probe(training.pipe.unet, training.noise_schedule, instance.mean[:1], text, empty, cfg.sampler.seed)
 
 
-def _conditioning(training: Training, cfg: Config, text: str) -> Conditioning:
-    """A text as the encoders read it now: trained ones read it anew at every checkpoint."""
-    from bayesdiff.diffusion.batch import encode_text
+def _unconditional(training: Training, cfg: Config) -> Conditioning:
+    """What guidance starts from, as the encoders read it now: trained ones read it anew at every checkpoint."""
+    from bayesdiff.diffusion.batch import encode_unconditional
     from bayesdiff.diffusion.texts import encoded_once
 
     pipe = training.pipe
-    return encoded_once(pipe, training.texts, ("conditioning", text), lambda: encode_text(pipe, text, cfg.model.resolution))
+    return encoded_once(pipe, training.texts, _unconditional, lambda: encode_unconditional(pipe, cfg.model.resolution))
 
 
 def pretrained_losses(training: Training, cfg: Config) -> dict[float, float]:
@@ -55,13 +56,17 @@ def probed(evaluations: list[Evaluation]) -> list[Evaluation]:
 
 
 def probes_of(bench: Bench, step: int) -> pd.DataFrame:
-    """Probe every kind of weights at a checkpoint; a row for each of them and timestep."""
-    rows = []
+    """Probe every kind of weights at a checkpoint; a row for each of them and timestep.
+
+    Where the run has averages of several decays a column ``ema_decay`` tells their rows apart; it is empty for other weights.
+    """
+    rows, several = [], len(bench.training.averages) > 1
     for one in probed(bench.evaluations):
+        decay = {"ema_decay": one.ema_decay if one.weights is Weights.ema else None} if several else {}
         with weights_shown(bench.training, one):
             for row in _probe(bench.training, bench.cfg):
                 ratio = row["loss"] / bench.pretrained_loss[row["timestep"]]
-                rows.append({"step": step, "weights": one.weights.value, **row, "loss_ratio": ratio})
+                rows.append({"step": step, "weights": one.weights.value, **decay, **row, "loss_ratio": ratio})
     return pd.DataFrame(rows).round(DIGITS)
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import weakref
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -26,7 +28,7 @@ from bayesdiff.core.errors import UserError
 from bayesdiff.corruption.planning import power_sentence
 from bayesdiff.diffusion.batch import Batch, Conditioning
 from bayesdiff.diffusion.pipeline import choose_device, model_location
-from bayesdiff.training.loop import DTYPES, attach_arm, prepare_weights
+from bayesdiff.training.loop import DTYPES, attach_arm, prepare_weights, save_memory
 from bayesdiff.training.objective import training_loss
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 GB = 1e9
 OF_CUDA = 1.0
 """GB that CUDA's context and libraries take beside tensors."""
-TOKENS, FLOAT = 77, 4
+TOKENS, SIZES, FLOAT = 77, 6, 4
+"""Tokens of a text, numbers that tell SDXL the sizes of a picture, bytes of a weight."""
 _SD2 = {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20), "use_linear_projection": True}
 PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
     "sd14": ({"cross_attention_dim": 768}, 206_714_343),
@@ -54,6 +57,14 @@ PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
 }  # fmt: skip
 """Of the published models: what their ``unet/config.json`` sets beside the library's defaults, and the weights of their decoder
 and text encoders."""
+_CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+_CLIP_H = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "num_attention_heads": 16}
+_CLIP_G = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20, "projection_dim": 1280}
+ENCODERS: dict[str, tuple[dict[str, Any], ...]] = {
+    "sd14": (_CLIP_L,), "sd15": (_CLIP_L,), "sd20": (_CLIP_H,), "sd21": (_CLIP_H,), "sdxl": (_CLIP_L, _CLIP_G),
+}  # fmt: skip
+"""Of the published models: what their text encoders' ``config.json`` set beside the library's defaults."""
+PLACES = ("text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True)
@@ -62,7 +73,7 @@ class Sizes:
 
     weights: int
     frozen: int
-    """Autoencoder and text encoders, which are not trained."""
+    """Autoencoder, and text encoders unless they are trained."""
     gradients: int
     moments: int
     sigmas: int
@@ -116,20 +127,21 @@ def sizes_of(cfg: Config) -> Sizes:
 
 def _sizes(cfg: Config) -> Sizes:
     unet, frozen, factor = _shapes(cfg)
-    pipe: Any = SimpleNamespace(unet=unet, scheduler=None)
-    _, trained = prepare_weights(pipe, cfg)
-    states = torch.zeros(1, TOKENS, unet.config.cross_attention_dim)
+    encoders = _encoders(cfg) if cfg.method.train_text_encoder else {}
+    frozen -= sum(p.numel() for one in encoders.values() for p in one.parameters())
+    pipe: Any = SimpleNamespace(unet=unet, scheduler=None, **encoders)
+    parts, trained = prepare_weights(pipe, cfg)
     arm = attach_arm(pipe, _without_text(cfg), trained)
     if cfg.training.gradient_checkpointing:
-        unet.enable_gradient_checkpointing()
+        save_memory(parts)
     rhos = rho_parameters(arm.layers)
     gradients = _bytes(trained)
-    peak = _step(cfg, unet, arm, states, factor)
+    peak = _step(cfg, parts, arm, factor)
     moment = FLOAT if cfg.training.optimizer is Optimizer.adamw else 1
     averages = {one.ema_decay for one in cfg.evaluations.values() if one.weights is Weights.ema}
     copies = len(averages) + (cfg.bnn.kind in ("ema", "l2_to_pretrained"))
     return Sizes(
-        weights=_bytes(unet.parameters()) - _bytes(rhos), frozen=frozen * FLOAT, gradients=gradients,
+        weights=sum(_bytes(part.parameters()) for part in parts.values()) - _bytes(rhos), frozen=frozen * FLOAT, gradients=gradients,
         moments=2 * moment * sum(p.numel() for p in [*trained, *rhos]), sigmas=_bytes(rhos), drawn=_drawn(arm.layers),
         averages=copies * gradients, activations=max(peak - gradients, 0),
     )  # fmt: skip
@@ -148,8 +160,6 @@ def _drawn(layers: Any) -> int:
 
 def _without_text(cfg: Config) -> Config:
     """The same run with an arm that asks for no text encoder: the empty prompt takes no memory to speak of."""
-    from dataclasses import replace
-
     return cfg if cfg.bnn.kind != "prompt_dropout" else replace(cfg, bnn=replace(cfg.bnn, kind="off"))
 
 
@@ -166,7 +176,24 @@ def _shapes(cfg: Config) -> tuple[UNet2DConditionModel, int, int]:
         halvings = len(json.loads((location / "vae" / "config.json").read_text(encoding="utf-8"))["block_out_channels"]) - 1
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"model.path={cfg.model.path}: --dry-run cannot read its config.json files ({error}); give a folder") from error
-    return unet, sum(_stored(location / part) for part in ("vae", "text_encoder", "text_encoder_2")), 2**halvings
+    return unet, sum(_stored(location / part) for part in ("vae", *PLACES)), 2**halvings
+
+
+def _encoders(cfg: Config) -> dict[str, nn.Module]:
+    """The text encoders without weights, by their names in the pipeline; raises ``UserError`` where their shapes are not known."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+    location = Path(model_location(cfg.model))
+    if not location.is_dir() and cfg.model.name in ENCODERS:
+        found = dict(zip(PLACES, ENCODERS[cfg.model.name], strict=False))
+    else:
+        files = {name: location / name / "config.json" for name in PLACES}
+        try:
+            found = {name: json.loads(path.read_text(encoding="utf-8")) for name, path in files.items() if path.exists()}
+        except (OSError, ValueError) as error:
+            raise UserError(f"model.path={cfg.model.path}: --dry-run cannot read its text encoders ({error}); give a folder") from error
+    kinds = dict(zip(PLACES, (CLIPTextModel, CLIPTextModelWithProjection), strict=True))
+    return {name: kinds[name](CLIPTextConfig(**shape)) for name, shape in found.items()}
 
 
 def _stored(folder: Path) -> int:
@@ -182,22 +209,44 @@ def _stored(folder: Path) -> int:
     return count
 
 
-def _step(cfg: Config, unet: UNet2DConditionModel, arm: Any, states: torch.Tensor, factor: int) -> int:
-    """Peak bytes of one step's forward and backward pass."""
-    rows = cfg.training.batch_size * (2 if cfg.method.prior_preservation else 1)
-    side = cfg.model.resolution // factor
+def _step(cfg: Config, parts: dict[str, nn.Module], arm: Any, factor: int) -> int:
+    """Peak bytes of one step's forward and backward pass, of trained text encoders too."""
+    unet, encoders = cast("UNet2DConditionModel", parts["unet"]), [part for name, part in parts.items() if name != "unet"]
+    texts = 2 if cfg.method.prior_preservation else 1
+    rows, side = cfg.training.batch_size * texts, cfg.model.resolution // factor
     latents = torch.zeros(rows, unet.config.in_channels, side, side)
-    added = {"text_embeds": torch.zeros(rows, 1280), "time_ids": torch.zeros(rows, 6)} if unet.config.addition_embed_type else {}
-    batch = Batch(latents, latents.clone(), torch.zeros(rows, dtype=torch.long), Conditioning(states.expand(rows, -1, -1), added))
+    batch = Batch(latents, latents.clone(), torch.zeros(rows, dtype=torch.long), _no_text(unet, rows))
     schedule: Any = SimpleNamespace(config=SimpleNamespace(prediction_type="epsilon"), add_noise=lambda clean, noise, _: clean + noise)
     dtype = DTYPES.get(Precision.bf16 if cfg.training.mixed_precision is Precision.fp16 else cfg.training.mixed_precision)
-    unet.train()
+    for part in parts.values():
+        part.train()
     arm.before_step(0)
     with PeakMemory() as memory:
         with torch.autocast("cpu", dtype) if dtype else nullcontext():
+            if encoders:
+                batch = replace(batch, text=Conditioning.stack([_text(encoders) for _ in range(texts)], rows // texts))
             loss, _ = training_loss(unet, schedule, batch, arm.penalty())
         loss.backward()  # type: ignore[no-untyped-call]
     return int(memory.peak)
+
+
+def _no_text(unet: UNet2DConditionModel, rows: int) -> Conditioning:
+    """What frozen encoders make of a text, without numbers."""
+    conf = unet.config
+    states = torch.zeros(1, TOKENS, conf.cross_attention_dim).expand(rows, -1, -1)
+    if not conf.addition_embed_type:
+        return Conditioning(states)
+    pooled = conf.projection_class_embeddings_input_dim - SIZES * conf.addition_time_embed_dim
+    return Conditioning(states, {"text_embeds": torch.zeros(rows, pooled), "time_ids": torch.zeros(rows, SIZES)})
+
+
+def _text(encoders: Sequence[Any]) -> Conditioning:
+    """A text of trained encoders, one row, as the pipelines of Stable Diffusion (one encoder) and SDXL (two) read it."""
+    read = [one(torch.zeros(1, one.config.max_position_embeddings, dtype=torch.long), output_hidden_states=True) for one in encoders]
+    if len(read) == 1:
+        return Conditioning(read[0].last_hidden_state)
+    states = torch.cat([one.hidden_states[-2] for one in read], -1)
+    return Conditioning(states, {"text_embeds": read[-1].text_embeds, "time_ids": torch.zeros(1, SIZES)})
 
 
 def planned(cfg: Config) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from bayesdiff.config.schema import EvaluationConf, Weights
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.layout import PROBES
 from bayesdiff.corruption.kinds import is_flat
@@ -27,6 +28,8 @@ GRAIN = "grain"
 """High-frequency energy of an image over that of the training photographs."""
 LAST_SHARE = 0.9
 """The largest timestep that is probed, as a share of the schedule's length (``training.probes.SHARES``)."""
+SAME_DECAY = 1e-6
+"""Decays of averages that are nearer than this are one: tables of probes have seven digits."""
 Windows = Mapping[str, Sequence[int]]
 """Name -> first and last step."""
 Curve = tuple[NDArray[np.int64], Array]
@@ -89,16 +92,20 @@ def _probe_curve(found: Found, column: str, share: str) -> Curve | None:
             raise ValueError("a step is no whole number from 0 on")
         timesteps = table["timestep"].to_numpy()
         nearest = timesteps[np.abs(timesteps - float(share) / LAST_SHARE * timesteps.max()).argmin()]
-        chosen = table[(table["timestep"] == nearest) & (table["weights"] == _weights(found))].drop_duplicates("step")
+        chosen = table[(table["timestep"] == nearest) & _shown(table, found)].drop_duplicates("step")
         return (chosen["step"].to_numpy(np.int64), chosen[column].to_numpy(np.float64)) if len(chosen) else None
     except (KeyError, ValueError) as error:
         raise Damaged(f"{path}: no table of probes ({first_line(error)}); copy it again, or collect its run again") from error
 
 
-def _weights(found: Found) -> str:
-    """The kind of weights that an evaluation shows, as ``probes.csv`` names it."""
+def _shown(table: pd.DataFrame, found: Found) -> pd.Series[bool]:
+    """Rows of the weights that an evaluation shows. A table without the column ``ema_decay`` has averages of one decay."""
     own = found.record.config.get("evaluations", {}).get(found.evaluation, {})
-    return str(own.get("weights", "kept"))
+    kind = own.get("weights", "kept")
+    rows = table["weights"] == kind
+    if kind == Weights.ema.value and "ema_decay" in table:
+        rows &= (table["ema_decay"] - own.get("ema_decay", EvaluationConf.ema_decay)).abs() < SAME_DECAY
+    return rows
 
 
 def window_mean(curve: Curve, window: Sequence[int]) -> float:

@@ -17,8 +17,9 @@ from bayesdiff.arms.gaussian import BayesianLayer
 from bayesdiff.arms.protocol import Arm, Site
 from bayesdiff.arms.registry import arm_of
 from bayesdiff.config.schema import Config, Graph, Optimizer, Precision, Weights
+from bayesdiff.core.errors import UserError
 from bayesdiff.core.processes import all_reduce, share
-from bayesdiff.diffusion.batch import Batch, Encoded, encode_text
+from bayesdiff.diffusion.batch import Batch, Encoded, encode_text, encode_unconditional
 from bayesdiff.diffusion.schedules import training_scheduler
 from bayesdiff.diffusion.texts import Known
 from bayesdiff.methods import method_of, unrecordable
@@ -95,12 +96,34 @@ def prepare_weights(pipe: StableDiffusionPipeline, cfg: Config) -> tuple[dict[st
     return parts, method_of(cfg.method.name).build(parts, cfg.method, cfg.seed)
 
 
+def refuse_dropout(parts: dict[str, nn.Module], cfg: Config) -> None:
+    """Raises ``UserError`` for a model that drops out by its own configuration: its masks would follow no seed.
+
+    ``bnn=dropout`` gives the U-Net's layers a rate of its own, and draws all masks by seed and step.
+    """
+    if cfg.bnn.kind == "dropout":
+        return
+    for name, part in parts.items():
+        rates = [module.p for module in part.modules() if isinstance(module, nn.Dropout)]
+        if rate := max([*rates, getattr(getattr(part, "config", None), "attention_dropout", 0.0)]):
+            raise UserError(
+                f"model.path={cfg.model.path}: its {name} has dropout {rate:g}, whose masks follow no seed; "
+                f"set it to 0 in {name}/config.json, or add bnn=dropout"
+            )
+
+
+def save_memory(parts: dict[str, nn.Module]) -> None:
+    """Keep no activations of the trained models' blocks: the backward pass computes them again."""
+    for name, part in parts.items():
+        (part.enable_gradient_checkpointing if name == "unet" else part.gradient_checkpointing_enable)()  # type: ignore[operator]
+
+
 def attach_arm(pipe: StableDiffusionPipeline, cfg: Config, trained: list[nn.Parameter]) -> Arm:
     """The run's arm, attached to a model whose method's weights are trainable already."""
     method = method_of(cfg.method.name)
     site = Site(
         pipe.unet, trained, cfg.bnn, cfg.seed, lambda: method.bayesian_targets(pipe.unet, cfg.bnn), method.SIGMA_SCALE,
-        lambda: encode_text(pipe, "", cfg.model.resolution),
+        lambda: encode_unconditional(pipe, cfg.model.resolution),
     )  # fmt: skip
     return arm_of(cfg.bnn.kind).attach(site)
 
@@ -114,15 +137,15 @@ def prepare(pipe: StableDiffusionPipeline, cfg: Config, instance: Encoded, class
     decays = {one.ema_decay for one in cfg.evaluations.values() if one.weights is Weights.ema}
     averages = {decay: WeightAverage(trained, decay) for decay in sorted(decays)}
     schedule = training_scheduler(pipe.scheduler)
-    recorded = cfg.training.graph is Graph.auto and not cfg.training.compile_blocks and not unrecordable(cfg.method.name)
+    compiles = cfg.training.compile or cfg.training.compile_blocks  # what is compiled must not trace code that records graphs
+    recorded = cfg.training.graph is Graph.auto and not compiles and not unrecordable(cfg.method.name)
     forwards: dict[Any, Any] | None = {} if recorded else None
     state = Training(
         pipe, parts, trained, arm, optimizer, instance, classes, schedule, scaler, model_scheduler=pipe.scheduler,
         forwards=forwards, averages=averages,
     )  # fmt: skip
     if cfg.training.gradient_checkpointing:
-        for name, part in parts.items():
-            (part.enable_gradient_checkpointing if name == "unet" else part.gradient_checkpointing_enable)()  # type: ignore[operator]
+        save_memory(parts)
     state.compiled = compile_unet(pipe.unet, cfg.training)
     return state
 

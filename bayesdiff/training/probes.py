@@ -1,7 +1,7 @@
 """What a checkpoint's model makes of its training image, on fixed noise: cheap, and without sampling.
 
 At timestep t the training latents x′ are noised with fixed eps, x_t = √ā x′ + √(1 - ā) eps, and read with the instance
-prompt (c) and the empty prompt (u):
+prompt (c) and the empty prompt (u; on SDXL zeros, which its guidance takes for it):
 
 * ``loss``, ``loss_empty``: mean squared error of the prediction; ``loss_ratio``: of c, over the pretrained model's
   (the overfitting indicator of APT, arXiv 2507.02687);

@@ -10,7 +10,7 @@ import pytest
 import torch
 from launches import step_on_meta
 from scipy import stats
-from tiny import METHOD_NAMES, Make, differing, silent, tiny_training, weights
+from tiny import METHOD_NAMES, RANKED, Make, differing, silent, tiny_training, weights
 from torch import nn
 
 from bayesdiff.arms import draws, gaussian
@@ -64,7 +64,7 @@ def made_plain(state: Training, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_on_the_cpu_training_has_the_bits_of_the_layer_by_layer_form(
     make_config: Make, monkeypatch: pytest.MonkeyPatch, method: str, arm: list[str]
 ) -> None:
-    cfg = make_config("+experiment=smoke", "bnn=on", f"method={method}", "method.rank=2", *arm)
+    cfg = make_config("+experiment=smoke", "bnn=on", *RANKED[method], *arm)
     flat, plain = tiny_training(cfg), tiny_training(cfg)
     made_plain(plain, monkeypatch)
     for state in (flat, plain):

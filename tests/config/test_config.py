@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from bayesdiff.config import identity
-from bayesdiff.config.compose import CONF, resolve
+from bayesdiff.config.compose import CONF, compose, of_record, resolve
+from bayesdiff.config.derive import derive
 from bayesdiff.config.identity import arm_name, as_dict, run_key, run_name
 from bayesdiff.config.schema import Config, Keep, SamplerPrecision
 from bayesdiff.core.errors import UserError
@@ -239,6 +241,34 @@ def test_8_bit_adamw_leaves_weights_as_they_lie(make: Make) -> None:
     assert changed(make(), "training.channels_last", True).training.channels_last
     with pytest.raises(UserError, match=r"training\.channels_last=true: 8-bit AdamW .*; leave it false, or give training\.optimizer=adamw"):
         changed(make("training=low_memory"), "training.channels_last", True)
+
+
+UNREAD = [
+    (["method.rank=8"], r"method\.rank=8: dreambooth trains every weight"), (["method.targets=[to_q]"], r"method\.targets=.*dreambooth"),
+    *(([f"bnn={arm}", "bnn.kl_weight=0.1"], r"bnn\.kl_weight=0\.1: only Gaussian weights have a KL") for arm in ("off", "ema", "dropout")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "said"), UNREAD)
+@pytest.mark.parametrize("composed_by", [derive, compose])
+def test_settings_that_nothing_reads_are_refused_for_a_new_run(composed_by: Callable[..., Config], words: list[str], said: str) -> None:
+    """They gave the run another key and nothing else."""
+    with pytest.raises(UserError, match=said):
+        composed_by(("method=dreambooth", *words))
+
+
+@pytest.mark.parametrize(
+    "words", [["method=lora", "method.rank=8"], ["method=oft", "method.targets=[to_q]"], ["bnn=on", "bnn.kl_weight=0.1"]]
+)
+def test_settings_that_something_reads_are_taken(make: Make, words: list[str]) -> None:
+    make(*words)
+
+
+@pytest.mark.parametrize(("key", "value"), [("method.rank", 8), ("bnn.kl_weight", 0.1)])
+def test_a_record_with_such_a_setting_is_read_as_before(make: Make, key: str, value: Any) -> None:
+    content, (group, name) = as_dict(make()), key.split(".")
+    content[group][name] = value
+    assert getattr(getattr(of_record(content, Path("record.json")), group), name) == value
 
 
 def test_a_divergence_needs_a_sigma(make: Make) -> None:

@@ -72,6 +72,7 @@ def test_processes_take_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
     as_process(monkeypatch, 1, 2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
     assert [choose_device(name) for name in ("auto", "cuda", "cpu")] == [torch.device("cuda:1")] * 2 + [torch.device("cpu")]
     with pytest.raises(UserError, match="use device=auto"):
         choose_device("cuda:0")

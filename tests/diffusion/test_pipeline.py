@@ -113,6 +113,19 @@ def test_a_gpu_that_is_not_there_is_said() -> None:
         choose_device("cuda:7")
 
 
+def test_the_chosen_gpu_is_torchs_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams and recordings without a device are the current one's; a later run of the process has its own again."""
+    current: list[int] = []
+    for name, fake in {"is_available": lambda: True, "device_count": lambda: 2, "set_device": current.append}.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    for name in ("cuda:1", "cuda", "auto", "cpu"):
+        choose_device(name)
+    assert current == [1, 0, 0]
+    with pytest.raises(UserError, match="this machine has 2"):
+        choose_device("cuda:2")
+    assert current == [1, 0, 0]
+
+
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "cuda:-1", ""])
 def test_a_device_that_does_not_exist_is_said(name: str) -> None:
     with pytest.raises(UserError, match=f"device={name}: choose auto, cpu, cuda or cuda:N"):

@@ -36,9 +36,10 @@ def write_run(
     config = {
         "bnn": {"kind": "gaussian" if bnn else "off", "sigma": "per_weight"},
         "data": {"subject": "toy_dog", "identifier": "qwe", "class_noun": None},
-        "method": {"name": "dreambooth"},
+        "model": {"name": "sd15", "path": "sd/one", "revision": "a", "resolution": 512},
+        "method": {"name": "dreambooth", "learning_rate": 5e-6},
         "seed": 3,
-        "sampler": {"prompts": list(prompts), "seed": 1000},
+        "sampler": {"prompts": list(prompts), "seed": 1000, "scheduler": "ddim", "steps": 50, "guidance_scale": 7.5},
     }
     folder.mkdir()
     verdict = {"sentence": f"Verdict of {folder.name}."}
@@ -190,6 +191,33 @@ def test_runs_of_other_precisions_are_refused(runs: list[Path], tmp_path: Path, 
 def test_runs_of_other_classes_are_refused_because_their_prompts_differ(runs: list[Path], tmp_path: Path) -> None:
     other = write_run(tmp_path / "cat-cccccc", OTHER, True, noun="cat")
     assert main([str(runs[0]), str(other)]) == 2
+
+
+@pytest.mark.parametrize(("key", "value"), [("path", "sd/two"), ("resolution", 1024)])
+def test_runs_of_another_model_or_resolution_are_refused(
+    runs: list[Path], key: str, value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At another resolution the seed gives another noise, and of two models the difference is not the arms'."""
+    record = json.loads((runs[1] / "record.json").read_text())
+    record["config"]["model"][key] = value
+    (runs[1] / "record.json").write_text(json.dumps(record))
+    assert main([*map(str, runs)]) == 2
+    assert f"sampled otherwise than {runs[0]} (model.{key})" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.revision", "b"), ("method.learning_rate", 1e-4), ("sampler.guidance_scale", 1.0), ("sampler.steps", 5),
+        ("sampler.scheduler", "dpm"),
+    ],
+)  # fmt: skip
+def test_other_ways_to_train_and_sample_are_noted(runs: list[Path], key: str, value: object, capsys: pytest.CaptureFixture[str]) -> None:
+    record, (group, name) = json.loads((runs[1] / "record.json").read_text()), key.split(".")
+    record["config"][group][name] = value
+    (runs[1] / "record.json").write_text(json.dumps(record))
+    print_comparison(runs, "dino")
+    assert f"Note: the runs differ in {key}; a difference mixes that with their arms." in capsys.readouterr().out
 
 
 def test_what_runs_differ_in_besides_their_arm_is_noted(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:

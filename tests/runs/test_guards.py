@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny import stop_at
+from twins import change_config
 
 from bayesdiff.config.schema import Config
 from bayesdiff.core.errors import UserError
@@ -115,3 +116,30 @@ def test_a_run_goes_on_with_the_class_images_it_began_with_alone(make_config: Ca
     assert len(record.subject["class_images"]) == 64
     (kept := json.loads((folder / RECORD).read_text()))["subject"].pop("class_images")
     assert parse_record(json.dumps(kept).encode()), "as records of before have none"
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "words"),
+    [("unet", "dropout", []), ("unet", "dropout", ["bnn=on"]), ("text_encoder", "attention_dropout", ["method.train_text_encoder=true"])],
+)
+def test_a_model_with_dropout_of_its_own_is_refused(
+    make_config: Callable[..., Config], tiny_smoke: list[str], tiny_models: Path, tmp_path: Path, part: str, key: str, words: list[str]
+) -> None:
+    """The same command would train to other weights each time. It is refused before class images are made, and nothing is left."""
+    folder = change_config(Path(shutil.copytree(tiny_models / "pipeline", tmp_path / "model")), part, **{key: 0.2})
+    cfg = make_config(*tiny_smoke, f"model.path={folder}", *words, "method.prior_preservation=true", f"paths.cache={tmp_path / 'cache'}")
+    said = rf"its {part} has dropout 0\.2, whose masks follow no seed; set it to 0 in {part}/config\.json, or add bnn=dropout"
+    with pytest.raises(UserError, match=said):
+        run_experiment(cfg)
+    assert not (tmp_path / "cache").exists()
+    assert not list((tmp_path / "runs").glob("*/record.json"))
+
+
+def test_the_arm_of_dropout_takes_it_and_what_is_not_trained_may_have_it(
+    make_config: Callable[..., Config], tiny_smoke: list[str], tiny_models: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_models / "pipeline", tmp_path / "model"))
+    change_config(change_config(folder, "unet", dropout=0.2), "text_encoder", attention_dropout=0.2)
+    short = ["bnn=dropout", "schedule.steps=1", "schedule.checkpoints=[0,1]"]
+    _, record = run_experiment(make_config(*tiny_smoke, f"model.path={folder}", *short))
+    assert record.status == "completed"

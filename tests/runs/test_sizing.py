@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-from tiny import Make
+from tiny import Make, load
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from twins import build_twin
 
 from bayesdiff import run
 from bayesdiff.core.errors import UserError
 from bayesdiff.runs import sizing
-from bayesdiff.runs.sizing import GB, PeakMemory, Sizes, report, sizes_of
+from bayesdiff.runs.sizing import ENCODERS, GB, PUBLISHED, PeakMemory, Sizes, report, sizes_of
 
 PAPER = ("+experiment=paper", "data.subject=dog")
 
@@ -41,6 +45,32 @@ def test_other_things_that_are_kept_count(make_config: Make) -> None:
     assert ema.averages == 2 * plain.gradients
     quantised = sizes_of(make_config("+experiment=corruption_curve", "training.optimizer=adamw_8bit"))
     assert quantised.moments * 4 == plain.moments
+
+
+def counted(part: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in part.parameters())
+
+
+@pytest.mark.parametrize(("name", "method"), [("sd15", "dreambooth"), pytest.param("sdxl", "lora", marks=pytest.mark.slow)])
+def test_trained_text_encoders_count_as_the_unet_does(make_config: Make, tmp_path: Path, name: str, method: str) -> None:
+    """Against the twin's own parts, as they are loaded: what is frozen is the autoencoder alone."""
+    model = [f"model={name}", f"model.path={build_twin(name, tmp_path)}", "model.resolution=64"]
+    sizes = sizes_of(make_config("+experiment=smoke", *model, f"method={method}", "method.train_text_encoder=true"))
+    pipe = load(tmp_path)
+    weights = sum(counted(part) for part in (pipe.unet, pipe.text_encoder, getattr(pipe, "text_encoder_2", None)) if part is not None)
+    adapters = sizes.gradients if method == "lora" else 0
+    assert (sizes.weights, sizes.frozen) == (4 * weights + adapters, 4 * counted(pipe.vae))
+    assert sizes.gradients == (adapters or 4 * weights)
+    assert (sizes.moments, sizes.activations > 0) == (2 * sizes.gradients, True)
+
+
+def test_published_text_encoders_and_the_decoder_are_what_is_frozen() -> None:
+    """The autoencoder of all of them has 83,653,863 weights."""
+    kinds = (CLIPTextModel, CLIPTextModelWithProjection)
+    for name, shapes in ENCODERS.items():
+        with torch.device("meta"):
+            encoders = [kind(CLIPTextConfig(**shape)) for kind, shape in zip(kinds, shapes, strict=False)]
+        assert 83_653_863 + sum(map(counted, encoders)) == PUBLISHED[name][1]
 
 
 @pytest.mark.slow

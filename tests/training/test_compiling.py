@@ -84,6 +84,12 @@ def test_nothing_is_compiled_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(module._compiled_call_impl is None for module in unet.modules())
 
 
+@pytest.mark.parametrize("words", [[], ["training.compile=true"], ["training.compile_blocks=true"]])
+def test_sampling_records_no_graph_of_what_is_compiled(make_config: Make, words: list[str]) -> None:
+    state = tiny_training(make_config("+experiment=smoke", *words))
+    assert state.forwards == ({} if not words else None)
+
+
 def test_compiled_blocks_and_a_recorded_step_or_a_whole_compiled_model_exclude_each_other(
     make_config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

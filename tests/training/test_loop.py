@@ -5,32 +5,37 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from tiny import (
     ARMS,
     BNN_OFF,
     BNN_ON,
     METHOD_ARMS,
     METHOD_NAMES,
+    RANKED,
     Make,
     differing,
     encoded,
+    load,
     silent,
     tiny_training,
     tiny_unet,
     trained,
     weights,
 )  # fmt: skip
+from twins import SIDE, build_twin, change_config
 
 from bayesdiff.arms.gaussian import mean_state
 from bayesdiff.config.schema import Config
-from bayesdiff.diffusion.batch import Batch, Encoded
+from bayesdiff.diffusion.batch import Batch, Encoded, encode_pictures
 from bayesdiff.training import loop
 from bayesdiff.training.batches import batch_at, picture_order
-from bayesdiff.training.loop import Diverged, train
+from bayesdiff.training.loop import Diverged, Training, prepare, train
 
 
 def configured(make_config: Make, *overrides: str) -> Config:
@@ -88,7 +93,7 @@ def test_with_vanishing_sigma_both_arms_train_to_the_same_weights(make_config: M
 @pytest.mark.parametrize("method", METHOD_NAMES)
 @pytest.mark.parametrize("sigma", ["per_weight", "fixed"])
 def test_with_sigma_zero_the_bayesian_arm_is_the_plain_one_bit_for_bit_after_20_steps(make_config: Make, method: str, sigma: str) -> None:
-    overrides = [f"method={method}", "method.rank=2", "method.learning_rate=1e-2", "training.max_grad_norm=0.05"]
+    overrides = [*RANKED[method], "method.learning_rate=1e-2", "training.max_grad_norm=0.05"]
     plain, bayesian = (
         dict(mean_state(trained(configured(make_config, *overrides, *arm), 20).pipe.unet))
         for arm in ([BNN_OFF], [BNN_ON, "bnn.sigma_init=0", f"bnn.sigma={sigma}"])
@@ -235,6 +240,22 @@ def test_a_weighted_divergence_falls_in_training(make_config: Make) -> None:
     kls: list[float] = []
     train(tiny_training(cfg), cfg, 0, 6, lambda _, parts: kls.append(parts["kl"]))
     assert all(later < earlier for earlier, later in pairwise(kls))
+
+
+def prepared(folder: Path, cfg: Config) -> Training:
+    pipe = load(folder)
+    return prepare(pipe, cfg, encode_pictures(pipe, [Image.new("RGB", (SIDE, SIDE), "red")], "a photo of qwe backpack"), None)
+
+
+def test_the_arm_of_dropout_takes_the_models_own_with_masks_of_a_seed(make_config: Make, tmp_path: Path) -> None:
+    cfg = configured(make_config, "bnn=dropout", "method.train_text_encoder=true", "method.learning_rate=0.01")
+    folder = change_config(build_twin("sd15", tmp_path), "unet", dropout=0.2)
+    change_config(folder, "text_encoder", attention_dropout=0.2)
+    first, again = prepared(folder, cfg), prepared(folder, cfg)
+    for state in (first, again):
+        torch.rand(3)
+        train(state, cfg, 0, 2, silent)
+    assert differing(weights(first), weights(again)) == []
 
 
 def test_pictures_of_a_class_change_training(make_config: Make) -> None:

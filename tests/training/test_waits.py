@@ -24,7 +24,7 @@ def on_meta(cfg: Any, monkeypatch: pytest.MonkeyPatch) -> Training:
     """A run without memory; torch's fused AdamW does not run there, and its update is left out."""
     monkeypatch.setattr(loop, "build_optimizer", lambda means, groups, *_: torch.optim.SGD([{"params": means}, *groups], lr=1.0))
     monkeypatch.setattr(torch.optim.SGD, "step", lambda *_: None)
-    monkeypatch.setattr(loop, "encode_text", lambda *_: Conditioning(torch.zeros(1, 5, 8, device="meta")))
+    monkeypatch.setattr(loop, "encode_unconditional", lambda *_: Conditioning(torch.zeros(1, 5, 8, device="meta")))
     data, like = encoded(4), torch.device("meta")
     instance = Encoded(data.mean.to(like), data.std.to(like), Conditioning(data.text.states.to(like)))
     pipe: Any = SimpleNamespace(unet=tiny_unet().to(like), scheduler=build_scheduler("linear"))
