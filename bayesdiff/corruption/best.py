@@ -44,7 +44,7 @@ def possible_best(scores: Array, deviations: Array, allowed: NDArray[np.bool_]) 
 
 
 def has_base(steps: NDArray[np.int64]) -> bool:
-    """Whether the curve begins with the model as it was before training, which is never the checkpoint to keep."""
+    """Whether the curve of these steps (T,) begins with the model as it was before training, which is never the checkpoint to keep."""
     return bool(steps[0] == 0 and len(steps) > 1)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,11 +16,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bayesdiff import run
 from bayesdiff.config.schema import Config
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.processes import all_reduce, broadcast, check_shares, gather, is_main_process, share
 from bayesdiff.diffusion.pipeline import choose_device
 from bayesdiff.runs.experiment import run_experiment
+from tests.soak.world import fork, wait
 
 SHARED = (
     "bnn=on", "training.gradient_accumulation_steps=2", "schedule.steps=4", "schedule.checkpoints=[0,4]",
@@ -31,14 +35,33 @@ def as_process(monkeypatch: pytest.MonkeyPatch, index: int, count: int) -> None:
         monkeypatch.setenv(name, str(value))
 
 
-def run_together(runs: Path, smoke: list[str]) -> Path:
-    """The run folder of ``SHARED``, run by two processes."""
+def launched(runs: Path, smoke: list[str]) -> Path:
+    """The run folder of ``SHARED``, run by two processes that torch's launcher starts."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [sys.executable, *launcher, "-m", "bayesdiff.run", *smoke[:-1], *SHARED, f"paths.runs={runs}"]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}  # the launcher gives it to several processes, and to one all cores
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=one_thread)
     assert done.returncode == 0, done.stderr[-3000:]
     (folder,) = [path for path in runs.iterdir() if path.is_dir()]
+    return folder
+
+
+def forked(runs: Path, smoke: list[str]) -> Path:
+    """The same by two forks of this process, which have what the launcher gives and need not load torch again."""
+
+    def as_one(index: int) -> int | None:
+        os.environ.update(RANK=str(index), LOCAL_RANK=str(index), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+        sys.argv = ["bayesdiff", *smoke[:-1], *SHARED, f"paths.runs={runs}"]
+        return run.main()
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    runs.mkdir()
+    with (runs.parent / "said").open("w") as words:
+        started = [fork(partial(as_one, index), words) for index in range(2)]
+    assert [wait(pid) for pid in started] == [0, 0], (runs.parent / "said").read_text()[-3000:]
+    (folder,) = [path for path in runs.iterdir() if path.name != "cache"]
     return folder
 
 
@@ -91,9 +114,12 @@ def test_several_runs_at_once_are_refused(tmp_path: Path, smoke: list[str]) -> N
     assert list(tmp_path.glob("toybox*")) == []
 
 
-def test_two_processes_compute_what_one_computes(tmp_path: Path, tiny_smoke: list[str], make_config: Callable[..., Config]) -> None:
+@pytest.mark.parametrize("started", [forked, pytest.param(launched, marks=pytest.mark.slow)])
+def test_two_processes_compute_what_one_computes(
+    tmp_path: Path, tiny_smoke: list[str], make_config: Callable[..., Config], started: Callable[[Path, list[str]], Path]
+) -> None:
     alone, _ = run_experiment(make_config(*tiny_smoke[:-1], *SHARED, f"paths.runs={tmp_path / 'alone'}"))
-    together = run_together(tmp_path / "together", tiny_smoke)
+    together = started(tmp_path / "together", tiny_smoke)
     assert alone.name == together.name  # the number of processes is no setting of a run
     for name in ("scores.csv", "draws.csv"):
         pd.testing.assert_frame_equal(pd.read_csv(alone / name), pd.read_csv(together / name), rtol=0, atol=2e-3)
