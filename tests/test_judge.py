@@ -111,13 +111,20 @@ def test_too_few_checkpoints_are_not_judged(words: list[str], tmp_path: Path, ca
     assert "too few for a verdict" in capsys.readouterr().out
 
 
+def heeds_ctrl_c() -> None:
+    """What runs behind a shell's ``&`` is born deaf to Ctrl-C, and so are these tests then."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_folder_that_is_watched_is_judged_again_and_ctrl_c_ends_with_the_verdict(words: list[str], tmp_path: Path) -> None:
     steps = {step: tmp_path / "out" / f"step-{step}" for step in range(100, 1700, 100)}
     for step in range(600, 1700, 100):
         steps[step].rename(tmp_path / f"aside-{step}")
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "bayesdiff.judge", *words, "--watch"]
-    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_ctrl_c
+    ) as watching:
         assert watching.stdout is not None
         assert watching.stderr is not None
 
