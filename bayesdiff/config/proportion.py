@@ -24,5 +24,5 @@ def in_proportion(cfg: Config) -> Config:
         raise UserError(f"schedule.photos={meant}: give 1 or more, or null for the schedule as it is")
     if count is None:
         raise UserError(f"schedule.photos={meant}: steps are in proportion to shots.count, which is null; give shots.count=N")
-    steps, checkpoints = ([round(step * count / meant) for step in one] for one in ([cfg.schedule.steps], cfg.schedule.checkpoints))
-    return replace(cfg, schedule=replace(cfg.schedule, steps=steps[0], checkpoints=checkpoints, photos=None))
+    steps, *checkpoints = (round(step * count / meant) for step in (cfg.schedule.steps, *cfg.schedule.checkpoints))
+    return replace(cfg, schedule=replace(cfg.schedule, steps=steps, checkpoints=checkpoints, photos=None))

@@ -90,8 +90,6 @@ class Noise:
     def draw(self, rng: np.random.Generator, count: int) -> Array:
         """Deviations of the mean curve, (count, T)."""
         of_images = self._of_images(rng, count)
-        if self.freedom:
-            of_images *= np.sqrt(self.freedom / rng.chisquare(self.freedom, count))[:, None]
         white = rng.standard_normal((count, len(self.images) if self.root is None else self.root.shape[1]))
         unit = correlated(white, self.rho) if self.root is None else white @ self.root.T
         if self.checkpoint is not None:
@@ -107,14 +105,15 @@ class Noise:
         A swing between checkpoints is no error here: the file that is kept has it. A single image cannot tell the two apart, so that
         all of its noise counts.
         """
-        if not self.freedom:
-            return np.asarray(self.size() * rng.standard_normal((count, len(self.images))))
-        return self._of_images(rng, count) * np.sqrt(self.freedom / rng.chisquare(self.freedom, count))[:, None]
+        return self._of_images(rng, count) if self.freedom else np.asarray(self.size() * rng.standard_normal((count, len(self.images))))
 
     def _of_images(self, rng: np.random.Generator, count: int) -> Array:
+        """Normal deviations (count, T), wider by Student's t where few images say how wide."""
         if self.image_root is not None:
-            return np.asarray(rng.standard_normal((count, self.image_root.shape[1])) @ self.image_root.T)
-        return np.asarray(self.images * correlated(rng.standard_normal((count, len(self.images))), self.image_rho))
+            drawn = rng.standard_normal((count, self.image_root.shape[1])) @ self.image_root.T
+        else:
+            drawn = self.images * correlated(rng.standard_normal((count, len(self.images))), self.image_rho)
+        return np.asarray(drawn * np.sqrt(self.freedom / rng.chisquare(self.freedom, count))[:, None] if self.freedom else drawn)
 
     def part(self, start: int, stop: int) -> Noise:
         """The noise of some neighbouring checkpoints."""
