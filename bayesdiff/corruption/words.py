@@ -83,9 +83,16 @@ def _seen(verdict: CorruptionVerdict) -> str:
             f"no corruption stage ({p})."
         )
     if verdict.kind == "undertrained":
-        return f"No corruption stage: fidelity still rises over the last checkpoints ({p}); train on to know."
+        return f"No corruption stage: fidelity still rises over the last checkpoints ({p}); {_then(verdict)}."
     said = f"No corruption stage: the deepest dip is {verdict.depth:.3f}, where checkpoints scatter by {_scatter(verdict):.3f} ({p})."
     return f"{said}{_why_not(verdict)}"
+
+
+def _then(verdict: CorruptionVerdict) -> str:
+    """What to do about a curve that still rises: with prompt alignment beside it, an earlier step may be the better one."""
+    if verdict.peak_step in (verdict.best_step, *verdict.best_steps):
+        return "train on to know"
+    return f"step {verdict.best_step} is kept for its prompt alignment, which later steps lose"
 
 
 def _why_not(verdict: CorruptionVerdict) -> str:

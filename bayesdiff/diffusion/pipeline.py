@@ -28,7 +28,8 @@ KINDS = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 def choose_device(name: str) -> torch.device:
     """``auto`` is the first GPU where there is one, or the process's own where several share a run.
 
-    A GPU becomes torch's current one, on whose streams CUDA graphs are recorded. Raises ``UserError`` for one that is not there.
+    A GPU becomes torch's current one, on whose streams CUDA graphs are recorded. It computes without TF32 until ``training.tf32``
+    asks for it. Raises ``UserError`` for one that is not there.
     """
     import torch
 
@@ -45,6 +46,7 @@ def choose_device(name: str) -> torch.device:
         if (number := device.index or 0) >= torch.cuda.device_count():
             raise UserError(f"device={name}: this machine has {torch.cuda.device_count()} CUDA device(s); use device=auto or device=cpu")
         torch.cuda.set_device(number)
+        torch.backends.cudnn.allow_tf32 = False  # torch's own default is True: encoders would be held against rounded scores
     return device
 
 

@@ -17,12 +17,15 @@ from bayesdiff.core.errors import UserError
 from bayesdiff.recording.archive import Archive
 from bayesdiff.recording.columns import Array
 from bayesdiff.stats.mediation import Mediation, mediation
-from bayesdiff.studies.contrasts import Curve, Estimate, curve_of, estimate, in_window, read_row, row_named
+from bayesdiff.studies.contrasts import Curve, Estimate, curve_of, estimate, read_row, row_named, window_mean
 from bayesdiff.studies.plan import load_study, models_of
-from bayesdiff.studies.rows import Row, rows_of
+from bayesdiff.studies.rows import Found, Row, rows_of
+from bayesdiff.studies.timing import Timing
 
 LEVEL = 0.05
 LOWER, SAME, HIGHER, OPEN = "lower", "same", "higher", "open"
+PHOTOGRAPH, ORDER = "photograph", "order"
+"""What may set when something happens in training."""
 SUPPORTS, CONTRADICTS, DOES_NOT_DECIDE = "supports", "contradicts", "does not decide"
 FEWEST = 3
 """Pairs that a mediation takes."""
@@ -44,6 +47,14 @@ class Contrast:
     """A difference of less is none of interest, in the measure's units."""
     predicts: dict[str, str] = field(default_factory=dict)
     """Explanation -> lower, same or higher."""
+    percent: bool = False
+    """Whether the window is in percent of training and not in steps: for rows whose runs differ in length."""
+
+    @property
+    def span(self) -> str:
+        """The window in words."""
+        first, last = self.window
+        return f"{first} % to {last} % of training" if self.percent else f"steps {first} to {last}"
 
 
 @dataclass
@@ -65,6 +76,12 @@ class Plan:
 
     contrasts: list[Contrast]
     mediations: list[Question] = field(default_factory=list)
+    timings: list[Timing] = field(default_factory=list)
+
+    @property
+    def all(self) -> list[Contrast | Question | Timing]:
+        """Whatever a study answers."""
+        return [*self.contrasts, *self.mediations, *self.timings]
 
 
 @dataclass(frozen=True)
@@ -87,8 +104,7 @@ class Pair:
 def load_plan(path: Path) -> Plan:
     """Read the file; raises ``UserError`` for an unknown key, prediction or window."""
     loaded = read_as(path, Plan, "give contrasts as results/mechanism.yaml has them")
-    planned: list[Contrast | Question] = [*loaded.contrasts, *loaded.mediations]
-    for one in planned:
+    for one in loaded.all:
         if len(one.window) != 2 or one.window[0] > one.window[1]:
             raise UserError(f"{path}: window {one.window} of {one.name!r}: give its first and its last step")
     for contrast in loaded.contrasts:
@@ -96,13 +112,15 @@ def load_plan(path: Path) -> Plan:
             raise UserError(f"{path}: {contrast.name!r} predicts {', '.join(sorted(wrong))}; choose lower, same or higher")
         if not contrast.smallest > 0:
             raise UserError(f"{path}: smallest of {contrast.name!r} is {contrast.smallest}; give the smallest difference of interest")
+    for timing in loaded.timings:
+        if wrong := set(timing.predicts.values()) - {PHOTOGRAPH, ORDER}:
+            raise UserError(f"{path}: {timing.name!r} predicts {', '.join(sorted(wrong))}; choose photograph or order")
     return loaded
 
 
 def rows_by_study(plan: Plan, archive: Archive, model: str = "toybox") -> dict[str, list[Row]]:
     """The rows of every study that the plan names and that has the model."""
-    planned: list[Contrast | Question] = [*plan.contrasts, *plan.mediations]
-    names = dict.fromkeys(one.study for one in planned)
+    names = dict.fromkeys(one.study for one in plan.all)
     return {name: rows_of(load_study(name, model), archive) for name in names if model in models_of(name)}
 
 
@@ -116,8 +134,20 @@ def judge(contrast: Contrast, pair: Pair, contrasts: int) -> Estimate | None:
     """The paired difference over subjects, with an interval that is simultaneous over ``contrasts``; None while runs are missing."""
     if not pair.complete:
         return None
-    read = in_window(contrast.measure, contrast.window)
+
+    def read(found: Found) -> float | None:
+        return None if (curve := curve_in(contrast, found)) is None else window_mean(curve, contrast.window)
+
     return estimate(read_row(pair.row, read), read_row(pair.against, read), level=1 - LEVEL / contrasts)
+
+
+def curve_in(contrast: Contrast, found: Found) -> Curve | None:
+    """A run's curve of the measure, over steps or whole percents of training; None where the run did not measure it."""
+    curve = curve_of(found, contrast.measure)
+    if curve is None or not contrast.percent:
+        return curve
+    steps, values = curve
+    return np.rint(100 * steps / found.record.config["schedule"]["steps"]).astype(np.int64), values
 
 
 def outcome(found: Estimate, smallest: float) -> str:

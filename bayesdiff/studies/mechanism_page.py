@@ -11,15 +11,17 @@ from bayesdiff.core import escape
 from bayesdiff.core.files import write_text
 from bayesdiff.core.layout import MECHANISM
 from bayesdiff.recording.plots import panels, save_figure
-from bayesdiff.studies.contrasts import Estimate, curve_of
+from bayesdiff.studies.contrasts import Estimate
 from bayesdiff.studies.mechanism import (
     DOES_NOT_DECIDE,
     LEVEL,
     OPEN,
+    PHOTOGRAPH,
     Contrast,
     Pair,
     Plan,
     Question,
+    curve_in,
     judge,
     mediated,
     outcome,
@@ -27,6 +29,7 @@ from bayesdiff.studies.mechanism import (
     said,
 )
 from bayesdiff.studies.rows import Row
+from bayesdiff.studies.timing import Agreement, Timing, agreement
 
 EXPLAINED = (
     "Made by `make paper-tables` from `results/mechanism.yaml` and the records. H1: fine-tuning narrows the distribution (the paper). "
@@ -42,7 +45,8 @@ def write_mechanism(plan: Plan, rows: Mapping[str, Sequence[Row]], results: Path
     folder = results / MECHANISM
     sections = [_section(one, pair_of(one, rows), len(plan.contrasts), folder, i) for i, one in enumerate(plan.contrasts, 1)]
     questions = [_mediation(one, pair_of(one, rows)) for one in plan.mediations]
-    text = "\n\n".join(["# The stage taken apart", EXPLAINED, *sections, "## What carries the effect", *questions])
+    timed = [_timed(one, rows[one.study], folder, i) for i, one in enumerate(plan.timings, len(sections) + 1)]
+    text = "\n\n".join(["# The stage taken apart", EXPLAINED, *sections, *timed, "## What carries the effect", *questions])
     write_text(folder / "README.md", text + "\n")
     return folder / "README.md"
 
@@ -60,17 +64,56 @@ def sentence(contrast: Contrast, pair: Pair, found: Estimate | None, contrasts: 
     if not pair.complete:
         return f"Not measured yet: {pair.count} runs (`python -m bayesdiff.study {contrast.study} --results results/toybox`)."
     if found is None:
-        return f"Not measured: the runs have no {contrast.measure} in steps {contrast.window[0]} to {contrast.window[1]}."
+        return f"Not measured: the runs have no {contrast.measure} in {contrast.span}."
     seen = outcome(found, contrast.smallest)
-    verdicts = {name: said(predicted, seen) for name, predicted in contrast.predicts.items()}
-    open_ones = list(verdicts.values()).count(DOES_NOT_DECIDE) == len(verdicts)
-    words = "It does not decide." if open_ones else "It " + ", ".join(f"{word} {name}" for name, word in verdicts.items()) + "."
     shown = "neither told from none nor shown to be small" if seen == OPEN else seen
-    first, last = contrast.window
     return (
-        f"**{words}** {contrast.measure} differs by {found.text} ({1 - LEVEL / contrasts:.2%} interval, {len(found.subjects)} subjects, "
-        f"steps {first} to {last}): {shown}. The smallest size of interest is {contrast.smallest:g}."
+        f"**{_decided(contrast.predicts, seen)}** {contrast.measure} differs by {found.text} ({1 - LEVEL / contrasts:.2%} interval, "
+        f"{len(found.subjects)} subjects, {contrast.span}): {shown}. The smallest size of interest is {contrast.smallest:g}."
     )
+
+
+def _decided(predicts: Mapping[str, str], seen: str) -> str:
+    """What a result says of every explanation that predicted one."""
+    verdicts = {name: said(predicted, seen) for name, predicted in predicts.items()}
+    if set(verdicts.values()) <= {DOES_NOT_DECIDE}:
+        return "It does not decide."
+    return "It " + ", ".join(f"{word} {name}" for name, word in verdicts.items()) + "."
+
+
+def _timed(timing: Timing, rows: Sequence[Row], folder: Path, number: int) -> str:
+    """One question of time: its heading, its answer, and the centres of both orders."""
+    found, name = agreement(timing, rows), f"{number:02d}.png"
+    heading = f"## {timing.arm}: {timing.name}\n\n"
+    if found is None:
+        return f"{heading}Not measured yet (`python -m bayesdiff.study {timing.study} --results results/toybox`)."
+    _draw_centres(timing, found, folder / name)
+    return f"{heading}{timing_sentence(timing, found)}\n\n![{timing.name}: the centre of every subject's curve in both orders]({name})"
+
+
+def timing_sentence(timing: Timing, found: Agreement) -> str:
+    """What a question of time says; no agreement is no evidence for the order with so few subjects."""
+    seen = PHOTOGRAPH if found.p_value <= LEVEL else OPEN
+    shown = "the photograph sets the time" if seen == PHOTOGRAPH else "not shown that the photograph sets the time"
+    apart = float(np.abs(np.diff(found.centres, axis=0)).mean())
+    first, last = timing.window
+    return (
+        f"**{_decided(timing.predicts, seen)}** The centres of {timing.measure} above its lowest value in steps {first} to {last} lie "
+        f"{apart:.0f} steps apart in two orders of one photograph. Over {len(found.subjects)} subjects they go together with "
+        f"r = {found.correlation:.2f} (one-sided p = {found.p_value:.3f}, all permutations of subjects): {shown}."
+    )
+
+
+def _draw_centres(timing: Timing, found: Agreement, target: Path) -> None:
+    """One point a subject: the centre in the first order, and in the second."""
+    figure, axes = panels(1, 1, (4.2, 4.0))
+    axes[0].scatter(*found.centres, color="C0")
+    for subject, (x, y) in zip(found.subjects, found.centres.T, strict=True):
+        axes[0].annotate(escape.plot(subject), (x, y), textcoords="offset points", xytext=(4, 3), fontsize=7)
+    axes[0].axline((float(found.centres.mean()),) * 2, slope=1, color="0.6", linewidth=0.8)
+    axes[0].set(xlabel=f"centre of {escape.plot(timing.measure)} in one order (step)", ylabel="in the other order (step)")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    save_figure(figure, target)
 
 
 def _mediation(question: Question, pair: Pair) -> str:
@@ -90,7 +133,7 @@ def _mediation(question: Question, pair: Pair) -> str:
 
 def draw_pair(contrast: Contrast, pair: Pair, target: Path) -> bool:
     """Every run of both rows over steps, and the difference of every pair over steps; False without a pair."""
-    ours, theirs = ({run.place: curve_of(run, contrast.measure) for run in row.found} for row in (pair.row, pair.against))
+    ours, theirs = ({run.place: curve_in(contrast, run) for run in row.found} for row in (pair.row, pair.against))
     pairs = [(mine, other) for place, mine in ours.items() if mine is not None and (other := theirs.get(place)) is not None]
     if not pairs:
         return False
@@ -106,7 +149,7 @@ def draw_pair(contrast: Contrast, pair: Pair, target: Path) -> bool:
     differences.axhspan(-contrast.smallest, contrast.smallest, color="0.5", alpha=0.15, linewidth=0)
     for place, label in ((curves, contrast.measure), (differences, "difference of each pair")):
         place.axvspan(*contrast.window, color="C2", alpha=0.08, linewidth=0)
-        place.set(xlabel="training step", ylabel=escape.plot(label))
+        place.set(xlabel="% of training" if contrast.percent else "training step", ylabel=escape.plot(label))
     curves.legend(fontsize=7)
     target.parent.mkdir(parents=True, exist_ok=True)
     save_figure(figure, target)

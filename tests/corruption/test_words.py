@@ -44,6 +44,16 @@ def test_nothing_better_than_the_base_model_keeps_nothing() -> None:
     assert "base model" in verdict.best_reason
 
 
+def test_a_rise_whose_prompt_is_lost_is_not_told_to_train_on() -> None:
+    rng = np.random.default_rng(0)
+    rising = np.linspace(0.5, 0.7, 12)[:, None] + 0.01 * rng.standard_normal((12, 8))
+    forgets = np.linspace(0.3, 0.05, 12)[:, None] + 0.01 * rng.standard_normal((12, 8))
+    kept, lost = diagnose(TWELVE, {"dino": rising}), diagnose(TWELVE, {"dino": rising, "clip_t": forgets}, ceiling=0.9)
+    assert (kept.kind, lost.kind, kept.best_step) == ("undertrained", "undertrained", TWELVE[-1])
+    assert "train on to know" in kept.sentence and "train on" not in lost.sentence
+    assert lost.best_step < TWELVE[-1] and f"step {lost.best_step} is kept for its prompt alignment" in lost.sentence
+
+
 def test_step_0_is_never_kept_even_where_it_is_best() -> None:
     for scores in (np.linspace(0.9, 0.1, 12), np.full(12, 0.5), np.array([0.9, 0.3, 0.3, 0.3, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9])):
         assert detect_corruption(TWELVE, scores).best_step != 0

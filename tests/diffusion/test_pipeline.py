@@ -118,8 +118,12 @@ def test_the_chosen_gpu_is_torchs_current_one(monkeypatch: pytest.MonkeyPatch) -
     current: list[int] = []
     for name, fake in {"is_available": lambda: True, "device_count": lambda: 2, "set_device": current.append}.items():
         monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    choose_device("cpu")
+    assert torch.backends.cudnn.allow_tf32
     for name in ("cuda:1", "cuda", "auto", "cpu"):
         choose_device(name)
+        assert not torch.backends.cudnn.allow_tf32, "encoders are held against exact scores, before training.tf32 is read"
     assert current == [1, 0, 0]
     with pytest.raises(UserError, match="this machine has 2"):
         choose_device("cuda:2")

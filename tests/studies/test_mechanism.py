@@ -71,7 +71,7 @@ def test_the_page_has_every_contrast_and_a_figure_where_there_are_pairs(archive:
     plan = load_plan(FILE)
     page = write_mechanism(plan, rows_by_study(plan, archive), tmp_path)
     text = page.read_text()
-    assert text.count("\n## ") == len(plan.contrasts) + 1
+    assert text.count("\n## ") == len(plan.contrasts) + len(plan.timings) + 1
     assert len(list(page.parent.glob("*.png"))) == 2 == text.count("![")
 
 
@@ -82,6 +82,18 @@ def test_every_contrast_names_rows_that_its_study_has() -> None:
         assert not pair_of(contrast, rows).complete
     for question in plan.mediations:
         assert not pair_of(question, rows).complete
+
+
+def test_runs_of_other_lengths_meet_at_the_same_share_of_training(tmp_path: Path) -> None:
+    """Three rates with as much rate times steps: their grain is the same function of the share, and so no difference is found."""
+    study, plan = load_study("mechanism_rates"), load_plan(FILE)
+
+    def grain(cell: Cell, steps: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+        return 0.8 + 0.5 * np.sin(np.pi * steps / steps[-1]) + 0.01 * rng.standard_normal()
+
+    archive = open_archive(made_curves(study, tmp_path, grain))
+    seen, text = of(plan, archive, "a quarter of the rate, as much rate x steps")
+    assert seen == "same" and "8 subjects, 25 % to 90 % of training" in text and "supports H1, contradicts H2" in text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,88 @@
+"""Does the photograph set when something happens in training, or the order of timesteps and noise?
+
+Each photograph is trained twice, with two seeds. Where the photograph sets the time, a subject that is early in one order is early
+in the other. The test is a correlation over subjects, with a p-value from every permutation of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.stats import PermutationMethod, pearsonr
+
+from bayesdiff.core.errors import UserError
+from bayesdiff.recording.columns import Array
+from bayesdiff.studies.contrasts import Curve, curve_of, row_named
+from bayesdiff.studies.rows import Row
+
+ORDERS = 2
+FEWEST = 5
+"""Subjects below which no order of them is rare enough: 4 have 24 permutations."""
+PERMUTATIONS = 100_000
+"""All of them up to 8 subjects; a draw of so many beyond."""
+
+
+@dataclass
+class Timing:
+    """One question of time: a row of a study that trains each photograph with two seeds, and a measure with a hump in a window."""
+
+    name: str
+    arm: str
+    """Its letter in the plan of experiments."""
+    study: str
+    row: dict[str, str]
+    measure: str
+    window: list[int]
+    """First and last step."""
+    predicts: dict[str, str] = field(default_factory=dict)
+    """Explanation -> photograph or order: what sets the time."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The centre of every subject's hump in two orders, and whether they go together."""
+
+    subjects: tuple[str, ...]
+    centres: Array
+    """(2, subjects) in steps."""
+    correlation: float
+    p_value: float
+    """One-sided, over permutations of the subjects."""
+
+
+def centre(curve: Curve, window: Sequence[int]) -> float:
+    """Centre of a curve's mass above its lowest value in a window, in steps; NaN for a flat curve and an empty window.
+
+    A plateau has no sure highest step, but it has a centre.
+    """
+    steps, values = curve
+    inside = (steps >= window[0]) & (steps <= window[1])
+    above = values[inside] - values[inside].min(initial=np.inf)
+    return float(np.average(steps[inside], weights=above)) if above.sum() > 0 else float("nan")
+
+
+def agreement(timing: Timing, rows: Sequence[Row]) -> Agreement | None:
+    """The centres in both orders, and their correlation; None while runs are missing, or with too few subjects.
+
+    Raises:
+        UserError: the row does not have two seeds.
+    """
+    row = row_named(rows, timing.row, timing.name)
+    seeds = list(dict.fromkeys(cell.labels.get("seed", "0") for cell in row.cells))
+    if len(seeds) != ORDERS:
+        raise UserError(f"{timing.name}: {len(seeds)} seeds in its row; name a row of two")
+    if row.missing:
+        return None
+    read = {found.place: centre(curve, timing.window) for found in row.found if (curve := curve_of(found, timing.measure)) is not None}
+    subjects = tuple(subject for seed, subject in read if seed == seeds[0] and _has(read, seeds, subject))
+    if len(subjects) < FEWEST:
+        return None
+    centres = np.array([[read[seed, subject] for subject in subjects] for seed in seeds])
+    found = pearsonr(*centres, alternative="greater", method=PermutationMethod(n_resamples=PERMUTATIONS, rng=np.random.default_rng(0)))
+    return Agreement(subjects, centres, float(found.statistic), float(found.pvalue))
+
+
+def _has(read: Mapping[tuple[str, str], float], seeds: Sequence[str], subject: str) -> bool:
+    return all(np.isfinite(read.get((seed, subject), np.nan)) for seed in seeds)
