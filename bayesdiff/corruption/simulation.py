@@ -48,6 +48,8 @@ class Study:
     lora: NoiseLevel = field(default_factory=NoiseLevel)
     """Other kinds of runs, for power."""
     checkpoints: list[int] = field(default_factory=lambda: [6, 8, 12, 20, 40])
+    covered: list[int] = field(default_factory=lambda: [12, 20, 40])
+    """Checkpoints of the table of coverage."""
     images: list[int] = field(default_factory=lambda: [1, 4, 16, 100])
     depths: list[float] = field(default_factory=lambda: [0.03, 0.05, 0.1, 0.2])
     widths: list[float] = field(default_factory=lambda: [0.2, 0.35, 0.45])

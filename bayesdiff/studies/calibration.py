@@ -95,7 +95,7 @@ def calibrate(study: Study, parts: Sequence[str] = PARTS) -> dict[str, pd.DataFr
     ]
     levels = [(16, c, 0.0, known) for c in (0.0, 0.02, 0.04) for known in (False, True)] + [(1, c, 0.0, False) for c in (0.005, 0.02)]
     levels += [(16, c, STRONG, known) for c in (0.02, 0.04) for known in (False, True)]  # as the verdict assumes
-    covered = [(shape, t, *level) for shape in ("flat floor", "slow") for t in (12, 20, 40) for level in levels]
+    covered = [(shape, t, *level) for shape in ("flat floor", "slow") for t in study.covered for level in levels]
     functions: dict[str, tuple[Callable[[Study, Any], dict[str, Any]], list[Any]]] = {
         "false_flags": (null_cell, nulls), "power": (power_cell, stages), "coverage": (coverage_cell, covered),
     }  # fmt: skip

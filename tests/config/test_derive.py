@@ -49,7 +49,7 @@ VALUES = {
 }  # fmt: skip
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.fixed_dictionaries({}, optional=VALUES), st.sampled_from(["off", "on", "ema"]), st.booleans())
 def test_any_values_are_derived_as_they_compose(values: dict[str, object], arm: str, first: bool) -> None:
     words = [override(key, value) for key, value in values.items()]

@@ -51,7 +51,7 @@ def test_what_is_not_a_number_arrives_too() -> None:
     assert math.isnan(parsed(override("a", math.nan)).value())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(TEXTS.filter(possible))
 @example("proj (copy)")
 @example("zoë")

@@ -89,6 +89,7 @@ def test_thecovariance_is_that_of_simulated_curves() -> None:
 
 SMALL = Study(
     checkpoints=[6, 12],
+    covered=[12],
     images=[4],
     depths=[0.2],
     widths=[0.35],

@@ -84,7 +84,9 @@ def test_a_model_goes_the_whole_way_and_its_export_gives_the_same_images(
     assert largest_gap(stock_images(stock, own=scheduler == "model"), ours) <= 1 < largest_gap(ours, before)
 
 
-@pytest.mark.parametrize(("name", "method"), [("sd15", "oft"), ("sd21", "lora"), ("sdxl", "lora"), ("sdxl", "oft")])
+@pytest.mark.parametrize(
+    ("name", "method"), [("sd15", "oft"), ("sd21", "lora"), ("sdxl", "lora"), pytest.param("sdxl", "oft", marks=pytest.mark.slow)]
+)
 def test_adapters_and_trained_text_encoders_work_on_published_structures(
     make_config: Make, smoke: list[str], twins: dict[str, Path], tmp_path: Path, name: str, method: str
 ) -> None:

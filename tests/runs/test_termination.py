@@ -71,11 +71,16 @@ def test_a_signal_lets_the_step_end_and_be_saved(tiny_smoke: list[str], tmp_path
     check_saved(tmp_path / "runs", out)
 
 
+def hears_sighup() -> None:
+    """Also where the tests themselves run under nohup, which a fork would inherit."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def test_so_does_the_end_of_a_terminal(smoke: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a fork of this process, which has loaded what takes a command seconds."""
     monkeypatch.setattr(sys, "argv", ["bayesdiff", *smoke, *ENDLESS])
     with (tmp_path / "said").open("w") as words:
-        pid = fork(run.main, words)
+        pid = fork(run.main, words, hears_sighup)
     deadline, ended = time.monotonic() + 300, 0
     while not ended and rows(tmp_path / "runs") < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
