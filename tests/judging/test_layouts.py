@@ -15,6 +15,8 @@ TRAINERS: dict[str, tuple[str, Name]] = {
     "kohya": ("kohya", lambda i, j: f"sample/mylora_{100 * i:06d}_{j:02d}_20240819160839.png"),
     "kohya without a name": ("kohya", lambda i, j: f"sample/{100 * i:06d}_{j:02d}_2024081916{i:02d}39_-42.png"),
     "kohya, its folder alone": ("kohya", lambda i, j: f"my_lora_v2_{100 * i:06d}_{j:02d}_2024081916{i:02d}39_42.png"),
+    "musubi-tuner": ("kohya", lambda i, j: f"sample/mylora_{100 * i:06d}_{j:02d}_2024081916{i:02d}39_42_000.png"),
+    "musubi-tuner without a seed": ("kohya", lambda i, j: f"sample/mylora_{100 * i:06d}_{j:02d}_2024081916{i:02d}39_000.png"),
     "kohya, by epoch": ("kohya, by epoch", lambda i, j: f"sample/mylora_e{i:06d}_{j:02d}_20240819160839_42.png"),
     "ai-toolkit": ("ai-toolkit", lambda i, j: f"samples/1724080000__{100 * i:09d}_{j}.jpg"),
     "ai-toolkit, milliseconds": ("ai-toolkit", lambda i, j: f"{1724080000123 + i}__{100 * i:09d}_{j}.webp"),
@@ -65,6 +67,16 @@ def test_an_epoch_0_of_a_loop_is_trained_and_one_of_kohya_is_the_base_model(tmp_
     assert note.startswith("epochs are counted from 0, and epoch 0 is trained: it is shown as step 1, and epoch 3 as step 4")
     kohya = find_samples(made(tmp_path / "kohya", TRAINERS["kohya, by epoch"][1], range(4)))
     assert (sorted({one.step for one in kohya.seen}), kohya.notes) == ([0, 1, 2, 3], ())
+
+
+def test_the_base_model_of_kohya_is_step_0_also_where_samples_count_steps(tmp_path: Path) -> None:
+    """With --sample_at_first and --sample_every_n_steps its first samples alone are named by their epoch."""
+    number = ("e000000", "000100", "000200", "000300")
+    made(tmp_path, lambda i, j: f"sample/my_lora_{number[i]}_{j:02d}_20240819160839_42.png", range(4))
+    found = find_samples(tmp_path)
+    assert (found.layout.name, found.others) == ("kohya", ())
+    assert sorted({one.step for one in found.seen}) == [0, 100, 200, 300]
+    assert {one.series for one in found.seen} == {"my_lora"}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
