@@ -99,7 +99,8 @@ def test_the_identifier_stays_out_of_the_text_of_clip_where_the_metrics_say_so()
 
 
 def test_options_are_cut_off_as_kohya_and_ai_toolkit_cut_them(tmp_path: Path) -> None:
-    lines = ["a sks dog --rcfg 1.0 --w 512", "a sks dog --ctrl_img /in/a.png --seed 42", "a sks dog --network_multiplier 0.5", "a dog -- asleep"]
+    options = ("--rcfg 1.0 --w 512", "--ctrl_img /in/a.png --seed 42", "--network_multiplier 0.5")
+    lines = [*(f"a sks dog {one}" for one in options), "a dog -- asleep"]
     (file := tmp_path / "prompts.txt").write_text("\n".join(lines))
     assert read_prompts(file) == ["a sks dog"] * 3 + ["a dog -- asleep"]
 
