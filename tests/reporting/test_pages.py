@@ -118,6 +118,14 @@ def test_a_run_without_scores_has_a_page(tmp_path: Path) -> None:
     check_whole(page)
 
 
+def test_the_band_of_a_curve_is_students(runs: list[Path]) -> None:
+    """Six images a checkpoint: 2.571 standard errors."""
+    data = Page(runs_page(arms_of(runs[0])))
+    scores = np.array(data.store("scores-0")["scores"]["dino"][3])
+    curve = data.data["arms"][0]["curves"]["dino"]
+    assert curve["high"][3] - curve["mean"][3] == pytest.approx(2.5706 * scores.std(ddof=1) / np.sqrt(6), abs=2e-5)
+
+
 def test_values_that_are_not_finite_are_no_numbers() -> None:
     assert numbers([[1.0, np.nan], [np.inf, 0.123456789]]) == [[1.0, None], [None, 0.12346]]
 
