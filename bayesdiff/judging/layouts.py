@@ -174,7 +174,7 @@ def find_samples(folder: Path, pattern: str | None = None) -> Samples:
     found = tuple(one for one in seen if one is not None)
     if not found:
         raise UserError(_unknown(folder, names, pattern))
-    _one_series(folder, found)
+    _one_series(folder, found, layout)
     raised, notes = counted(layout, [one.step for one in found])
     found = tuple(replace(one, step=step) for one, step in zip(found, raised, strict=True))
     return Samples(layout, found, tuple(name for name, one in zip(names, seen, strict=True) if one is None), notes)
@@ -202,9 +202,12 @@ def _unknown(folder: Path, names: list[str], pattern: str | None) -> str:
     return f"{folder}: names such as {names[0]} are of no known layout ({known}); {remedy}"
 
 
-def _one_series(folder: Path, found: tuple[Seen, ...]) -> None:
+def _one_series(folder: Path, found: tuple[Seen, ...], layout: Layout) -> None:
     series = Counter(one.series for one in found)
     if len(series) > 1:
         shown = ", ".join(f"{name or 'no name'} ({count})" for name, count in sorted(series.items()))
-        chosen = rf"{re.escape(min(filter(None, series)))}_(?P<step>\d+)_(?P<prompt>\d+)"
+        name = re.escape(min(filter(None, series)))
+        chosen = rf"(^|/){name}_e?(?P<step>\d+)_(?P<prompt>\d+)"
+        if layout.name == "OneTrainer":
+            chosen = rf"(?P<prompt>\d+) - [^/]*(?<! - no-ema)/{name}{DATE}-training-sample-(?P<step>\d+)"
         raise UserError(f"{folder}: samples of several trainings ({shown}); choose one, as in --pattern '{chosen}'")

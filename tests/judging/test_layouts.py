@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,26 @@ def test_samples_of_several_trainings_are_refused_and_the_pattern_that_is_named_
         find_samples(tmp_path)
     pattern = str(refused.value).partition("--pattern '")[2].rstrip("'")
     assert {one.path.name.partition("_")[0] for one in find_samples(tmp_path, pattern).seen} == {"first"}
+
+
+BESIDE_EACH_OTHER: dict[str, Callable[[str, int, int], str]] = {
+    "kohya, by epoch": lambda name, i, j: f"{name}_e{i:06d}_{j:02d}_20240819160839_42.png",
+    "OneTrainer": lambda name, i, j: f"samples/{j} - a dog/{name}2024-08-19_16-08-39-training-sample-{i}-1-0.png",
+    "a name that ends as another": lambda name, i, j: f"{'my_' * (name == 'second')}first_{i:06d}_{j:02d}_20240819160839.png",
+}
+
+
+@pytest.mark.parametrize("trainer", BESIDE_EACH_OTHER)
+def test_the_pattern_that_is_named_chooses_all_of_one_training_and_no_other(tmp_path: Path, trainer: str) -> None:
+    name = BESIDE_EACH_OTHER[trainer]
+    for series in ("first", "second"):
+        made(tmp_path, partial(name, series))
+    with pytest.raises(UserError, match="several trainings") as refused:
+        find_samples(tmp_path)
+    found = find_samples(tmp_path, str(refused.value).partition("--pattern '")[2].rstrip("'"))
+    assert {one.path.name for one in found.seen} == {Path(name("first", i, j)).name for i in range(1, 4) for j in range(2)}
+    assert {one.step for one in found.seen} == {1, 2, 3}
+    assert len({one.prompt for one in found.seen}) == 2
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
