@@ -193,7 +193,7 @@ def arm_data(arm: Trace) -> dict[str, Any]:
     judged = verdict if verdict is not None and len(verdict.labels) == len(arm.steps) else None
     return {
         "name": escape.plain(arm.name), "label": escape.plain(arm.label), "metric": arm.metric,
-        "steps": list(arm.steps), "curves": curves(arm),
+        "steps": list(arm.steps), "images": len(arm.places), "curves": curves(arm),
         "stages": list(judged.labels) if judged is not None else [],
         "keep": kept_step(verdict), "avoid": spans_to_avoid(verdict), "stage": _stage(verdict),
         "ceilings": {name: round(value, DIGITS) for name, value in arm.ceilings.items()},
