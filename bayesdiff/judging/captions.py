@@ -109,6 +109,11 @@ def as_prompts(texts: Sequence[str], identifier: str, class_noun: str, with_iden
     return found
 
 
+def literal(text: str) -> str:
+    """A prompt that was sampled as it stands: braces in it are a web UI's emphasis or choices, and no template."""
+    return text.replace("{", "{{").replace("}", "}}") if "{" in text else text
+
+
 def _triggered(text: str, identifier: str) -> str:
     """A prompt as ai-toolkit samples it."""
     for word in TRIGGERS:

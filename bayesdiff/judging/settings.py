@@ -17,7 +17,7 @@ from bayesdiff.core.errors import UserError, did_you_mean, first_line
 from bayesdiff.core.layout import CHECKPOINTS, EVALUATIONS, RECORD, SAMPLES
 from bayesdiff.diffusion.photos import KOHYA, check_picture, check_pixels, read_folder, skipped_line
 from bayesdiff.diffusion.subject import Subject, load_subject
-from bayesdiff.judging.captions import as_prompts, read_prompts, texts_of
+from bayesdiff.judging.captions import as_prompts, literal, read_prompts, texts_of
 from bayesdiff.judging.pairing import Paired
 from bayesdiff.judging.sampling import OWN_SIDE
 from bayesdiff.recording.record import RunRecord, load_record
@@ -207,7 +207,8 @@ def prompts_of(paired: Paired, asked: Asked, run: Run | None, cfg: Config) -> tu
         listed = evaluation_prompts(list(changed or run.cfg.sampler.prompts), run.cfg.data.identifier, noun, with_identifier)
         return {number: listed[number] for number in paired.prompts if number < len(listed)}, "the run's record"
     texts, source = texts_of(paired.prompts, asked.prompts)
-    made = as_prompts(list(texts.values()), asked.identifier, asked.class_noun, with_identifier)
+    given = [text if asked.prompts is not None else literal(text) for text in texts.values()]
+    made = as_prompts(given, asked.identifier, asked.class_noun, with_identifier)
     return dict(zip(texts, made, strict=True)), source
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from bayesdiff.core.errors import UserError
-from bayesdiff.judging.captions import as_prompts, read_prompts, texts_of
+from bayesdiff.judging.captions import as_prompts, literal, read_prompts, texts_of
 from bayesdiff.judging.layouts import Seen
 
 
@@ -43,7 +43,7 @@ def test_kohyas_other_prompt_files_are_read(tmp_path: Path) -> None:
 
 def test_as_many_lines_as_prompts_are_in_the_order_of_the_samples(tmp_path: Path) -> None:
     """Also where their numbers begin at 1; a longer file is one of a trainer that counts its lines from 0."""
-    counted = {i: (Seen(tmp_path / f"{i}.png", 100, str(i), ""),) for i in (1, 2)}
+    counted: dict[int, tuple[Seen, ...]] = {i: (Seen(tmp_path / f"{i}.png", 100, str(i), ""),) for i in (1, 2)}
     (file := tmp_path / "prompts.txt").write_text("one\ntwo\n")
     assert texts_of(counted, file)[0] == {1: "one", 2: "two"}
     file.write_text("zero\none\ntwo\n")
@@ -124,3 +124,8 @@ IDENTIFIERS = [
 @pytest.mark.parametrize(("text", "identifier", "plain"), IDENTIFIERS)
 def test_an_identifier_is_left_out_whatever_stands_around_it(text: str, identifier: str, plain: str) -> None:
     assert as_prompts([text], identifier, "dog", with_identifier=False)[0].clip_text == plain
+
+
+@pytest.mark.parametrize("text", ["a {red|blue} sks dog", "{{best}}, a dog", "a dog }", "{identifier}"])
+def test_a_prompt_that_was_found_is_no_template(text: str) -> None:
+    assert as_prompts([literal(text)], "", "dog", with_identifier=True)[0].text == text

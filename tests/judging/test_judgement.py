@@ -248,3 +248,10 @@ def test_grain_is_no_share_of_that_of_photographs_that_had_to_be_enlarged(asked:
     (note,) = (note for note in small.reading.notes if "enlarged" in note)
     assert note.startswith("2 of 2 photographs are smaller than the samples (24 of 48 pixels)")
     assert not small.verdict.grainy
+
+
+def test_braces_in_a_caption_are_words(asked: Asked, folder: Path) -> None:
+    """The command ended with advice to write them twice, in a caption that a trainer wrote."""
+    for path in folder.rglob("*.png"):
+        path.with_suffix(".txt").write_text("{masterpiece}, a {red|blue} dog")
+    assert set(judge_folder(folder, asked, None).prompts.values()) == {"{masterpiece}, a {red|blue} dog"}
