@@ -9,6 +9,8 @@ NAMES = {
     "copying": "copying of the photographs", "broken": "broken images", "other": "worse in another way",
 }  # fmt: skip
 """What the kinds of ``kinds.KINDS`` are called."""
+INSTEAD = "Look whether its samples' prompts have the identifier; if so, train longer, or at another learning rate."
+"""What to do where nothing is to keep: without the word that stands for the subject every checkpoint samples like the base model."""
 FEW = 3
 """Steps that are named one by one."""
 
@@ -21,7 +23,7 @@ def sentence_of(verdict: CorruptionVerdict) -> str:
 
 def _keep(verdict: CorruptionVerdict) -> str:
     if not verdict.better_than_base:
-        return "Keep nothing yet: no checkpoint is better than the base model (step 0)."
+        return f"Keep nothing yet: no checkpoint is better than the base model (step 0). {INSTEAD}"
     return f"Keep step {verdict.best_step}{_others(verdict)}."
 
 

@@ -51,6 +51,8 @@ class Photo:
     name: str
     image: Image.Image
     digest: str
+    enlarged: float = 1.0
+    """How many times larger its pixels are than those of its file; below 1 where it was shrunk."""
 
 
 @dataclass
@@ -149,10 +151,10 @@ def _read(path: Path, name: str, side: int) -> tuple[Photo, str]:
             warnings.simplefilter("ignore")  # of damaged EXIF, and of sizes that are checked here
             with Image.open(path, formats=known) as image:
                 check_pixels(image)
-                note, pixels = _noted(image, name, side), square(image, side)
+                note, pixels, own = _noted(image, name, side), square(image, side), min(image.size)
     except Exception as error:  # decoders raise many kinds for a damaged file
         raise _refused(path, first_line(error).replace(str(path), "it").replace(repr(str(path)), "it")) from error
-    return Photo(name, pixels, sha256(path)), note
+    return Photo(name, pixels, sha256(path), side / own), note
 
 
 def check_picture(path: Path) -> None:

@@ -38,6 +38,8 @@ class Subject:
     """Pictures of the folder that are neither: (name, why and what to do)."""
     notes: tuple[str, ...] = ()
     """What else is to be said of the photographs: frames, captions, folders."""
+    fine: bool = True
+    """Whether the photographs have the fine detail of a picture of their side, so that grain can be told as a share of theirs."""
 
     def said(self) -> list[str]:
         """Lines to print before a run starts: what is not trained on, and the notes."""

@@ -34,7 +34,7 @@ from bayesdiff.judging.captions import as_prompts
 from bayesdiff.judging.judgement import verdict_of
 from bayesdiff.judging.layouts import find_samples
 from bayesdiff.judging.pairing import Key
-from bayesdiff.judging.scored import Scored, Scorer, as_sample, as_table, load_scorer
+from bayesdiff.judging.scored import Scorer, as_sample, as_scored, as_table, load_scorer
 from bayesdiff.judging.settings import DEFAULT_METRICS, Asked, check_photos, configured, open_picture, photos_asked
 from bayesdiff.readings import Options, Reading
 from bayesdiff.readings.directions import higher_is_better as said_by_name
@@ -183,7 +183,8 @@ class CheckpointJudge:
             self.curve = turned.columns[self.metric].mean(axis=1)
             return verdict
         assert self.scorer is not None
-        scored = Scored(as_table({step: self.rows[step] for step in steps}), self.scorer.ceilings, self.scorer.photo_hf, 0)
+        scorer, rows = self.scorer, {step: self.rows[step] for step in steps}
+        scored = as_scored(rows, scorer.ceilings, scorer.references.hf_energy, scorer.fine, 0)
         verdict, self.curve = verdict_of(scored, bool(self.prompts), self.cfg)[0], values.mean(axis=1)
         return verdict
 

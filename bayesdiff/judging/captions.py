@@ -16,8 +16,10 @@ from bayesdiff.judging.layouts import Seen
 
 CHUNKS = ("prompt", "caption", "description", "parameters")
 """Keys of PNG text chunks that hold a prompt, lower-case."""
-_OPTIONS = re.compile(r"\s--[a-z]{1,3}(?:\s|$)")
-"""Where the options of a line of kohya's prompt file begin."""
+_OPTIONS = re.compile(r"\s--[a-z]\w*(?:\s|$)", re.IGNORECASE)
+"""Where the options of a prompt of kohya (``--w 512``, ``--rcfg 1``) or of ai-toolkit (``--seed 42``, ``--ctrl_img FILE``) begin."""
+TRIGGERS = ("[trigger]", "[name]")
+"""Words for which ai-toolkit puts the trigger word when it samples."""
 _SETTINGS = re.compile(r"\n?(?:Negative prompt:|Steps: \d)")
 """Where the settings behind a prompt begin that the web UI writes as ``parameters``."""
 
@@ -55,6 +57,8 @@ def _of_file(file: Path, prompts: dict[int, tuple[Seen, ...]]) -> dict[int, str]
     given = read_prompts(file)
     if isinstance(given, dict):
         found = {number: given.get(seen[0].prompt, "") for number, seen in prompts.items()}
+    elif len(given) == len(prompts):  # also where a trainer counts from 1
+        found = dict(zip(sorted(prompts), given, strict=True))
     else:
         found = {number: given[number] if number < len(given) else "" for number in prompts}
     if lacking := [seen[0].prompt for number, seen in sorted(prompts.items()) if not found[number]]:
@@ -99,7 +103,27 @@ def as_prompts(texts: Sequence[str], identifier: str, class_noun: str, with_iden
     """Prompts with the words filled in, and without the identifier where CLIP-T leaves it out. Raises ``UserError``."""
     found = []
     for text in texts:
-        words = text if "{" not in text else fill(text, identifier, class_noun)
-        plain = " ".join(word for word in words.split() if not identifier or word.strip(",.") != identifier)
+        words = _triggered(text if "{" not in text else fill(text, identifier, class_noun), identifier)
+        plain = without(words, identifier)
         found.append(Prompt(words, words if with_identifier else plain, plain))
     return found
+
+
+def literal(text: str) -> str:
+    """A prompt that was sampled as it stands: braces in it are a web UI's emphasis or choices, and no template."""
+    return text.replace("{", "{{").replace("}", "}}") if "{" in text else text
+
+
+def _triggered(text: str, identifier: str) -> str:
+    """A prompt as ai-toolkit samples it."""
+    for word in TRIGGERS:
+        text = text.replace(word, identifier)
+    return text.strip()
+
+
+def without(text: str, identifier: str) -> str:
+    """A prompt without the identifier, one word or several in any case, and without what is punctuated around it."""
+    if not identifier.strip():
+        return " ".join(text.split())
+    words = r"\s+".join(map(re.escape, identifier.split()))
+    return " ".join(re.sub(rf"(?<!\S)[^\w\s]*{words}[^\w\s]*(?!\S)", " ", text, flags=re.IGNORECASE).split())

@@ -207,7 +207,9 @@ def _one_series(folder: Path, naming: Layout, chosen: dict[Path, re.Match[str]])
     series = Counter(match.groupdict().get("series") or "" for match in chosen.values())
     if len(series) > 1:
         shown = ", ".join(f"{name or 'no name'} ({count})" for name, count in sorted(series.items()))
-        example = rf"^{re.escape(min(filter(None, series)))}\D*(?P<step>\d+)"
+        between = rf"{DATE}-save-" if naming.name == "OneTrainer" else "(-step|-|_)"
+        behind = r"-\d+-\d+" if naming.name == "OneTrainer" else ""
+        example = rf"^{re.escape(min(filter(None, series)))}{between}(?P<step>\d+){behind}(\.|$)"
         raise UserError(f"{folder}: checkpoints of several trainings ({shown}); choose one, as in --pattern '{example}'")
     return next(iter(series))
 

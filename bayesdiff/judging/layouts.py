@@ -3,7 +3,10 @@
 The names are those that the trainers' own code writes, read at these commits of 2026:
 
 - kohya (48d368f): ``sample_image_inference`` in kohya-ss/sd-scripts, ``library/train_util.py``, and the same in
-  ``library/{flux,sd3,lumina,anima}_train_util*.py``: ``NAME_STEPS6_IDX2_DATE14[_SEED].png``, and ``e000004`` for epochs.
+  ``library/{flux,sd3,lumina,anima}_train_util*.py``: ``NAME_STEPS6_IDX2_DATE14[_SEED].png``, and ``e000004`` for epochs. Samples of
+  ``--sample_at_first`` are ``e000000`` where all others count steps too (``train_network.py`` hands on epoch 0).
+- musubi-tuner (30c658c): ``sample_image_inference`` in kohya-ss/musubi-tuner, ``training/trainer_base.py``: kohya's names with ``_000``
+  behind them.
 - ai-toolkit (27a03a9): ``sample`` in ostris/ai-toolkit, ``jobs/process/BaseSDTrainProcess.py``, and ``_get_path_no_ext`` in
   ``toolkit/config_modules.py``: ``MILLISECONDS__STEP9_IDX.EXT``; public folders also have ``rank00_sample003_`` before it.
 - SimpleTuner (bc8e6ab): ``save_images`` in bghira/SimpleTuner, ``simpletuner/helpers/training/validation_images.py``:
@@ -52,10 +55,11 @@ def _layout(name: str, example: str, pattern: str, unit: str = "step") -> Layout
     return Layout(name, example, re.compile(f"{_START}{pattern}{_END}", re.IGNORECASE), unit)
 
 
-_KOHYA = r"(?:(?P<series>[^/]+)_)?{}_(?P<prompt>\d{{2,}})_(?P<date>\d{{14}})(?:_-?\d+)?"
+_KOHYA = r"(?:(?P<series>[^/]+)_)?{}_(?P<prompt>\d{{2,}})_(?P<date>\d{{14}})(?:_-?\d+){{0,2}}"
+_BASE_OR_STEP = r"(?:e(?=0{6}_))?(?P<step>\d{6,})"
 LAYOUTS = (
     _layout("bayesdiff", "images/step-000100/prompt-00-image-00.png", r"step-(?P<step>\d+)/prompt-(?P<prompt>\d+)-image-(?P<image>\d+)"),
-    _layout("kohya", "sample/NAME_000100_00_20240819160839.png", _KOHYA.format(r"(?P<step>\d{6,})")),
+    _layout("kohya", "sample/NAME_000100_00_20240819160839.png", _KOHYA.format(_BASE_OR_STEP)),
     _layout("kohya, by epoch", "sample/NAME_e000004_00_20240819160839.png", _KOHYA.format(r"e(?P<step>\d{6,})"), "epoch"),
     _layout("ai-toolkit", "samples/1724080000__000000250_0.jpg",
             r"(?:rank\d+_sample(?P<sample>\d+)_)?(?P<date>\d{9,})__(?P<step>\d{9,})_(?P<prompt>\d+)"),
@@ -170,7 +174,7 @@ def find_samples(folder: Path, pattern: str | None = None) -> Samples:
     found = tuple(one for one in seen if one is not None)
     if not found:
         raise UserError(_unknown(folder, names, pattern))
-    _one_series(folder, found)
+    _one_series(folder, found, layout)
     raised, notes = counted(layout, [one.step for one in found])
     found = tuple(replace(one, step=step) for one, step in zip(found, raised, strict=True))
     return Samples(layout, found, tuple(name for name, one in zip(names, seen, strict=True) if one is None), notes)
@@ -198,9 +202,12 @@ def _unknown(folder: Path, names: list[str], pattern: str | None) -> str:
     return f"{folder}: names such as {names[0]} are of no known layout ({known}); {remedy}"
 
 
-def _one_series(folder: Path, found: tuple[Seen, ...]) -> None:
+def _one_series(folder: Path, found: tuple[Seen, ...], layout: Layout) -> None:
     series = Counter(one.series for one in found)
     if len(series) > 1:
         shown = ", ".join(f"{name or 'no name'} ({count})" for name, count in sorted(series.items()))
-        chosen = rf"{re.escape(min(filter(None, series)))}_(?P<step>\d+)_(?P<prompt>\d+)"
+        name = re.escape(min(filter(None, series)))
+        chosen = rf"(^|/){name}_e?(?P<step>\d+)_(?P<prompt>\d+)"
+        if layout.name == "OneTrainer":
+            chosen = rf"(?P<prompt>\d+) - [^/]*(?<! - no-ema)/{name}{DATE}-training-sample-(?P<step>\d+)"
         raise UserError(f"{folder}: samples of several trainings ({shown}); choose one, as in --pattern '{chosen}'")

@@ -20,6 +20,7 @@ from bayesdiff.core.digests import cache_folder, fingerprint
 from bayesdiff.core.errors import UserError
 from bayesdiff.core.files import sha256, write_json
 from bayesdiff.core.garbage import seldom_collected
+from bayesdiff.corruption.diagnosis import RELATIVE
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.judging.pairing import Key, Paired
 from bayesdiff.judging.settings import open_picture
@@ -45,7 +46,8 @@ class Scored:
     """As ``scores.csv`` has them."""
     ceilings: dict[str, float]
     """Similarity of different photographs by metric; empty for one photograph."""
-    photo_hf: float
+    photo_hf: float | None
+    """Mean high-frequency energy of the photographs; None where they are too small for it, and ``hf_relative`` is left out."""
     computed: int
     """Samples that were scored now; the others were known."""
 
@@ -93,10 +95,8 @@ class Scorer:
     references: References
     ceilings: dict[str, float]
     """As ``Scored``."""
-
-    @property
-    def photo_hf(self) -> float:
-        return self.references.hf_energy
+    fine: bool = True
+    """As ``Subject``."""
 
     def rows(self, samples: list[Sample], step: int) -> list[list[Any]]:
         """Rows of ``scores.csv`` without the step; None for a metric of a user's own that gave no number."""
@@ -125,7 +125,7 @@ def load_scorer(metrics: MetricsConf, device: str, subject: Subject, prompts: Se
         _LOADED[name] = load_encoders(replace(metrics, precision=exact), choose_device(device))  # kept scores know no device
     encoders = _LOADED[name]
     references = embed_references(encoders, subject, list(prompts))
-    return Scorer(encoders, references, _ceilings(encoders, references, subject))
+    return Scorer(encoders, references, _ceilings(encoders, references, subject), subject.fine)
 
 
 def _ceilings(encoders: Encoders, references: References, subject: Subject) -> dict[str, float]:
@@ -152,13 +152,21 @@ def score_paired(
     about, missing = _recall(cache, own), [step for step in keys if step not in known]
     if missing or about is None:
         scorer = load_scorer(metrics, device, subject, prompts)
-        about = {"ceilings": scorer.ceilings, "hf_energy": scorer.photo_hf}
+        about = {"ceilings": scorer.ceilings, "hf_energy": scorer.references.hf_energy}
         _keep(cache, own, about)
         for step in missing:
             known[step] = scorer.rows(_samples(paired, step), step)
             _keep(cache, keys[step], known[step])
-    scores = as_table({step: known[step] for step in keys})
-    return Scored(scores, about["ceilings"], about["hf_energy"], len(missing) * len(paired.keys))
+    computed = len(missing) * len(paired.keys)
+    return as_scored({step: known[step] for step in keys}, about["ceilings"], about["hf_energy"], subject.fine, computed)
+
+
+def as_scored(rows: Mapping[int, list[list[Any]]], ceilings: dict[str, float], photo_hf: float, fine: bool, computed: int) -> Scored:
+    """The rows of each step; without grain as a share of the photographs' where these have no fine detail."""
+    table = as_table(rows)
+    if fine:
+        return Scored(table, ceilings, photo_hf, computed)
+    return Scored(table[table["metric"] != RELATIVE].reset_index(drop=True), ceilings, None, computed)
 
 
 def as_table(rows: Mapping[int, list[list[Any]]]) -> pd.DataFrame:

@@ -17,12 +17,14 @@ from bayesdiff.core.errors import UserError, did_you_mean, first_line
 from bayesdiff.core.layout import CHECKPOINTS, EVALUATIONS, RECORD, SAMPLES
 from bayesdiff.diffusion.photos import KOHYA, check_picture, check_pixels, read_folder, skipped_line
 from bayesdiff.diffusion.subject import Subject, load_subject
-from bayesdiff.judging.captions import as_prompts, read_prompts, texts_of
+from bayesdiff.judging.captions import as_prompts, literal, read_prompts, texts_of
 from bayesdiff.judging.pairing import Paired
 from bayesdiff.judging.sampling import OWN_SIDE
 from bayesdiff.recording.record import RunRecord, load_record
 
 DEFAULT_METRICS = "dinov2"
+ENLARGED = 1.25
+"""A photograph that is enlarged so many times has .57 of its high-frequency energy left, measured on noise of the spectrum 1/f."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,12 @@ def photos_asked(folder: Path, asked: Asked, side: int) -> tuple[Subject, list[s
     if found.skipped:
         left_out = skipped_line(found.skipped).removeprefix("not trained on: ").replace("data.path=", "--photos ")
         notes.append(f"photographs left out: {left_out}")
-    return Subject(folder.name, asked.class_noun, asked.identifier, tuple(found.photos)), notes
+    small = [photo for photo in found.photos if photo.enlarged >= ENLARGED]
+    if not (fine := 2 * len(small) < len(found.photos)):
+        least = min(round(side / photo.enlarged) for photo in small)
+        said = f"{len(small)} of {len(found.photos)} photographs are smaller than the samples ({least} of {side} pixels)"
+        notes.append(f"{said}: enlarged they lack fine detail, so that grain is compared between checkpoints alone")
+    return Subject(folder.name, asked.class_noun, asked.identifier, tuple(found.photos), fine=fine), notes
 
 
 def subject_of(asked: Asked, run: Run | None, sample: Path) -> tuple[Subject, list[str]]:
@@ -200,7 +207,8 @@ def prompts_of(paired: Paired, asked: Asked, run: Run | None, cfg: Config) -> tu
         listed = evaluation_prompts(list(changed or run.cfg.sampler.prompts), run.cfg.data.identifier, noun, with_identifier)
         return {number: listed[number] for number in paired.prompts if number < len(listed)}, "the run's record"
     texts, source = texts_of(paired.prompts, asked.prompts)
-    made = as_prompts(list(texts.values()), asked.identifier, asked.class_noun, with_identifier)
+    given = [text if asked.prompts is not None else literal(text) for text in texts.values()]
+    made = as_prompts(given, asked.identifier, asked.class_noun, with_identifier)
     return dict(zip(texts, made, strict=True)), source
 
 

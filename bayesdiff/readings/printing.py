@@ -11,6 +11,7 @@ from rich.table import Table
 
 from bayesdiff.core import escape
 from bayesdiff.corruption import CorruptionVerdict
+from bayesdiff.corruption.shape import Array
 from bayesdiff.readings.reading import Reading
 
 
@@ -28,14 +29,21 @@ def print_verdict(console: Console, verdict: CorruptionVerdict, reading: Reading
 
 def _checkpoints(verdict: CorruptionVerdict, reading: Reading) -> Table:
     table = Table("step", escape.terminal(reading.metric), "± se", "stage", "best")
+    digits = decimals(reading.columns[reading.metric])
     for step, row, label in zip(reading.steps, reading.columns[reading.metric], verdict.labels, strict=True):
         finite = bool(np.isfinite(row).all())
-        error = f"{row.std(ddof=1) / math.sqrt(row.size):.3f}" if row.size > 1 and finite else ""
+        error = f"{row.std(ddof=1) / math.sqrt(row.size):.{digits}f}" if row.size > 1 and finite else ""
         kept = "keep" if verdict.better_than_base else "highest"
         best = kept if step == verdict.best_step else "as good" if step in verdict.best_steps else ""
         stage = "not finite" if not finite else "blip" if step in verdict.blips else label
-        table.add_row(str(step), f"{row.mean():.3f}" if finite else "", error, stage, best if finite else "")
+        table.add_row(str(step), f"{row.mean():.{digits}f}" if finite else "", error, stage, best if finite else "")
     return table
+
+
+def decimals(scores: Array) -> int:
+    """Decimals that show three figures of the largest of some scores (…), and three or more: a KID of .002 is no 0."""
+    largest = float(np.abs(scores[np.isfinite(scores)]).max(initial=0.0))
+    return 3 if largest == 0.0 or largest >= 0.1 else min(2 - math.floor(math.log10(largest)), 12)
 
 
 def as_json(verdict: CorruptionVerdict, reading: Reading) -> dict[str, Any]:

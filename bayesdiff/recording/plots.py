@@ -19,6 +19,7 @@ from bayesdiff.core import escape
 from bayesdiff.core.files import atomic_write
 from bayesdiff.core.layout import CURVE_PICTURE, GRID, PROBES, image_name, images_folder
 from bayesdiff.corruption import CorruptionVerdict
+from bayesdiff.scoring.curve import half_band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -121,7 +122,7 @@ def panels(count: int, columns: int, size: tuple[float, float], sharey: bool = F
 def draw_band(axes: Axes, curve: pd.DataFrame, metric: str, label: str, number: int = 0) -> None:
     """Mean curve with a 95 % band over images; ``number`` gives it colour, marker and dashes of its own."""
     colour, (marker, dashes) = f"C{number}", MARKS[number % len(MARKS)]
-    centre, half = curve[metric], 1.96 * curve[f"{metric}_se"].fillna(0.0)
+    centre, half = curve[metric], half_band(curve[f"{metric}_se"].fillna(0.0), curve["images"])
     axes.plot(curve["step"], centre, linestyle=dashes, marker=marker, markersize=3.5, color=colour, label=escape.plot(label))
     axes.fill_between(curve["step"], centre - half, centre + half, color=colour, alpha=0.2, linewidth=0)
 
@@ -159,7 +160,7 @@ def plot_verdicts(target: Path, curves: list[tuple[str, str, list[int], NDArray[
     figure, places = panels(len(curves), 2, (6.5, 3.8))
     for place, (name, metric, steps, scores, verdict) in zip(places, curves, strict=True):
         error = scores.std(1, ddof=1) / np.sqrt(scores.shape[1]) if scores.shape[1] > 1 else np.zeros(len(steps))
-        table = pd.DataFrame({"step": steps, "value": scores.mean(1), "value_se": error})
+        table = pd.DataFrame({"step": steps, "images": scores.shape[1], "value": scores.mean(1), "value_se": error})
         draw_band(place, table, "value", metric)
         _draw_verdict(place, verdict, steps, list(scores.mean(1)))
         place.set(xlabel="training step", ylabel=escape.plot(metric))

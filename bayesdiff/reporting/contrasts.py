@@ -35,6 +35,7 @@ class Gap:
     steps: tuple[int, ...]
     mean: Array
     low: Array
+    """NaN, as ``high``, where one image has no interval."""
     high: Array
     images: int
 
@@ -106,7 +107,8 @@ def gap(first: Trace, other: Trace, metric: str) -> Gap | None:
     on, off = (values[whole][None, None] for values in pair)
     found = paired_difference(on, off, prompts=[prompt for prompt, _ in places])
     kept = tuple(step for step, good in zip(steps, whole, strict=True) if good)
-    return Gap(kept, found.mean, found.low, found.high, len(places))
+    low, high = (end if found.levels else np.full(len(kept), np.nan) for end in (found.low, found.high))
+    return Gap(kept, found.mean, low, high, len(places))
 
 
 def _at(arm: Trace, metric: str, steps: Sequence[int], places: Sequence[tuple[int, int]]) -> Array:

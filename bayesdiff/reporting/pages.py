@@ -28,6 +28,7 @@ from bayesdiff.reporting import charts
 from bayesdiff.reporting.contrasts import differing, flat, gap, why_not_paired
 from bayesdiff.reporting.pictures import BUDGET, Plan, data_uri, plan, samples_of
 from bayesdiff.reporting.traces import Trace, named
+from bayesdiff.scoring.curve import half_band
 from bayesdiff.scoring.metrics import in_order, known
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ def curves(arm: Trace) -> dict[str, dict[str, list[Any]]]:
     found = {}
     for name, scores in arm.columns.items():
         count = scores.shape[1]
-        half = 1.96 * scores.std(1, ddof=1) / math.sqrt(count) if count > 1 else np.zeros(len(scores))
+        half = half_band(scores.std(1, ddof=min(count - 1, 1)) / math.sqrt(count), count)
         mean = scores.mean(1)
         found[name] = {"mean": numbers(mean), "low": numbers(mean - half), "high": numbers(mean + half)}
     return found
@@ -192,7 +193,7 @@ def arm_data(arm: Trace) -> dict[str, Any]:
     judged = verdict if verdict is not None and len(verdict.labels) == len(arm.steps) else None
     return {
         "name": escape.plain(arm.name), "label": escape.plain(arm.label), "metric": arm.metric,
-        "steps": list(arm.steps), "curves": curves(arm),
+        "steps": list(arm.steps), "images": len(arm.places), "curves": curves(arm),
         "stages": list(judged.labels) if judged is not None else [],
         "keep": kept_step(verdict), "avoid": spans_to_avoid(verdict), "stage": _stage(verdict),
         "ceilings": {name: round(value, DIGITS) for name, value in arm.ceilings.items()},
@@ -329,7 +330,8 @@ def commands(arm: Trace) -> list[tuple[str, str]]:
         return []
     found = [("Run it again", command)] if (command := repeat_command(arm.record)) else []
     if (keep := kept_step(arm.verdict)) is not None and arm.files:
-        found.append((f"Export step {keep} for diffusers", f"bayesdiff export {shlex.quote(escape.plain(arm.name))} --step {keep}"))
+        what = f"Export step {keep} for diffusers, from the folder that the run is in"
+        found.append((what, f"bayesdiff export {shlex.quote(escape.plain(arm.name))} --step {keep}"))
     return [(what, escape.plain(command)) for what, command in found]
 
 

@@ -154,7 +154,7 @@ def _difference(row: Row, lines: pd.DataFrame) -> dict[str, Any] | None:
     low, high, p = (None if pd.isna(line[name]) else float(line[name]) for name in ("low", "high", "p_holm"))
     of_runs = bool({"seeds", "subjects"} & set(str(line["over"]).split()))
     interval = f", 95 % interval {low:+.3f} to {high:+.3f}" if low is not None and high is not None else ""
-    sure = f", p = {p:.3f}" if p is not None else "" if of_runs else ", these runs alone"
+    sure = f", p {'< 0.001' if p < 0.0005 else f'= {p:.3f}'}" if p is not None else "" if of_runs else ", these runs alone"
     said = f"{line['difference']:+.3f}{interval}{sure}"
     return {"name": _name(row), "mean": float(line["difference"]), "low": low, "high": high, "p": p, "said": said, "of_runs": of_runs}
 
@@ -166,7 +166,9 @@ def _name(row: Row) -> str:
 
 def answer_of(study: Study, rows: Sequence[Row], table: pd.DataFrame) -> dict[str, Any]:
     """One sentence on the differences, one on the verdicts, and how whole the study is."""
-    runs = list({one.folder.name: one for row in rows for one in row.found}.values())
+    found = [one for row in rows for one in row.found]
+    own_last = sorted(found, key=lambda one: one.evaluation == MAIN)  # of several evaluations a run's own counts
+    runs = list({one.folder.name: one for one in own_last}.values())
     verdicts = [one.verdict for one in runs if one.verdict is not None]
     stages, avoid = sum(verdict.flagged for verdict in verdicts), sum(bool(verdict.avoid) for verdict in verdicts)
     cells = len({cell.name for row in rows for cell in row.cells})

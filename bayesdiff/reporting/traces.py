@@ -16,7 +16,7 @@ from bayesdiff.corruption import CorruptionVerdict
 from bayesdiff.corruption.shape import Array
 from bayesdiff.readings import Naming
 from bayesdiff.readings.runs import is_run, read_run
-from bayesdiff.recording.archive import UNJUDGED, evaluations_in, judge, recorded_verdict
+from bayesdiff.recording.archive import UNJUDGED, evaluations_in, judge
 from bayesdiff.recording.columns import Images
 from bayesdiff.recording.record import RunRecord, lacking, load_record, missing_scores
 
@@ -98,7 +98,7 @@ def _read(place: Path, record: RunRecord | None, arm: Trace) -> Trace:
     reading = read_run(place, Naming(metric=metric))
     gone = missing_scores(record, reading.steps, len(reading.images), arm.evaluation) if record is not None else []
     said = (f"The run is completed, and its table has {' and '.join(gone)}: copy it again, or repeat the run",) if gone else ()
-    verdict = _verdict(arm, record, Images(_whole(reading.steps), reading.images, reading.columns)) if record is not None else None
+    verdict = _verdict(record, Images(_whole(reading.steps), reading.images, reading.columns)) if record is not None else None
     files = {step: _files(place, step, reading.images) for step in reading.steps} if (place / SCORES).exists() else {}
     return replace(
         arm, metric=metric, steps=reading.steps, columns=reading.columns, places=reading.images, verdict=verdict, grid=grid,
@@ -113,10 +113,8 @@ def _whole(steps: Sequence[int]) -> Any:
     return np.array(steps, dtype=np.int64)
 
 
-def _verdict(arm: Trace, record: RunRecord, images: Images) -> CorruptionVerdict | None:
-    """The record's own where this detector made it, else a new one; None where the scores cannot be judged."""
-    if arm.evaluation == MAIN and (kept := recorded_verdict(record, images.steps.tolist())) is not None:
-        return kept
+def _verdict(record: RunRecord, images: Images) -> CorruptionVerdict | None:
+    """Of the scores that are shown, which may have changed since the record was written; None where they cannot be judged."""
     try:
         return judge(record, images)
     except (ValueError, KeyError):

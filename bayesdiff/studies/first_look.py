@@ -92,7 +92,7 @@ def sentences_of(looks: Sequence[Look]) -> list[str]:
     if plain is None:
         return []
     low = found.get(("plain", "guidance_1"))
-    return [*_seen(plain, low, found.get(("plain", "ema"))), *_arms(plain, found), *SURE, *_next(plain, low)]
+    return [*_seen(plain, low, found.get(("plain", "ema"))), *_arms(plain, found), _sure(plain), *_next(plain, low)]
 
 
 def _seen(plain: Look, low: Look | None, averaged: Look | None) -> list[str]:
@@ -122,10 +122,12 @@ def _arms(plain: Look, found: Mapping[tuple[str, str], Look]) -> list[str]:
     ]
 
 
-SURE = (
-    "How sure: the images tell these checkpoints apart at an error rate of 5 %. One run an arm does not tell the arms apart; "
-    "results/primary.md has the registered test on 16 subjects.",
-)
+def _sure(plain: Look) -> str:
+    told = f"tell steps {plain.avoid} from those before and after" if plain.avoid else "tell no steps from those before and after"
+    return (
+        f"How sure: of the plain run the images {told}, at an error rate of 5 %. One run an arm does not tell the arms apart; "
+        "results/primary.md has the registered test on 16 subjects."
+    )
 
 
 def _next(plain: Look, low: Look | None) -> list[str]:

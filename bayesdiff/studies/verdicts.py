@@ -30,7 +30,7 @@ def _line(row: Row, run: Found, verdict: CorruptionVerdict) -> dict[str, object]
     return {
         **row.labels, SUBJECT: subject, "seed": seed, "1: steps to avoid, and 2: their kind": ", ".join(avoid) or NONE,
         "grain alone, steps (share of the photographs')": ", ".join(grainy) or NONE,
-        "3: stage": stage, "p of a stage": f"{verdict.p_value:.4f}", "keep": verdict.best_step,
+        "3: stage": stage, "p of a stage": f"{verdict.p_value:.4f}", "keep": verdict.best_step if verdict.better_than_base else NONE,
     }  # fmt: skip
 
 

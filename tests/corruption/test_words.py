@@ -40,6 +40,7 @@ def test_nothing_better_than_the_base_model_keeps_nothing() -> None:
     verdict = detect_corruption(TWELVE, scores)
     assert (verdict.kind, verdict.better_than_base) == ("nothing_better_than_base", False)
     assert verdict.sentence.startswith("Keep nothing yet")
+    assert "prompts have the identifier; if so, train longer" in verdict.sentence, "what to do instead"
     assert verdict.best_step != 0
     assert "base model" in verdict.best_reason
 

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from bayesdiff.core.errors import UserError
-from bayesdiff.judging.captions import as_prompts, read_prompts, texts_of
+from bayesdiff.judging.captions import as_prompts, literal, read_prompts, texts_of
 from bayesdiff.judging.layouts import Seen
 
 
@@ -39,6 +39,15 @@ def test_kohyas_other_prompt_files_are_read(tmp_path: Path) -> None:
     toml.write_text("[other]\n")
     with pytest.raises(UserError, match="cannot be read"):
         read_prompts(toml)
+
+
+def test_as_many_lines_as_prompts_are_in_the_order_of_the_samples(tmp_path: Path) -> None:
+    """Also where their numbers begin at 1; a longer file is one of a trainer that counts its lines from 0."""
+    counted: dict[int, tuple[Seen, ...]] = {i: (Seen(tmp_path / f"{i}.png", 100, str(i), ""),) for i in (1, 2)}
+    (file := tmp_path / "prompts.txt").write_text("one\ntwo\n")
+    assert texts_of(counted, file)[0] == {1: "one", 2: "two"}
+    file.write_text("zero\none\ntwo\n")
+    assert texts_of(counted, file)[0] == {1: "one", 2: "two"}
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.txt", "only one"), ("a.json", '{"name0": "zero"}')])
@@ -87,3 +96,36 @@ def test_the_identifier_stays_out_of_the_text_of_clip_where_the_metrics_say_so()
     assert (plain.text, plain.clip_text) == ("a photo of sks dog, on sksgrass", "a photo of dog, on sksgrass")
     (kept,) = as_prompts(["a {identifier} {class_noun}"], "sks", "dog", with_identifier=True)
     assert (kept.clip_text, kept.plain_text) == ("a sks dog", "a dog")
+
+
+def test_options_are_cut_off_as_kohya_and_ai_toolkit_cut_them(tmp_path: Path) -> None:
+    options = ("--rcfg 1.0 --w 512", "--ctrl_img /in/a.png --seed 42", "--network_multiplier 0.5")
+    lines = [*(f"a sks dog {one}" for one in options), "a dog -- asleep"]
+    (file := tmp_path / "prompts.txt").write_text("\n".join(lines))
+    assert read_prompts(file) == ["a sks dog"] * 3 + ["a dog -- asleep"]
+
+
+def test_the_trigger_word_stands_where_ai_toolkit_puts_it() -> None:
+    (known,) = as_prompts(["[trigger] holding a sign"], "p3r5on", "", with_identifier=False)
+    assert (known.text, known.clip_text) == ("p3r5on holding a sign", "holding a sign")
+    (unknown,) = as_prompts(["a photo of [trigger] dog"], "", "", with_identifier=False)
+    assert unknown.clip_text == "a photo of dog", "no word for CLIP to look for"
+
+
+IDENTIFIERS = [
+    ("a photo of ohwx man, smiling", "ohwx man", "a photo of smiling"),
+    ("Sks dog on grass", "sks", "dog on grass"),
+    ("sks: a dog", "sks", "a dog"),
+    ('a dog called "sks"!', "sks", "a dog called"),
+    ("a sksdog, a dog-sks", "sks", "a sksdog, a dog-sks"),
+]
+
+
+@pytest.mark.parametrize(("text", "identifier", "plain"), IDENTIFIERS)
+def test_an_identifier_is_left_out_whatever_stands_around_it(text: str, identifier: str, plain: str) -> None:
+    assert as_prompts([text], identifier, "dog", with_identifier=False)[0].clip_text == plain
+
+
+@pytest.mark.parametrize("text", ["a {red|blue} sks dog", "{{best}}, a dog", "a dog }", "{identifier}"])
+def test_a_prompt_that_was_found_is_no_template(text: str) -> None:
+    assert as_prompts([literal(text)], "", "dog", with_identifier=True)[0].text == text

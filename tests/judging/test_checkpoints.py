@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,23 @@ def test_folders_without_checkpoints_are_refused_with_the_reason(tmp_path: Path)
     (tmp_path / "a-step00000100.safetensors").write_bytes(b"half")
     with pytest.raises(UserError, match="no whole safetensors file; wait"):
         find_checkpoints(tmp_path)
+
+
+BESIDE_EACH_OTHER: dict[str, Callable[[str, int], str]] = {
+    "kohya": lambda name, i: f"{name}-step{100 * i:08d}.safetensors",
+    "kohya, by epoch": lambda name, i: f"{name}-{i:06d}.safetensors",
+    "ai-toolkit": lambda name, i: f"{name}_{100 * i:09d}.safetensors",
+    "OneTrainer": lambda name, i: f"{name}2024-08-19_16-0{i}-39-save-{100 * i}-{i}-0.safetensors",
+}
+
+
+@pytest.mark.parametrize("trainer", BESIDE_EACH_OTHER)
+def test_the_pattern_that_is_named_chooses_the_checkpoints_of_one_training(tmp_path: Path, trainer: str) -> None:
+    name = BESIDE_EACH_OTHER[trainer]
+    for series in ("lora", "lora2x"):
+        made(tmp_path, partial(name, series))
+    with pytest.raises(UserError, match="several trainings") as refused:
+        find_checkpoints(tmp_path)
+    found = find_checkpoints(tmp_path, str(refused.value).partition("--pattern '")[2].rstrip("'"))
+    unit = 1 if trainer == "kohya, by epoch" else 100
+    assert [(one.step, one.name) for one in found.found] == [(unit * i, name("lora", i)) for i in range(1, 4)]

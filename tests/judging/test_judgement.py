@@ -232,3 +232,26 @@ def test_two_checkpoints_are_too_few_for_a_verdict_and_still_compared(folder: Pa
     bad(folder, asked, "samples of one checkpoint")
     write(folder, 2)
     assert judgement.judge_folder(folder, asked, None).verdict.kind == "too_few_points"
+
+
+def test_grain_is_no_share_of_that_of_photographs_that_had_to_be_enlarged(asked: Asked, folder: Path) -> None:
+    """They lose their fine detail, and every sample beside them looks like noise."""
+    assert asked.photos is not None
+    fine = judge_folder(folder, asked, None)
+    assert "hf_relative" in fine.reading.columns
+    assert not any("enlarged" in note for note in fine.reading.notes)
+    for path in asked.photos.glob("*.png"):
+        picture(int(path.stem), 24).save(path)
+    small = judge_folder(folder, asked, None)
+    assert "hf_relative" not in small.reading.columns
+    assert small.reading.photo_hf is None
+    (note,) = (note for note in small.reading.notes if "enlarged" in note)
+    assert note.startswith("2 of 2 photographs are smaller than the samples (24 of 48 pixels)")
+    assert not small.verdict.grainy
+
+
+def test_braces_in_a_caption_are_words(asked: Asked, folder: Path) -> None:
+    """The command ended with advice to write them twice, in a caption that a trainer wrote."""
+    for path in folder.rglob("*.png"):
+        path.with_suffix(".txt").write_text("{masterpiece}, a {red|blue} dog")
+    assert set(judge_folder(folder, asked, None).prompts.values()) == {"{masterpiece}, a {red|blue} dog"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ TRAINERS: dict[str, tuple[str, Name]] = {
     "kohya": ("kohya", lambda i, j: f"sample/mylora_{100 * i:06d}_{j:02d}_20240819160839.png"),
     "kohya without a name": ("kohya", lambda i, j: f"sample/{100 * i:06d}_{j:02d}_2024081916{i:02d}39_-42.png"),
     "kohya, its folder alone": ("kohya", lambda i, j: f"my_lora_v2_{100 * i:06d}_{j:02d}_2024081916{i:02d}39_42.png"),
+    "musubi-tuner": ("kohya", lambda i, j: f"sample/mylora_{100 * i:06d}_{j:02d}_2024081916{i:02d}39_42_000.png"),
+    "musubi-tuner without a seed": ("kohya", lambda i, j: f"sample/mylora_{100 * i:06d}_{j:02d}_2024081916{i:02d}39_000.png"),
     "kohya, by epoch": ("kohya, by epoch", lambda i, j: f"sample/mylora_e{i:06d}_{j:02d}_20240819160839_42.png"),
     "ai-toolkit": ("ai-toolkit", lambda i, j: f"samples/1724080000__{100 * i:09d}_{j}.jpg"),
     "ai-toolkit, milliseconds": ("ai-toolkit", lambda i, j: f"{1724080000123 + i}__{100 * i:09d}_{j}.webp"),
@@ -65,6 +68,16 @@ def test_an_epoch_0_of_a_loop_is_trained_and_one_of_kohya_is_the_base_model(tmp_
     assert note.startswith("epochs are counted from 0, and epoch 0 is trained: it is shown as step 1, and epoch 3 as step 4")
     kohya = find_samples(made(tmp_path / "kohya", TRAINERS["kohya, by epoch"][1], range(4)))
     assert (sorted({one.step for one in kohya.seen}), kohya.notes) == ([0, 1, 2, 3], ())
+
+
+def test_the_base_model_of_kohya_is_step_0_also_where_samples_count_steps(tmp_path: Path) -> None:
+    """With --sample_at_first and --sample_every_n_steps its first samples alone are named by their epoch."""
+    number = ("e000000", "000100", "000200", "000300")
+    made(tmp_path, lambda i, j: f"sample/my_lora_{number[i]}_{j:02d}_20240819160839_42.png", range(4))
+    found = find_samples(tmp_path)
+    assert (found.layout.name, found.others) == ("kohya", ())
+    assert sorted({one.step for one in found.seen}) == [0, 100, 200, 300]
+    assert {one.series for one in found.seen} == {"my_lora"}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
@@ -156,6 +169,26 @@ def test_samples_of_several_trainings_are_refused_and_the_pattern_that_is_named_
         find_samples(tmp_path)
     pattern = str(refused.value).partition("--pattern '")[2].rstrip("'")
     assert {one.path.name.partition("_")[0] for one in find_samples(tmp_path, pattern).seen} == {"first"}
+
+
+BESIDE_EACH_OTHER: dict[str, Callable[[str, int, int], str]] = {
+    "kohya, by epoch": lambda name, i, j: f"{name}_e{i:06d}_{j:02d}_20240819160839_42.png",
+    "OneTrainer": lambda name, i, j: f"samples/{j} - a dog/{name}2024-08-19_16-08-39-training-sample-{i}-1-0.png",
+    "a name that ends as another": lambda name, i, j: f"{'my_' * (name == 'second')}first_{i:06d}_{j:02d}_20240819160839.png",
+}
+
+
+@pytest.mark.parametrize("trainer", BESIDE_EACH_OTHER)
+def test_the_pattern_that_is_named_chooses_all_of_one_training_and_no_other(tmp_path: Path, trainer: str) -> None:
+    name = BESIDE_EACH_OTHER[trainer]
+    for series in ("first", "second"):
+        made(tmp_path, partial(name, series))
+    with pytest.raises(UserError, match="several trainings") as refused:
+        find_samples(tmp_path)
+    found = find_samples(tmp_path, str(refused.value).partition("--pattern '")[2].rstrip("'"))
+    assert {one.path.name for one in found.seen} == {Path(name("first", i, j)).name for i in range(1, 4) for j in range(2)}
+    assert {one.step for one in found.seen} == {1, 2, 3}
+    assert len({one.prompt for one in found.seen}) == 2
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:

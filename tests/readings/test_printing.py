@@ -9,7 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from bayesdiff.readings import Reading, judge
-from bayesdiff.readings.printing import as_json, print_verdict
+from bayesdiff.readings.printing import as_json, decimals, print_verdict
 from tests.corruption.test_detector import CLEAR, TWELVE
 
 
@@ -37,6 +37,14 @@ def test_a_checkpoint_that_is_not_finite_is_never_one_to_keep() -> None:
     assert "keep" not in row[0]
     nothing = said(Reading("x", tuple(TWELVE), {"dino": np.full((12, 2), np.inf)}, "dino"))
     assert "keep" not in nothing
+
+
+def test_small_scores_are_shown_with_three_figures() -> None:
+    """A KID or a squared error of thousandths was printed as -0.003 or -0.000 at every checkpoint."""
+    kid = 0.002 + 0.0005 * np.cos(np.arange(12.0))[:, None]
+    rows = [line for line in said(Reading("x", tuple(TWELVE), {"kid": kid}, "kid")).splitlines() if "│" in line]
+    assert "-0.00250" in rows[0] and "-0.00227" in rows[1]
+    assert [decimals(np.array([size])) for size in (0.0, 0.5, 30.0, 0.1, 0.04, 2e-4, np.inf)] == [3, 3, 3, 3, 4, 6, 3]
 
 
 def test_json_has_no_number_that_json_lacks() -> None:

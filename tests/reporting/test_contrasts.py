@@ -57,6 +57,15 @@ def test_a_gap_is_the_paired_difference_at_every_checkpoint(pair: list[Trace]) -
     assert found.high == pytest.approx(direct.high, abs=0.004)
 
 
+def test_one_image_has_a_difference_and_no_interval(pair: list[Trace]) -> None:
+    """An interval from a number to itself would say that nothing is surer."""
+    alone = [replace(arm, places=arm.places[:1], columns={"dino": arm.columns["dino"][:, :1]}) for arm in pair]
+    found = gap(alone[0], alone[1], "dino")
+    assert found is not None
+    assert found.mean == pytest.approx(alone[1].columns["dino"][:, 0] - alone[0].columns["dino"][:, 0])
+    assert np.isnan(found.low).all() and np.isnan(found.high).all()
+
+
 def test_a_checkpoint_that_is_not_finite_is_left_out(pair: list[Trace]) -> None:
     scores = pair[1].columns["dino"].copy()
     scores[3, 1] = np.nan

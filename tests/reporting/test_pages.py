@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bayesdiff.core.errors import UserError
@@ -40,6 +41,19 @@ def test_the_answer_stands_first_and_is_the_verdicts_own(runs: list[Path]) -> No
     assert sentence in page.text
     assert page.text.index("Corruption stage") < page.text.index(sentence) < page.text.index("Scores over training")
     check_whole(page)
+
+
+def test_the_answer_is_of_the_scores_that_the_page_shows(tmp_path: Path) -> None:
+    """Also where they are not those that the record's verdict was made of: corrected, scored anew, or copied from elsewhere."""
+    run = made_run(tmp_path / "run")
+    scores = pd.read_csv(run / "scores.csv")
+    low = (scores["metric"] == "dino") & scores["step"].between(60, 90)
+    scores.loc[low, "value"] = 0.85 + 0.01 * np.random.default_rng(0).standard_normal(low.sum())
+    scores.to_csv(run / "scores.csv", index=False)
+    page = Page(runs_page(arms_of(run)))
+    assert min(page.data["arms"][0]["curves"]["dino"]["mean"][6:10]) > 0.8
+    assert page.data["arms"][0]["avoid"] == []
+    assert "Corrupted:" not in page.text
 
 
 def test_the_script_has_curve_levels_and_every_sample_at_true_pixels(runs: list[Path]) -> None:
@@ -116,6 +130,14 @@ def test_a_run_without_scores_has_a_page(tmp_path: Path) -> None:
     assert "No checkpoint is scored yet." in page.text
     assert "running" in page.text
     check_whole(page)
+
+
+def test_the_band_of_a_curve_is_students(runs: list[Path]) -> None:
+    """Six images a checkpoint: 2.571 standard errors."""
+    data = Page(runs_page(arms_of(runs[0])))
+    scores = np.array(data.store("scores-0")["scores"]["dino"][3])
+    curve = data.data["arms"][0]["curves"]["dino"]
+    assert curve["high"][3] - curve["mean"][3] == pytest.approx(2.5706 * scores.std(ddof=1) / np.sqrt(6), abs=2e-5)
 
 
 def test_values_that_are_not_finite_are_no_numbers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 
 from bayesdiff.core.errors import UserError
 from bayesdiff.recording.archive import open_archive
+from bayesdiff.recording.collect import collect
 from bayesdiff.reporting.pages import MOST_ARMS
 from bayesdiff.reporting.site import write_site
 from bayesdiff.reporting.study import answer_of, costs_of, grid_uris, settings_of, study_page
@@ -44,6 +46,7 @@ def test_every_run_is_behind_a_link_and_differences_are_the_tables(study: plan.S
     assert [line["low"] for line in shown] == pytest.approx(list(expected["low"]))
     assert "Against plain, DINO at the last checkpoint is higher in 2 of 2 rows" in page.text
     assert "16 of 16 runs have a record" in page.text
+    assert "95 % intervals over subjects; of one subject over seeds" in page.text, "as the statistics have them"
     assert "a committed record has the scores of every image" in page.text
 
 
@@ -92,6 +95,19 @@ def test_curves_of_a_row_are_its_runs_mean_and_extremes(study: plan.Study, tmp_p
         values = [curve[t] for curve in off]
         assert line["mean"][t] == pytest.approx(sum(values) / 4, abs=2e-5)
         assert (line["low"][t], line["high"][t]) == pytest.approx((min(values), max(values)), abs=2e-5)
+
+
+def test_the_verdicts_that_are_counted_are_the_runs_own(study: plan.Study, tmp_path: Path) -> None:
+    """Not those of whichever evaluation of the same runs stands last."""
+    made_records.evaluate(made_records.make_run(study.cells[0], tmp_path / "runs"), "later")
+    collect(next((tmp_path / "runs").iterdir()), tmp_path / "results")
+    seen = replace(study, evaluations=("main", "later"))
+    rows = rows_of(seen, open_archive(tmp_path / "results"))
+    own, later = next((row.found[0], other.found[0]) for row, other in pairwise(rows) if row.found and other.found)
+    assert (own.evaluation, later.evaluation) == ("main", "later")
+    assert own.verdict is not None
+    own.run.scores["main"] = replace(own.scores, verdict=replace(own.verdict, flagged=True))
+    assert "A corruption stage is told in 1 of 1 runs" in answer_of(seen, rows, study_table(seen, rows))["rest"]
 
 
 def test_missing_runs_are_said_with_their_command(study: plan.Study, tmp_path: Path) -> None:

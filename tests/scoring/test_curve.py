@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bayesdiff.core.errors import UserError
-from bayesdiff.scoring.curve import curve_table, image_matrix, per_image, read_scores
+from bayesdiff.scoring.curve import curve_table, half_band, image_matrix, per_image, read_scores
 from bayesdiff.scoring.metrics import COLUMNS, METRICS
 
 
@@ -155,3 +155,14 @@ def test_a_metric_may_begin_later(tmp_path: Path) -> None:
     """Of a run that a newer version resumed."""
     (SCORES[(SCORES["step"] > 0) | (SCORES["metric"] != "failed")]).to_csv(tmp_path / "scores.csv", index=False)
     assert read_scores(tmp_path)["metric"].isin(["failed"]).any()
+
+
+@pytest.mark.parametrize("images", [2, 4, 16])
+def test_a_band_of_95_percent_holds_the_mean_in_95_percent(images: int) -> None:
+    drawn = np.random.default_rng(0).standard_normal((20_000, images))
+    half = half_band(drawn.std(1, ddof=1) / np.sqrt(images), images)
+    assert float((np.abs(drawn.mean(1)) <= half).mean()) == pytest.approx(0.95, abs=0.006)
+
+
+def test_one_image_has_no_band() -> None:
+    assert half_band(np.array([np.nan, 0.1]), np.array([1, 4])).tolist() == pytest.approx([0.0, 0.3182], abs=1e-4)

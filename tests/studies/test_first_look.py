@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -44,6 +45,13 @@ def test_a_run_without_grain_is_given_no_remedy() -> None:
     assert "guidance does not explain" in said
     assert "lower guidance" not in said
     assert "bayesdiff judge" in said
+
+
+def test_how_sure_it_is_goes_by_what_the_verdict_told() -> None:
+    plain = look("plain", "main", 0.95)
+    assert "the images tell no steps from those before and after, at an error rate of 5 %" in " ".join(sentences_of([plain]))
+    told = " ".join(sentences_of([replace(plain, avoid="360 to 600 (noise pattern)")]))
+    assert "the images tell steps 360 to 600 (noise pattern) from those before and after, at an error rate of 5 %" in told
 
 
 def test_grain_that_does_not_come_back_is_no_stage() -> None:

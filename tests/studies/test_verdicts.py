@@ -66,6 +66,15 @@ def test_a_run_without_anything_to_avoid_has_a_line_too(tmp_path: Path) -> None:
     )
 
 
+def test_no_checkpoint_is_to_keep_where_none_is_better_than_the_base_model(tmp_path: Path) -> None:
+    study = made_records.prepare(tmp_path / "studies")
+    rows = rows_of(study, open_archive(made_records.fill(study, tmp_path, study.cells[:1])))
+    (run,) = rows[0].found
+    assert run.verdict is not None
+    run.run.scores["main"] = replace(run.scores, verdict=replace(run.verdict, better_than_base=False))
+    assert list(verdicts_table(rows)["keep"]) == ["-"]
+
+
 def test_the_page_has_it_where_the_study_asks_for_it(tmp_path: Path) -> None:
     study = made_records.prepare(tmp_path / "studies")
     results = made_records.fill(study, tmp_path)

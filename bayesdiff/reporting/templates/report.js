@@ -143,7 +143,8 @@
     const step = nearest([...new Set(found.flatMap(([, one]) => one.steps))], x);
     return tipOf(`step ${step}`, found.filter(([, one]) => one.steps.includes(step)).map(([i, one]) => {
       const t = one.steps.indexOf(step);
-      return [Number(i), arms[i].label, `${signed(one.mean[t])} (${signed(one.low[t])} to ${signed(one.high[t])})`, ""];
+      const interval = one.low[t] === null ? "" : ` (${signed(one.low[t])} to ${signed(one.high[t])})`;
+      return [Number(i), arms[i].label, `${signed(one.mean[t])}${interval}`, ""];
     }));
   }
   function tellForest(y) {
@@ -182,7 +183,7 @@
     if (!key) return;
     key.replaceChildren();
     arms.forEach((arm, i) => {
-      if (arms.length === 1) { key.append(make("span", { className: "item" }, markOf(i), `mean and 95 % band over images`)); return; }
+      if (arms.length === 1) { key.append(make("span", { className: "item" }, markOf(i), arm.images > 1 ? "mean and 95 % band over images" : "score of the one image")); return; }
       const chip = make("button", { type: "button", className: "chip" }, markOf(i), arm.label);
       chip.setAttribute("aria-pressed", String(!state.hidden.has(i)));
       chip.title = "Show or hide this curve";
@@ -206,7 +207,7 @@
       const one = found[i];
       const data = { x: [], y: [], low: [], high: [] };
       (one ? one.steps : []).forEach((step, t) => {
-        data.x.push(step); data.y.push(one.mean[t]); data.low.push(one.low[t]); data.high.push(one.high[t]);
+        data.x.push(step); data.y.push(one.mean[t]); data.low.push(one.low[t] ?? one.mean[t]); data.high.push(one.high[t] ?? one.mean[t]);
       });
       set(chart, `source-${i}`, { data });
     });
