@@ -14,8 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
@@ -36,7 +36,7 @@ from bayesdiff.recording.collect import collect
 from bayesdiff.recording.columns import Damaged
 from bayesdiff.studies.heartbeat import heartbeat
 from bayesdiff.studies.plan import Study
-from bayesdiff.studies.state import DAMAGED, ENDS, Planned, claim_file, end_of, failure_file, is_held, plan, record_of
+from bayesdiff.studies.state import DAMAGED, ENDS, RUNNING, Planned, claim_file, end_of, failure_file, is_held, plan, record_of
 
 FINISHED = (ExitCode.DONE, ExitCode.DIVERGED)
 """Exit codes of a run that has an end."""
@@ -84,9 +84,9 @@ def run_one(
                 return ENDS[end.status]
             if _noted(failure_file(root, run.folder)) not in (None, noted):
                 return "failed"
-            return "running" if is_held(run.folder / LOCK) else _execute(run, root, extra, environment)
+            return RUNNING if is_held(run.folder / LOCK) else _execute(run, root, extra, environment)
     except Timeout:
-        return "running"
+        return RUNNING
 
 
 @contextmanager
@@ -193,25 +193,37 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
         if run.note:
             console.print(escape.plain(f"{DAMAGED:9} {run.cell.name}: {run.note}"), markup=False, highlight=False, soft_wrap=True)
 
-    def work(run: Planned) -> str:
+    def work(run: Planned, again: bool = False) -> str:
         if stopped.is_set() or run.ended is not None or run.state == DAMAGED:
             state = run.state
         else:
             with claim_gpu(gpus) as gpu:
                 state, said = _tried(run, root, extra, worker_environment(workers, gpu), results, noted[run.folder])
-            console.print(escape.plain(f"{state:9} {run.cell.name}{said}"), markup=False, highlight=False, soft_wrap=True)
+            if state != RUNNING or not again:
+                console.print(escape.plain(f"{state:9} {run.cell.name}{said}"), markup=False, highlight=False, soft_wrap=True)
         if results is not None and state in ENDS.values() and (wrong := _not_collected(run, root, results)):
             console.print(escape.plain(f"{DAMAGED:9} {run.cell.name}: {wrong}"), markup=False, highlight=False, soft_wrap=True)
             return DAMAGED
         return state
 
     with heartbeat(planned, console), ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work, run) for run in planned]
         try:
-            states = [future.result() for future in futures]
+            states = [future.result() for future in [pool.submit(work, run) for run in planned]]
+            while changed := _looked_again(planned, states, lambda runs: [pool.submit(work, run, True) for run in runs]):
+                states = changed
         except BaseException:  # Ctrl-C, SIGTERM, a scheduler that requeues its job
             stopped.set()
             for process in list(AT_WORK):
                 process.terminate()  # it ends its step and saves it
             raise
     return {state: states.count(state) for state in dict.fromkeys(states)}
+
+
+def _looked_again(planned: list[Planned], states: list[str], submit: Callable[[list[Planned]], list[Future[str]]]) -> list[str]:
+    """The states once runs that other processes had are tried again, since one of these may have been killed; empty if all are as before.
+
+    While this process was at work others may have come and gone. Nothing is waited for: a run that is held is left to who holds it.
+    """
+    held = [i for i, state in enumerate(states) if state == RUNNING]
+    found = dict(zip(held, [future.result() for future in submit([planned[i] for i in held])], strict=True))
+    return [found.get(i, state) for i, state in enumerate(states)] if set(found.values()) - {RUNNING} else []

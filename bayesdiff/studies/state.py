@@ -22,7 +22,9 @@ ENDS = {"completed": "done", "diverged": "diverged"}
 """Status in the record of a run that has come to its end, and the state it is in then."""
 DAMAGED = "damaged"
 """The run's folder has a record that cannot be read, or another run's; nothing is started over it."""
-STATES = (*ENDS.values(), "running", "stopped", "failed", DAMAGED, "missing")
+RUNNING = "running"
+"""A living process has the run."""
+STATES = (*ENDS.values(), RUNNING, "stopped", "failed", DAMAGED, "missing")
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def is_closed(folder: Path, record: RunRecord) -> bool:
 def state_of(root: Path, folder: Path) -> str:
     """Where a run that has not come to its end stands, from its locks and its failure note."""
     if is_held(folder / LOCK) or is_held(claim_file(root, folder)):
-        return "running"
+        return RUNNING
     if failure_file(root, folder).exists():
         return "failed"
     return "stopped" if (folder / RECORD).exists() else "missing"

@@ -9,6 +9,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Timer
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -215,3 +216,32 @@ def test_a_damaged_run_folder_does_not_stop_the_rest(tmp_path: Path, capsys: pyt
     assert "2 damaged, 10 done" in out
     assert f"{first.folder}" in out and f"{second.folder}" in out
     assert len(started(tmp_path)) == 10
+
+
+def test_a_run_whose_worker_was_killed_is_done_by_those_still_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker has the first run as this one comes by, and is gone before this one is through the others."""
+    study, runs = stub_study.prepare(tmp_path), tmp_path / "runs"
+    first = plan(study, runs)[0]
+    place = state.claim_file(runs, first.folder)
+    place.parent.mkdir(parents=True)
+    claim = FileLock(place, thread_local=False)
+    claim.acquire()
+    call = engine._call
+
+    def call_after_the_kill(*words: Any) -> int:
+        claim.release(force=True)
+        return call(*words)
+
+    monkeypatch.setattr(engine, "_call", call_after_the_kill)
+    assert run_study(study, runs, 1) == {"done": 12}
+    assert started(tmp_path)[-1] == first.folder.name
+
+
+def test_a_run_that_another_process_has_is_left_to_it_and_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study, runs = stub_study.prepare(tmp_path), tmp_path / "runs"
+    first = plan(study, runs)[0]
+    claim = state.claim_file(runs, first.folder)
+    claim.parent.mkdir(parents=True)
+    with FileLock(claim):
+        assert run_study(study, runs, 2) == {"running": 1, "done": 11}
+    assert capsys.readouterr().out.count("running ") == 1
