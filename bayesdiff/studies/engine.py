@@ -36,7 +36,7 @@ from bayesdiff.recording.collect import collect
 from bayesdiff.recording.columns import Damaged
 from bayesdiff.studies.heartbeat import heartbeat
 from bayesdiff.studies.plan import Study
-from bayesdiff.studies.state import DAMAGED, ENDS, RUNNING, Planned, claim_file, end_of, failure_file, is_held, plan, record_of
+from bayesdiff.studies.state import DAMAGED, ENDS, RUNNING, Planned, claim_file, end_of, failure_file, is_closed, is_held, plan, record_of
 
 FINISHED = (ExitCode.DONE, ExitCode.DIVERGED)
 """Exit codes of a run that has an end."""
@@ -140,10 +140,11 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
 def _not_collected(run: Planned, root: Path, results: Path) -> str:
     """Copy the small files of a run that has ended here; what is wrong where that cannot be done, else nothing.
 
-    A run that ended elsewhere has its record among the results already; one that another worker has is that worker's to copy.
+    A run that ended elsewhere has its record among the results already, whatever is left of it here; one that another worker has is
+    that worker's to copy.
     """
     try:
-        if record_of(run.folder) is not None:
+        if (record := record_of(run.folder)) is not None and is_closed(run.folder, record):
             with _claimed(root, run.folder), faults_named(results):
                 remove_partial(results / RECORDS / run.folder.name)
                 collect(run.folder, results)

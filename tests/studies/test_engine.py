@@ -245,3 +245,14 @@ def test_a_run_that_another_process_has_is_left_to_it_and_not_waited_for(tmp_pat
     with FileLock(claim):
         assert run_study(study, runs, 2) == {"running": 1, "done": 11}
     assert capsys.readouterr().out.count("running ") == 1
+
+
+def test_a_run_that_ended_elsewhere_is_done_though_it_was_stopped_here(tmp_path: Path) -> None:
+    """Its record is among the results: what was left in the folder of runs is not this study's to end."""
+    study, runs, results = stub_study.prepare(tmp_path), tmp_path / "runs", tmp_path / "results"
+    assert run_study(study, runs, 2, results=results) == {"done": 12}
+    stopped = plan(study, runs)[0].folder
+    RunRecord(stopped.name, "running", {}).save(stopped)
+    kept = (results / "records" / stopped.name / "record.json").read_bytes()
+    assert run_study(study, runs, 2, results=results) == {"done": 12}
+    assert (results / "records" / stopped.name / "record.json").read_bytes() == kept
