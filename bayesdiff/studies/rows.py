@@ -181,8 +181,10 @@ def common_grid(*tables: Cells) -> list[Array]:
     """Every table as (seeds, subjects, 1, values), over the same seeds and subjects, where all have all of them.
 
     A gap costs its subject or its seed: one at a time, that which lacks the largest share of its runs, and of equals the
-    one with fewer runs. Empty arrays where nothing is left.
+    one with fewer runs. Empty arrays where nothing is left. Where runs have other numbers of images, each counts by its mean.
     """
+    if len({len(value) for table in tables for value in table.values()}) > 1:
+        tables = tuple({place: value.mean(keepdims=True) for place, value in table.items()} for table in tables)
     seeds, subjects = (list(dict.fromkeys(place[i] for table in tables for place in table)) for i in (0, 1))
     whole = set.intersection(*(set(table) for table in tables))
     while gaps := [(seed, subject) for seed in seeds for subject in subjects if (seed, subject) not in whole]:
@@ -228,5 +230,4 @@ def reference_of(study: Study, row: Row, rows: list[Row]) -> Row | None:
 
 def prompts_of(row: Row, images: int) -> list[int]:
     """(images,) number of each image's prompt; one for a run's single value."""
-    each = int(row.found[0].record.config["sampler"]["images_per_prompt"])
-    return [i // each for i in range(images)] if images > 1 else [0]
+    return [prompt for prompt, _ in row.found[0].images.places] if images > 1 else [0]
