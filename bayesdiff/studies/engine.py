@@ -56,10 +56,14 @@ def devices() -> list[str]:
     return [str(i) for i in range(torch.cuda.device_count())]
 
 
-def worker_environment(workers: int, gpu: str | None) -> dict[str, str]:
-    """The environment of a run: its GPU, if there are any, and an equal share of the cores."""
-    threads = max(cores() // workers, 1)
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+def worker_environment(workers: int, gpu: str | None, alone: bool = True) -> dict[str, str]:
+    """The environment of a run: its GPU, if there are any, and an equal share of the cores.
+
+    ``alone`` says that it is the only one of its study: a sweep's agent, or a batch script, names one run of Weights & Biases, and
+    several that took this name would be written over each other there.
+    """
+    inherited = {name: value for name, value in os.environ.items() if alone or name != "WANDB_RUN_ID"}
+    environment = {"OMP_NUM_THREADS": str(max(cores() // workers, 1)), **inherited}
     return environment if gpu is None else {**environment, "CUDA_VISIBLE_DEVICES": gpu}
 
 
@@ -199,7 +203,7 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
             state = run.state
         else:
             with claim_gpu(gpus) as gpu:
-                state, said = _tried(run, root, extra, worker_environment(workers, gpu), results, noted[run.folder])
+                state, said = _tried(run, root, extra, worker_environment(workers, gpu, len(planned) == 1), results, noted[run.folder])
             if state != RUNNING or not again:
                 console.print(escape.plain(f"{state:9} {run.cell.name}{said}"), markup=False, highlight=False, soft_wrap=True)
         if results is not None and state in ENDS.values() and (wrong := _not_collected(run, root, results)):

@@ -124,6 +124,21 @@ def test_a_run_has_its_share_of_the_cores_and_the_gpu_it_was_given(monkeypatch: 
     assert worker_environment(4, None)["CUDA_VISIBLE_DEVICES"] == "0,5"
 
 
+def test_several_runs_do_not_share_the_name_that_weights_and_biases_gave_to_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep's agent whose file lacks an axis starts several runs; its id is of one."""
+    study, seen = stub_study.prepare(tmp_path), []
+
+    def call(command: list[str], words: Any, environment: dict[str, str]) -> int:
+        seen.append(environment.get("WANDB_RUN_ID"))
+        return 0
+
+    monkeypatch.setenv("WANDB_RUN_ID", "the agent's")
+    monkeypatch.setattr(engine, "_call", call)
+    run_study(planning.narrowed(study, ["seed=0", "bnn=on"]), tmp_path / "runs", 1)
+    run_study(planning.narrowed(study, ["seed=0"]), tmp_path / "runs", 1)
+    assert seen == ["the agent's", None, None]
+
+
 @pytest.mark.parametrize("starters", [1, 3], ids=["one study with three workers", "three studies with one worker each"])
 def test_runs_are_spread_over_the_gpus_whoever_starts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, starters: int) -> None:
     """Three runs at once on two GPUs: one GPU has two of them, the other one."""
