@@ -36,7 +36,20 @@ from bayesdiff.recording.collect import collect
 from bayesdiff.recording.columns import Damaged
 from bayesdiff.studies.heartbeat import heartbeat
 from bayesdiff.studies.plan import Study
-from bayesdiff.studies.state import DAMAGED, ENDS, RUNNING, Planned, claim_file, end_of, failure_file, is_closed, is_held, plan, record_of
+from bayesdiff.studies.state import (
+    DAMAGED,
+    ENDS,
+    RUNNING,
+    Planned,
+    claim_file,
+    end_of,
+    failure_file,
+    failure_said,
+    is_closed,
+    is_held,
+    plan,
+    record_of,
+)
 
 FINISHED = (ExitCode.DONE, ExitCode.DIVERGED)
 """Exit codes of a run that has an end."""
@@ -175,10 +188,11 @@ def _forget_failures(planned: list[Planned], root: Path) -> None:
 
 
 def _tried(run: Planned, root: Path, *rest: Any) -> tuple[str, str]:
-    """``run_one``; where the study's own files cannot be written the run has failed, and what is wrong is the second part."""
+    """``run_one``, and of a run that failed what it said; where the study's own files cannot be written it has failed by that."""
     try:
         with faults_named(root):
-            return run_one(run, root, *rest), ""
+            state = run_one(run, root, *rest)
+            return state, f": {failure_said(root, run.folder)}" if state == "failed" else ""
     except UserError as error:
         return "failed", f": {error}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from bayesdiff.config.identity import run_name
 from bayesdiff.config.schema import Config
 from bayesdiff.config.work import Work, work_of
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.layout import CLAIM_LOCKS, FAILURES, LOCK, MAIN, RECORD, RECORDS, RESUME
+from bayesdiff.core.layout import CLAIM_LOCKS, FAILURES, LOCK, LOGS, MAIN, RECORD, RECORDS, RESUME
 from bayesdiff.recording.archive import read_record, whats_wrong, whole_record
 from bayesdiff.recording.columns import Damaged
 from bayesdiff.recording.record import RunRecord
@@ -65,6 +66,16 @@ def claim_file(root: Path, folder: Path) -> Path:
 
 def failure_file(root: Path, folder: Path) -> Path:
     return root / FAILURES / f"{folder.name}.json"
+
+
+def failure_said(root: Path, folder: Path) -> str:
+    """What a run that failed said last, its exit code, and the file with all of its words."""
+    note, log = failure_file(root, folder), root / LOGS / f"{folder.name}.log"
+    try:
+        said = json.loads(note.read_text(encoding="utf-8"))
+        return f"{said['error']} (exit code {said['exit_code']}, {log})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"its note {note} cannot be read; {log} has its words"
 
 
 def record_of(folder: Path) -> RunRecord | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -78,7 +79,12 @@ def test_a_failed_run_is_tried_again_and_forgotten_when_it_succeeds(tmp_path: Pa
 def test_the_exit_code_says_how_many_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stub_study.prepare(tmp_path, failing="3")
     assert main(["stub", "--runs", str(tmp_path / "runs")]) == 1
-    assert "10 done, 2 failed" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "10 done, 2 failed" in out
+    logs = sorted(str(path) for path in (tmp_path / "runs" / "logs").iterdir() if "-seed3-" in path.name)
+    said = [line for line in out.splitlines() if line.startswith("failed ")]
+    assert sorted(line.rpartition(", ")[2].rstrip(")") for line in said) == logs
+    assert all(": bayesdiff: this one fails (exit code 7, " in line for line in said)
     stub_study.prepare(tmp_path)
     assert main(["stub", "--runs", str(tmp_path / "runs")]) == 0
     assert main(["nothing"]) == 2
@@ -87,6 +93,17 @@ def test_the_exit_code_says_how_many_failed(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     assert main(["stub", "--runs", str(tmp_path / "file" / "runs")]) == 2
     assert capsys.readouterr().err.startswith(f"bayesdiff: --runs={tmp_path}/file/runs: {tmp_path}/file is not a folder")
+
+
+def test_a_run_that_was_stopped_is_not_called_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody stops a run of the study, and not the study: it goes on, and does not end as if every run were there."""
+    stub_study.prepare(tmp_path)
+    codes = iter([-signal.SIGTERM, 0])
+    monkeypatch.setattr(engine, "_call", lambda *_: next(codes))
+    assert main(["stub", "--runs", str(tmp_path / "runs"), "--only", "seed=0"]) == 143
+    assert "1 stopped, 1 done" in capsys.readouterr().out
 
 
 def test_a_dry_run_prints_the_plan_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
