@@ -169,9 +169,12 @@ def _curve_rows(place: Path, until: int) -> dict[int, dict[str, float]]:
 
 
 def _wandb(cfg: Config, folder: Path, resumed_at: int) -> Sink:
-    """Online, the service has what came before; offline, a resumed run writes a new folder, which is to be whole."""
+    """Online, the service has what came before; offline, a resumed run writes a new folder, which is to be whole.
+
+    A run that resumes at step 0 has that checkpoint behind it; a new one has nothing to give again.
+    """
     sink = Wandb(cfg, folder)
-    if resumed_at and cfg.tracker.mode is TrackerMode.offline:
+    if cfg.tracker.mode is TrackerMode.offline:
         replay(sink, folder, resumed_at)
     return sink
 

@@ -255,6 +255,18 @@ def synced(command: list[str], folder: Path, env: dict[str, str]) -> tuple[list[
     return [row["eval/step"] for row in rows], [row["eval/dino"] for row in rows]
 
 
+def test_an_offline_run_that_resumes_at_step_0_has_that_checkpoint_and_a_new_run_nothing(
+    tmp_path: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fakes = [Fake("nowhere"), Fake("nowhere")]
+    for fake, found in zip(fakes, (False, True), strict=True):
+        monkeypatch.setattr(module, "Wandb", lambda cfg, folder, fake=fake: fake)
+        if found:
+            pd.DataFrame({"step": [0], "dino": [0.5]}).to_csv(tmp_path / "curve.csv", index=False)
+        Tracker(make_config("tracker=wandb"), tmp_path, 0)
+    assert [fake.calls for fake in fakes] == [[], ["checkpoint"]]
+
+
 def test_what_a_sweeps_agent_hands_back_is_left_out_under_an_agent_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["bnn=on", "cfg={'seed': 0}", "run_key=abc", "seed=0"]
     monkeypatch.delenv("WANDB_SWEEP_ID", raising=False)
