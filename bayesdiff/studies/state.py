@@ -22,7 +22,7 @@ from bayesdiff.studies.plan import Cell, Study, compose_cell
 ENDS = {"completed": "done", "diverged": "diverged"}
 """Status in the record of a run that has come to its end, and the state it is in then."""
 DAMAGED = "damaged"
-"""The run's folder has a record that cannot be read, or another run's; nothing is started over it."""
+"""The run's folder has a record that cannot be read, is another run's, or lacks an evaluation of its study; nothing is started over it."""
 RUNNING = "running"
 """A living process has the run."""
 STATES = (*ENDS.values(), RUNNING, "stopped", "failed", DAMAGED, "missing")
@@ -113,13 +113,22 @@ def state_of(root: Path, folder: Path) -> str:
     return "stopped" if (folder / RECORD).exists() else "missing"
 
 
-def _planned(cell: Cell, root: Path, folder: Path, results: Path | None) -> Planned:
+def _planned(cell: Cell, root: Path, folder: Path, results: Path | None, evaluations: Sequence[str]) -> Planned:
     try:
         record = end_of(folder, results)
     except Damaged as damaged:
         return Planned(cell, folder, DAMAGED, note=str(damaged))
+    if record is not None and record.status == "completed" and (gone := [name for name in evaluations if name not in record.evaluations]):
+        return Planned(cell, folder, DAMAGED, note=_too_late(gone, folder, results))
     note = "" if record or results is None else whats_wrong(results / RECORDS / folder.name)
     return Planned(cell, folder, ENDS[record.status] if record else state_of(root, folder), record, note)
+
+
+def _too_late(gone: Sequence[str], folder: Path, results: Path | None) -> str:
+    """What is said of a finished run without evaluations that its study reads, and the remedy."""
+    there = [str(place) for place in (folder, *([] if results is None else [results / RECORDS / folder.name])) if place.exists()]
+    why = "a finished run keeps too few checkpoints for a new one"
+    return f"{there[0]}: has no evaluation {', '.join(gone)}, and {why}; remove {' and '.join(there)} and give the same command again"
 
 
 def _composed(study: Study, cell: Cell, extra: tuple[str, ...]) -> Config:
@@ -141,12 +150,13 @@ def plan(study: Study, root: Path, extra: tuple[str, ...] = (), results: Path | 
         UserError: a run does not compose, or two are the same.
     """
     planned: dict[Path, Planned] = {}
+    further = [name for name in study.evaluations if name != MAIN]
     for cell in study.cells:
         cfg = _composed(study, cell, extra)
         folder = root / run_name(cfg)
         if folder in planned:
             raise UserError(f"study {study.name}: {cell.name} is the same run as {planned[folder].cell.name}; leave one out")
-        planned[folder] = replace(_planned(cell, root, folder, results), work=work_of(cfg))
+        planned[folder] = replace(_planned(cell, root, folder, results, further), work=work_of(cfg))
     return list(planned.values())
 
 
