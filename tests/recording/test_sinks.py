@@ -132,6 +132,7 @@ def test_workers_that_begin_on_a_new_mlflow_server_share_its_experiment(
     """Both look for it before either has made it."""
     mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
     pytest.importorskip("alembic", reason="the extra mlflow is not installed")
+    monkeypatch.chdir(tmp_path)  # where a server without a setting of its own has its artifacts
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'server.db'}")
     looked: list[str] = []
     found = mlflow.MlflowClient.get_experiment_by_name
