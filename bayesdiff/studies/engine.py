@@ -57,6 +57,8 @@ PAUSED = (ExitCode.STOPPED, ExitCode.TERMINATED, -signal.SIGINT, -signal.SIGTERM
 """Of a run that was asked to stop: it failed in nothing."""
 AT_WORK: set[subprocess.Popen[bytes]] = set()
 """Runs that this process has started and waits for."""
+STOPPED = Event()
+"""Whether this process was asked to stop, and with it every run that is ``AT_WORK``."""
 
 
 def devices() -> list[str]:
@@ -124,6 +126,8 @@ def _call(command: list[str], words: TextIO, environment: dict[str, str]) -> int
     """Its exit code; while it works it is ``AT_WORK``."""
     process = subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT, env=environment)
     AT_WORK.add(process)
+    if STOPPED.is_set():  # the runs of that moment were told, and this one began just behind it
+        process.terminate()
     try:
         return process.wait()
     finally:
@@ -204,7 +208,8 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
     """
     planned = plan(study, root, extra, results)
     noted = {run.folder: _noted(failure_file(root, run.folder)) for run in planned}
-    gpus, stopped, console = devices(), Event(), Console(emoji=False)
+    gpus, console = devices(), Console(emoji=False)
+    STOPPED.clear()
     with faults_named(root):
         _forget_failures(planned, root)
 
@@ -213,7 +218,7 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
             console.print(escape.plain(f"{DAMAGED:9} {run.cell.name}: {run.note}"), markup=False, highlight=False, soft_wrap=True)
 
     def work(run: Planned, again: bool = False) -> str:
-        if stopped.is_set() or run.ended is not None or run.state == DAMAGED:
+        if STOPPED.is_set() or run.ended is not None or run.state == DAMAGED:
             state = run.state
         else:
             with claim_gpu(gpus) as gpu:
@@ -231,7 +236,7 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
             while changed := _looked_again(planned, states, lambda runs: [pool.submit(work, run, True) for run in runs]):
                 states = changed
         except BaseException:  # Ctrl-C, SIGTERM, a scheduler that requeues its job
-            stopped.set()
+            STOPPED.set()
             for process in list(AT_WORK):
                 process.terminate()  # it ends its step and saves it
             raise

@@ -106,6 +106,21 @@ def test_a_run_that_was_stopped_is_not_called_done(
     assert "1 stopped, 1 done" in capsys.readouterr().out
 
 
+def test_a_run_that_begins_behind_a_stop_is_stopped_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes while a worker is about to start one: it is not among the runs at work yet."""
+    study, call = stub_study.prepare(tmp_path), engine._call
+
+    def call_behind_a_stop(*words: Any) -> int:
+        engine.STOPPED.set()
+        return call(*words)
+
+    monkeypatch.setattr(engine, "_call", call_behind_a_stop)
+    first = planning.narrowed(study, ["seed=0", "bnn=on"])
+    assert run_study(first, tmp_path / "runs", 1) == {"stopped": 1}
+    monkeypatch.setattr(engine, "_call", call)
+    assert run_study(first, tmp_path / "runs", 1) == {"done": 1}
+
+
 def test_a_dry_run_prints_the_plan_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stub_study.prepare(tmp_path)
     assert main(["stub", "--runs", str(tmp_path / "runs"), "--dry-run", "--workers", "2"]) == 0
