@@ -146,11 +146,9 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
         write_text(log, redacted(text))
     failure = failure_file(root, run.folder)
     remove_partial_of(failure)
-    if code in FINISHED:
+    if code in FINISHED or code in PAUSED:  # it failed in nothing this time
         failure.unlink(missing_ok=True)
-        return "done" if code == 0 else "diverged"
-    if code in PAUSED:
-        return "stopped"
+        return "stopped" if code in PAUSED else "done" if code == 0 else "diverged"
     failure.parent.mkdir(parents=True, exist_ok=True)
     tail = text.strip().splitlines()[-20:]
     said = {"run": run.cell.name, "command": shlex.join(command), "exit_code": code, "error": tail[-1] if tail else "", "log": tail}

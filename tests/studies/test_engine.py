@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Timer
 from typing import Any
@@ -104,6 +105,15 @@ def test_a_run_that_was_stopped_is_not_called_done(
     monkeypatch.setattr(engine, "_call", lambda *_: next(codes))
     assert main(["stub", "--runs", str(tmp_path / "runs"), "--only", "seed=0"]) == 143
     assert "1 stopped, 1 done" in capsys.readouterr().out
+
+
+def test_a_run_that_failed_and_was_then_stopped_does_not_stand_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, runs = stub_study.prepare(tmp_path, failing="0"), tmp_path / "runs"
+    (only,) = planning.narrowed(study, ["seed=0", "bnn=on"]).cells
+    assert run_study(replace(study, cells=(only,)), runs, 1) == {"failed": 1}
+    monkeypatch.setattr(engine, "_call", lambda *_: -signal.SIGTERM)
+    assert run_study(replace(study, cells=(only,)), runs, 1) == {"stopped": 1}
+    assert not any((runs / "failures").iterdir())
 
 
 def test_a_run_that_begins_behind_a_stop_is_stopped_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
