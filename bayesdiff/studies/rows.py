@@ -177,21 +177,30 @@ def cells_of(row: Row, of_run: Callable[[Found], Array | None]) -> Cells | None:
     return {place: value for place, value in read_off.items() if value is not None}
 
 
-def common_grid(*tables: Cells) -> list[Array]:
-    """Every table as (seeds, subjects, 1, values), over the same seeds and subjects, where all have all of them.
+def common_places(*tables: Cells) -> tuple[list[str], list[str]]:
+    """Seeds and subjects of which all tables have every run; both empty where nothing is left.
 
     A gap costs its subject or its seed: one at a time, that which lacks the largest share of its runs, and of equals the
-    one with fewer runs. Empty arrays where nothing is left. Where runs have other numbers of images, each counts by its mean.
+    one with fewer runs.
     """
-    if len({len(value) for table in tables for value in table.values()}) > 1:
-        tables = tuple({place: value.mean(keepdims=True) for place, value in table.items()} for table in tables)
     seeds, subjects = (list(dict.fromkeys(place[i] for table in tables for place in table)) for i in (0, 1))
     whole = set.intersection(*(set(table) for table in tables))
     while gaps := [(seed, subject) for seed in seeds for subject in subjects if (seed, subject) not in whole]:
         lines = [(subject, subjects, len(seeds), 1) for subject in subjects] + [(seed, seeds, len(subjects), 0) for seed in seeds]
         line, kind, _, _ = max(lines, key=lambda line: (sum(gap[line[3]] == line[0] for gap in gaps) / line[2], -line[2]))
         kind.remove(line)
-    if not seeds or not subjects:
+    return (seeds, subjects) if seeds and subjects else ([], [])
+
+
+def common_grid(*tables: Cells) -> list[Array]:
+    """Every table as (seeds, subjects, 1, values), over the seeds and subjects of ``common_places``; empty arrays where there are none.
+
+    Where runs have other numbers of images, each counts by its mean.
+    """
+    if len({len(value) for table in tables for value in table.values()}) > 1:
+        tables = tuple({place: value.mean(keepdims=True) for place, value in table.items()} for table in tables)
+    seeds, subjects = common_places(*tables)
+    if not seeds:
         return [np.empty((0, 0, 1, 0)) for _ in tables]
     return [np.array([[table[seed, subject] for subject in subjects] for seed in seeds], dtype=np.float64)[:, :, None] for table in tables]
 
