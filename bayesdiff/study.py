@@ -4,7 +4,8 @@ Any number of these may work on one study at once, on one machine or on several 
 run is claimed before it starts, by a lock that dies with its process, and done once. A run that fails
 is noted with its error and does not stop the rest; give the same command again to try it once more.
 
-Exit code: 0 when every run has its end, 1 when runs failed or are damaged, 2 for bad input, 130 or 143 when stopped.
+Exit code: 0 when every run has its end or is at work elsewhere, 1 when runs failed or are damaged, 2 for bad input, 130 or 143 when
+this command was stopped, 143 also when one of its runs was.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def _work(arguments: argparse.Namespace) -> int:
         return ExitCode.DONE
     found = run_study(study, root, arguments.workers, extra, arguments.results)
     print(", ".join(f"{number} {state}" for state, number in found.items()))
-    return ExitCode.FAILED if found.get("failed") or found.get(DAMAGED) else ExitCode.DONE
+    if found.get("failed") or found.get(DAMAGED):
+        return ExitCode.FAILED
+    return ExitCode.TERMINATED if found.get("stopped") else ExitCode.DONE
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from bayesdiff.config.checks import check_words
 from bayesdiff.config.compose import CONF, check_options
 from bayesdiff.config.suggestions import explain
 from bayesdiff.core.errors import ExitCode, UserError, complain
+from bayesdiff.core.layout import FAILURES, LOGS
 from bayesdiff.core.machine import cores
 from bayesdiff.studies.checks import check_results, check_runs, check_worker
 from bayesdiff.studies.plan import load_study, runs_of
@@ -75,7 +76,7 @@ def _complain(error: Exception) -> None:
 
 
 def _work(cfg: DictConfig) -> None:
-    """Work on a study until nothing is left to claim; raises ``RunsFailed`` when runs failed, here or meanwhile elsewhere."""
+    """Work on a study until nothing is left to claim; raises ``RunsFailed`` when runs failed, also elsewhere meanwhile, or stopped."""
     from bayesdiff.studies.engine import run_study  # pandas with it, which --help does without
 
     check_worker(cfg)
@@ -88,8 +89,8 @@ def _work(cfg: DictConfig) -> None:
     check_results(results, write=True)
     found = run_study(load_study(cfg.study, cfg.base_model), root, 1, tuple(cfg.overrides), results)
     print(f"worker {cfg.worker}: " + ", ".join(f"{number} {state}" for state, number in found.items()), flush=True)
-    if failed := found.get("failed", 0) + found.get(DAMAGED, 0):
-        raise RunsFailed(f"{failed} runs failed; python -m bayesdiff.status {cfg.study} says which")
+    if failed := sum(found.get(state, 0) for state in ("failed", DAMAGED, "stopped")):
+        raise RunsFailed(f"{failed} runs failed, are damaged or were stopped; {root / FAILURES} and {root / LOGS} have what they said")
 
 
 def main() -> int:

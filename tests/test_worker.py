@@ -140,8 +140,23 @@ def test_a_worker_says_which_study_it_needs(tmp_path: Path) -> None:
 
 def test_a_worker_whose_runs_failed_says_so_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> None:
-        raise worker.RunsFailed("2 runs failed; python -m bayesdiff.status stub says which")
+        raise worker.RunsFailed("2 runs failed; runs/toybox/logs has what they said")
 
     monkeypatch.setattr(worker, "work", work)
+    monkeypatch.setattr(sys, "argv", ["worker"])
     assert worker.main() == 1
-    assert capsys.readouterr().err == "bayesdiff: 2 runs failed; python -m bayesdiff.status stub says which\n"
+    assert capsys.readouterr().err == "bayesdiff: 2 runs failed; runs/toybox/logs has what they said\n"
+
+
+def test_a_worker_names_the_folder_of_what_failed_and_not_another_model_s(tmp_path: Path) -> None:
+    """Nor those of other folders or overrides, which ``status`` would look at in vain."""
+    (tmp_path / "bad.yaml").write_text(STUDY.replace("seed: [0, 1]", "seed: [0]").replace('["off", "on"]', '["off"]').lstrip())
+    words = ["study=bad", "runs=mine", "overrides=['data=folder','data.path=none','data.class_noun=dog']"]
+    env = {**os.environ, "BAYESDIFF_EXPERIMENTS": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "bayesdiff.worker", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"bayesdiff: 1 runs failed, are damaged or were stopped; {tmp_path}/mine/failures and {tmp_path}/mine/logs have what they said"
+    )
+    assert "failed    bnn=off seed=0: bayesdiff: " in done.stdout

@@ -14,6 +14,7 @@ Records may come from many machines: folders are named by what was run, so that 
 from __future__ import annotations
 
 import json
+import shutil
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from bayesdiff.scoring.curve import curve_table, per_image, read_scores
 def collect(run: Path, results: Path, grid: bool = True) -> Path:
     """Copy a finished run's small files to ``results/records``; nothing is written where its record is there already.
 
-    The record of another run of the same key, made anew or elsewhere, is replaced.
+    The record of another run of the same key, made anew or elsewhere, is replaced, with all that is beside it.
 
     Raises:
         UserError: the run has no record, or has not come to its end.
@@ -43,11 +44,14 @@ def collect(run: Path, results: Path, grid: bool = True) -> Path:
     if record is None or record.status == "running":
         raise UserError(f"{run}: no finished run; give the command in its record.json again to end it")
     target, text = results / RECORDS / run.name, json.dumps(_public(record), indent=1, sort_keys=True) + "\n"
+    same = whole_record(target) is not None and (target / RECORD).read_text(encoding="utf-8") == text
+    if target.exists() and not same:
+        _remove(target)
     for name in evaluations_in(run):
         _write_scores(run / EVALUATIONS / name, target / EVALUATIONS / name)
     for name in (PROBES, ONE_STEP):
         _copy(run / name, target / name)
-    if whole_record(target) is not None and (target / RECORD).read_text(encoding="utf-8") == text:
+    if same:
         return target  # another version of a library would write the same picture in other bytes
     target.mkdir(parents=True, exist_ok=True)
     _write_scores(run, target)
@@ -56,6 +60,12 @@ def collect(run: Path, results: Path, grid: bool = True) -> Path:
             image.convert("RGB").quantize(128).save(part, format="PNG", optimize=True)
     write_text(target / RECORD, text)  # last: a record means the rest is there
     return target
+
+
+def _remove(target: Path) -> None:
+    """Remove an older record, its ``record.json`` first: its evaluations or probes beside a newer run would be taken for that one's."""
+    (target / RECORD).unlink(missing_ok=True)
+    shutil.rmtree(target)
 
 
 def _write_scores(source: Path, target: Path) -> None:

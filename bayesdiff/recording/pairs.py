@@ -41,7 +41,8 @@ def read_run(folder: Path) -> tuple[RunRecord, pd.DataFrame]:
 
 
 def differences(reference: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Columns step, difference (other minus reference), half (of its 95 % interval over prompts and images; nan for one image), images.
+    """Columns step, first and this (means of the images that both runs have), difference (other minus reference), half (of its 95 %
+    interval over prompts and images; nan for one image), images.
 
     Raises ``UserError`` when the runs share no checkpoint with the same images.
     """
@@ -57,7 +58,8 @@ def differences(reference: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd
         arms = [images[name].to_numpy()[None, None, None] for name in (f"{metric}_b", f"{metric}_a")]
         found = paired_difference(*arms, prompts=images.index.get_level_values("prompt"))
         half = t.ppf(0.975, found.freedom[0]) * found.std_error[0]
-        rows.append({"step": step, "difference": found.mean[0], "half": half, "images": len(images)})
+        first, this = (images[name].mean() for name in (f"{metric}_a", f"{metric}_b"))
+        rows.append({"step": step, "first": first, "this": this, "difference": found.mean[0], "half": half, "images": len(images)})
     return pd.DataFrame(rows)
 
 
@@ -147,11 +149,22 @@ def print_comparison(folders: list[Path], metric: str) -> None:
         table = Table(title=f"{called}: {escape.terminal(_label(folder, record))} minus {escape.terminal(_label(folders[0], runs[0][0]))}")
         for name in ("step", "first run", "this run", "difference", "95 % interval"):
             table.add_column(name, justify="right")
-        first, this = (curve_table(s).set_index("step")[metric] for s in (runs[0][1], scores))
-        for row in differences(runs[0][1], scores, metric).itertuples(index=False):
+        shared = differences(runs[0][1], scores, metric)
+        if said := _left_out(runs[0][1], scores, shared):
+            console.print(escape.plain(f"Note: {said}"), highlight=False, soft_wrap=True, markup=False)
+        for row in shared.itertuples(index=False):
             bounds = "-" if np.isnan(row.half) else f"{row.difference - row.half:+.3f} to {row.difference + row.half:+.3f}"
-            table.add_row(str(row.step), f"{first[row.step]:.3f}", f"{this[row.step]:.3f}", f"{row.difference:+.3f}", bounds)
+            table.add_row(str(row.step), f"{row.first:.3f}", f"{row.this:.3f}", f"{row.difference:+.3f}", bounds)
         console.print(table)
+
+
+def _left_out(reference: pd.DataFrame, other: pd.DataFrame, shared: pd.DataFrame) -> str:
+    """What two runs have that a table of their shared checkpoints and images has not, as a sentence; empty where that is nothing."""
+    steps, images = ([table[names].drop_duplicates() for table in (reference, other)] for names in (["step"], ["prompt", "image"]))
+    if len(steps[0]) == len(steps[1]) == len(shared) and len(images[0]) == len(images[1]) == shared["images"].min():
+        return ""
+    has = " and ".join(f"{len(at)} checkpoints of {len(of)} images" for at, of in zip(steps, images, strict=True))
+    return f"the table is of the {len(shared)} checkpoints and {shared['images'].max()} images that both runs have; they have {has}."
 
 
 def plot_comparison(folders: list[Path], metric: str, target: Path) -> None:

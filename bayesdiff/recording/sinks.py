@@ -111,8 +111,7 @@ class Mlflow:
             (folder / MLFLOW).mkdir(exist_ok=True)
         self.client = MlflowClient(tracking_uri=self.local or None)
         place = str((folder / MLFLOW / "artifacts").absolute()) if self.local else None
-        found = self.client.get_experiment_by_name(cfg.tracker.project)
-        experiment = found.experiment_id if found else self.client.create_experiment(cfg.tracker.project, artifact_location=place)
+        experiment = self._experiment(cfg.tracker.project, place)
         earlier = self.client.search_runs([experiment], f"tags.run_key = '{run_key(cfg)}'", max_results=1)
         if earlier:
             self.run_id: str = earlier[0].info.run_id
@@ -120,6 +119,18 @@ class Mlflow:
         else:
             self.run_id = self.client.create_run(experiment, tags={"run_key": run_key(cfg)}, run_name=run_name(cfg)).info.run_id
             self.client.log_dict(self.run_id, public(as_dict(cfg)), "config.json")
+
+    def _experiment(self, project: str, place: str | None) -> str:
+        """The id of the project's experiment; of several workers that begin on a new server one makes it."""
+        from mlflow.exceptions import MlflowException
+
+        if (found := self.client.get_experiment_by_name(project)) is None:
+            try:
+                return str(self.client.create_experiment(project, artifact_location=place))
+            except MlflowException:
+                if (found := self.client.get_experiment_by_name(project)) is None:
+                    raise
+        return str(found.experiment_id)
 
     def _log(self, step: int, values: dict[str, float]) -> None:
         from mlflow.entities import Metric

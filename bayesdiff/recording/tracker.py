@@ -90,9 +90,12 @@ def _step_of(line: str) -> float:
 
 
 class Wandb:
-    """Weights & Biases, offline or online, one run here to one run there (id: the run key, or what a sweep's agent gave)."""
+    """Weights & Biases, offline or online, one run here to one run there (id: the run key, or what a sweep's agent gave).
 
-    def __init__(self, cfg: Config, folder: Path):
+    A run that begins at step 0 is written over what the service has of its id: one that is made anew is not the end of the one before.
+    """
+
+    def __init__(self, cfg: Config, folder: Path, resumed_at: int):
         import wandb
 
         log = logging.getLogger("wandb")
@@ -100,7 +103,7 @@ class Wandb:
         known = {name: value for name, value in PRIVATE.items() if name in wandb.Settings.model_fields}
         self.run = wandb.init(
             project=cfg.tracker.project, entity=cfg.tracker.entity, mode=cfg.tracker.mode.value, dir=str(folder),
-            id=os.environ.get("WANDB_RUN_ID", run_key(cfg)), resume="allow", name=run_name(cfg), job_type="train",
+            id=os.environ.get("WANDB_RUN_ID", run_key(cfg)), resume="allow" if resumed_at else None, name=run_name(cfg), job_type="train",
             group=f"{cfg.experiment_name}-{cfg.data.subject}", tags=[cfg.method.name, arm_name(vars(cfg.bnn))],
             config=dict(zip(TRACKED_KEYS, (public(as_dict(cfg)), run_key(cfg)), strict=True)), reinit="create_new",
             settings=wandb.Settings(console="off", silent=True, **known),
@@ -169,9 +172,12 @@ def _curve_rows(place: Path, until: int) -> dict[int, dict[str, float]]:
 
 
 def _wandb(cfg: Config, folder: Path, resumed_at: int) -> Sink:
-    """Online, the service has what came before; offline, a resumed run writes a new folder, which is to be whole."""
-    sink = Wandb(cfg, folder)
-    if resumed_at and cfg.tracker.mode is TrackerMode.offline:
+    """Online, the service has what came before a resumed step; a run that is written anew there or offline is to be whole.
+
+    One that resumes at step 0 has that checkpoint behind it; a new one has nothing to give again.
+    """
+    sink = Wandb(cfg, folder, resumed_at)
+    if not resumed_at or cfg.tracker.mode is TrackerMode.offline:
         replay(sink, folder, resumed_at)
     return sink
 

@@ -14,8 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
@@ -36,7 +36,20 @@ from bayesdiff.recording.collect import collect
 from bayesdiff.recording.columns import Damaged
 from bayesdiff.studies.heartbeat import heartbeat
 from bayesdiff.studies.plan import Study
-from bayesdiff.studies.state import DAMAGED, ENDS, Planned, claim_file, end_of, failure_file, is_held, plan, record_of
+from bayesdiff.studies.state import (
+    DAMAGED,
+    ENDS,
+    RUNNING,
+    Planned,
+    claim_file,
+    end_of,
+    failure_file,
+    failure_said,
+    is_closed,
+    is_held,
+    plan,
+    record_of,
+)
 
 FINISHED = (ExitCode.DONE, ExitCode.DIVERGED)
 """Exit codes of a run that has an end."""
@@ -44,6 +57,8 @@ PAUSED = (ExitCode.STOPPED, ExitCode.TERMINATED, -signal.SIGINT, -signal.SIGTERM
 """Of a run that was asked to stop: it failed in nothing."""
 AT_WORK: set[subprocess.Popen[bytes]] = set()
 """Runs that this process has started and waits for."""
+STOPPED = Event()
+"""Whether this process was asked to stop, and with it every run that is ``AT_WORK``."""
 
 
 def devices() -> list[str]:
@@ -56,10 +71,14 @@ def devices() -> list[str]:
     return [str(i) for i in range(torch.cuda.device_count())]
 
 
-def worker_environment(workers: int, gpu: str | None) -> dict[str, str]:
-    """The environment of a run: its GPU, if there are any, and an equal share of the cores."""
-    threads = max(cores() // workers, 1)
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+def worker_environment(workers: int, gpu: str | None, alone: bool = True) -> dict[str, str]:
+    """The environment of a run: its GPU, if there are any, and an equal share of the cores.
+
+    ``alone`` says that it is the only one of its study: a sweep's agent, or a batch script, names one run of Weights & Biases, and
+    several that took this name would be written over each other there.
+    """
+    inherited = {name: value for name, value in os.environ.items() if alone or name != "WANDB_RUN_ID"}
+    environment = {"OMP_NUM_THREADS": str(max(cores() // workers, 1)), **inherited}
     return environment if gpu is None else {**environment, "CUDA_VISIBLE_DEVICES": gpu}
 
 
@@ -84,9 +103,9 @@ def run_one(
                 return ENDS[end.status]
             if _noted(failure_file(root, run.folder)) not in (None, noted):
                 return "failed"
-            return "running" if is_held(run.folder / LOCK) else _execute(run, root, extra, environment)
+            return RUNNING if is_held(run.folder / LOCK) else _execute(run, root, extra, environment)
     except Timeout:
-        return "running"
+        return RUNNING
 
 
 @contextmanager
@@ -107,6 +126,8 @@ def _call(command: list[str], words: TextIO, environment: dict[str, str]) -> int
     """Its exit code; while it works it is ``AT_WORK``."""
     process = subprocess.Popen(command, stdout=words, stderr=subprocess.STDOUT, env=environment)
     AT_WORK.add(process)
+    if STOPPED.is_set():  # the runs of that moment were told, and this one began just behind it
+        process.terminate()
     try:
         return process.wait()
     finally:
@@ -125,11 +146,9 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
         write_text(log, redacted(text))
     failure = failure_file(root, run.folder)
     remove_partial_of(failure)
-    if code in FINISHED:
+    if code in FINISHED or code in PAUSED:  # it failed in nothing this time
         failure.unlink(missing_ok=True)
-        return "done" if code == 0 else "diverged"
-    if code in PAUSED:
-        return "stopped"
+        return "stopped" if code in PAUSED else "done" if code == 0 else "diverged"
     failure.parent.mkdir(parents=True, exist_ok=True)
     tail = text.strip().splitlines()[-20:]
     said = {"run": run.cell.name, "command": shlex.join(command), "exit_code": code, "error": tail[-1] if tail else "", "log": tail}
@@ -140,10 +159,11 @@ def _execute(run: Planned, root: Path, extra: tuple[str, ...], environment: dict
 def _not_collected(run: Planned, root: Path, results: Path) -> str:
     """Copy the small files of a run that has ended here; what is wrong where that cannot be done, else nothing.
 
-    A run that ended elsewhere has its record among the results already; one that another worker has is that worker's to copy.
+    A run that ended elsewhere has its record among the results already, whatever is left of it here; one that another worker has is
+    that worker's to copy.
     """
     try:
-        if record_of(run.folder) is not None:
+        if (record := record_of(run.folder)) is not None and is_closed(run.folder, record):
             with _claimed(root, run.folder), faults_named(results):
                 remove_partial(results / RECORDS / run.folder.name)
                 collect(run.folder, results)
@@ -170,10 +190,11 @@ def _forget_failures(planned: list[Planned], root: Path) -> None:
 
 
 def _tried(run: Planned, root: Path, *rest: Any) -> tuple[str, str]:
-    """``run_one``; where the study's own files cannot be written the run has failed, and what is wrong is the second part."""
+    """``run_one``, and of a run that failed what it said; where the study's own files cannot be written it has failed by that."""
     try:
         with faults_named(root):
-            return run_one(run, root, *rest), ""
+            state = run_one(run, root, *rest)
+            return state, f": {failure_said(root, run.folder)}" if state == "failed" else ""
     except UserError as error:
         return "failed", f": {error}"
 
@@ -185,7 +206,8 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
     """
     planned = plan(study, root, extra, results)
     noted = {run.folder: _noted(failure_file(root, run.folder)) for run in planned}
-    gpus, stopped, console = devices(), Event(), Console(emoji=False)
+    gpus, console = devices(), Console(emoji=False)
+    STOPPED.clear()
     with faults_named(root):
         _forget_failures(planned, root)
 
@@ -193,25 +215,37 @@ def run_study(study: Study, root: Path, workers: int, extra: tuple[str, ...] = (
         if run.note:
             console.print(escape.plain(f"{DAMAGED:9} {run.cell.name}: {run.note}"), markup=False, highlight=False, soft_wrap=True)
 
-    def work(run: Planned) -> str:
-        if stopped.is_set() or run.ended is not None or run.state == DAMAGED:
+    def work(run: Planned, again: bool = False) -> str:
+        if STOPPED.is_set() or run.ended is not None or run.state == DAMAGED:
             state = run.state
         else:
             with claim_gpu(gpus) as gpu:
-                state, said = _tried(run, root, extra, worker_environment(workers, gpu), results, noted[run.folder])
-            console.print(escape.plain(f"{state:9} {run.cell.name}{said}"), markup=False, highlight=False, soft_wrap=True)
+                state, said = _tried(run, root, extra, worker_environment(workers, gpu, len(planned) == 1), results, noted[run.folder])
+            if state != RUNNING or not again:
+                console.print(escape.plain(f"{state:9} {run.cell.name}{said}"), markup=False, highlight=False, soft_wrap=True)
         if results is not None and state in ENDS.values() and (wrong := _not_collected(run, root, results)):
             console.print(escape.plain(f"{DAMAGED:9} {run.cell.name}: {wrong}"), markup=False, highlight=False, soft_wrap=True)
             return DAMAGED
         return state
 
     with heartbeat(planned, console), ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work, run) for run in planned]
         try:
-            states = [future.result() for future in futures]
+            states = [future.result() for future in [pool.submit(work, run) for run in planned]]
+            while changed := _looked_again(planned, states, lambda runs: [pool.submit(work, run, True) for run in runs]):
+                states = changed
         except BaseException:  # Ctrl-C, SIGTERM, a scheduler that requeues its job
-            stopped.set()
+            STOPPED.set()
             for process in list(AT_WORK):
                 process.terminate()  # it ends its step and saves it
             raise
     return {state: states.count(state) for state in dict.fromkeys(states)}
+
+
+def _looked_again(planned: list[Planned], states: list[str], submit: Callable[[list[Planned]], list[Future[str]]]) -> list[str]:
+    """The states once runs that other processes had are tried again, since one of these may have been killed; empty if all are as before.
+
+    While this process was at work others may have come and gone. Nothing is waited for: a run that is held is left to who holds it.
+    """
+    held = [i for i, state in enumerate(states) if state == RUNNING]
+    found = dict(zip(held, [future.result() for future in submit([planned[i] for i in held])], strict=True))
+    return [found.get(i, state) for i, state in enumerate(states)] if set(found.values()) - {RUNNING} else []

@@ -24,7 +24,7 @@ from bayesdiff.studies.latex import latex_tables
 from bayesdiff.studies.measures import COST, CURVE, LAST, Measure, named, of
 from bayesdiff.studies.paper import PAPER_SUBJECTS, paper_label
 from bayesdiff.studies.plan import Cell, Study, chosen_studies, join_models, load_study, models_of, study_names
-from bayesdiff.studies.rows import Row, pair_of, read, reference_of, rows_of, run_counts
+from bayesdiff.studies.rows import Row, cells_of, common_places, pair_of, read, reference_of, rows_of, run_counts
 from bayesdiff.studies.tables import MISSING, NONE, printed_runs, printed_table, runs_table, study_table
 from bayesdiff.studies.verdicts import SUBJECT, verdicts_line, verdicts_table
 
@@ -157,14 +157,18 @@ def explain(study: Study, archive: Archive, row_name: str, column: str) -> str:
 
 def _runs_behind(study: Study, row: Row, measure: Measure, results: Path) -> list[str]:
     """A line a run of a row: its own mean and where it is, or the command that makes it."""
+    seeds, subjects = common_places(cells_of(row, lambda found: read(found, measure)) or {})
     lines = []
     for cell in row.cells:
         own = next((found for found in row.found if found.cell == cell), None)
         if own is None:
             lines.append(f"{'diverged' if cell in row.diverged else MISSING}  {cell.name}: {_command(study, cell, results)}")
             continue
-        scores = read(own, measure)
-        lines.append(f"{NONE if scores is None else f'{scores.mean():.5f}'}  {cell.name}  run key {own.record.run_key}  {own.folder}")
+        scores, (seed, subject) = read(own, measure), own.place
+        without = "" if not seeds or (seed in seeds and subject in subjects) else "  left out, as a run of its subject or seed diverged"
+        lines.append(
+            f"{NONE if scores is None else f'{scores.mean():.5f}'}  {cell.name}  run key {own.record.run_key}  {own.folder}{without}"
+        )
     return lines
 
 

@@ -177,11 +177,11 @@ def cells_of(row: Row, of_run: Callable[[Found], Array | None]) -> Cells | None:
     return {place: value for place, value in read_off.items() if value is not None}
 
 
-def common_grid(*tables: Cells) -> list[Array]:
-    """Every table as (seeds, subjects, 1, values), over the same seeds and subjects, where all have all of them.
+def common_places(*tables: Cells) -> tuple[list[str], list[str]]:
+    """Seeds and subjects of which all tables have every run; both empty where nothing is left.
 
     A gap costs its subject or its seed: one at a time, that which lacks the largest share of its runs, and of equals the
-    one with fewer runs. Empty arrays where nothing is left.
+    one with fewer runs.
     """
     seeds, subjects = (list(dict.fromkeys(place[i] for table in tables for place in table)) for i in (0, 1))
     whole = set.intersection(*(set(table) for table in tables))
@@ -189,7 +189,18 @@ def common_grid(*tables: Cells) -> list[Array]:
         lines = [(subject, subjects, len(seeds), 1) for subject in subjects] + [(seed, seeds, len(subjects), 0) for seed in seeds]
         line, kind, _, _ = max(lines, key=lambda line: (sum(gap[line[3]] == line[0] for gap in gaps) / line[2], -line[2]))
         kind.remove(line)
-    if not seeds or not subjects:
+    return (seeds, subjects) if seeds and subjects else ([], [])
+
+
+def common_grid(*tables: Cells) -> list[Array]:
+    """Every table as (seeds, subjects, 1, values), over the seeds and subjects of ``common_places``; empty arrays where there are none.
+
+    Where runs have other numbers of images, each counts by its mean.
+    """
+    if len({len(value) for table in tables for value in table.values()}) > 1:
+        tables = tuple({place: value.mean(keepdims=True) for place, value in table.items()} for table in tables)
+    seeds, subjects = common_places(*tables)
+    if not seeds:
         return [np.empty((0, 0, 1, 0)) for _ in tables]
     return [np.array([[table[seed, subject] for subject in subjects] for seed in seeds], dtype=np.float64)[:, :, None] for table in tables]
 
@@ -228,5 +239,4 @@ def reference_of(study: Study, row: Row, rows: list[Row]) -> Row | None:
 
 def prompts_of(row: Row, images: int) -> list[int]:
     """(images,) number of each image's prompt; one for a run's single value."""
-    each = int(row.found[0].record.config["sampler"]["images_per_prompt"])
-    return [i // each for i in range(images)] if images > 1 else [0]
+    return [prompt for prompt, _ in row.found[0].images.places] if images > 1 else [0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,9 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bayesdiff.core import escape
-from bayesdiff.core.layout import LOGS
 from bayesdiff.studies.plan import Study
-from bayesdiff.studies.state import STATES, Planned, failure_file, summary
+from bayesdiff.studies.state import STATES, Planned, failure_said, summary
 
 MOST, FEW = 30, 3
 """Runs, and damaged records, that a plan lists, unless all are asked for."""
@@ -72,10 +70,4 @@ def trouble(run: Planned, root: Path) -> str | None:
     """One line for a run that failed or whose record is damaged: what it was, and what it said last."""
     if run.note:
         return f"damaged  {run.cell.name}: {run.note}"
-    if run.state != "failed":
-        return None
-    try:
-        said = json.loads(failure_file(root, run.folder).read_text(encoding="utf-8"))
-        return f"failed  {run.cell.name}: {said['error']} (exit code {said['exit_code']}, {root / LOGS})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return f"failed  {run.cell.name}: its note {failure_file(root, run.folder)} cannot be read; {root / LOGS} has its words"
+    return f"failed  {run.cell.name}: {failure_said(root, run.folder)}" if run.state == "failed" else None

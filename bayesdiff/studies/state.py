@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from bayesdiff.config.identity import run_name
 from bayesdiff.config.schema import Config
 from bayesdiff.config.work import Work, work_of
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.layout import CLAIM_LOCKS, FAILURES, LOCK, MAIN, RECORD, RECORDS, RESUME
+from bayesdiff.core.layout import CLAIM_LOCKS, FAILURES, LOCK, LOGS, MAIN, RECORD, RECORDS, RESUME
 from bayesdiff.recording.archive import read_record, whats_wrong, whole_record
 from bayesdiff.recording.columns import Damaged
 from bayesdiff.recording.record import RunRecord
@@ -21,8 +22,10 @@ from bayesdiff.studies.plan import Cell, Study, compose_cell
 ENDS = {"completed": "done", "diverged": "diverged"}
 """Status in the record of a run that has come to its end, and the state it is in then."""
 DAMAGED = "damaged"
-"""The run's folder has a record that cannot be read, or another run's; nothing is started over it."""
-STATES = (*ENDS.values(), "running", "stopped", "failed", DAMAGED, "missing")
+"""The run's folder has a record that cannot be read, is another run's, or lacks an evaluation of its study; nothing is started over it."""
+RUNNING = "running"
+"""A living process has the run."""
+STATES = (*ENDS.values(), RUNNING, "stopped", "failed", DAMAGED, "missing")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,16 @@ def failure_file(root: Path, folder: Path) -> Path:
     return root / FAILURES / f"{folder.name}.json"
 
 
+def failure_said(root: Path, folder: Path) -> str:
+    """What a run that failed said last, its exit code, and the file with all of its words."""
+    note, log = failure_file(root, folder), root / LOGS / f"{folder.name}.log"
+    try:
+        said = json.loads(note.read_text(encoding="utf-8"))
+        return f"{said['error']} (exit code {said['exit_code']}, {log})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"its note {note} cannot be read; {log} has its words"
+
+
 def record_of(folder: Path) -> RunRecord | None:
     """The record in a run's folder, or None where there is none; raises ``Damaged``."""
     return read_record(folder)[0] if (folder / RECORD).exists() else None
@@ -94,19 +107,28 @@ def is_closed(folder: Path, record: RunRecord) -> bool:
 def state_of(root: Path, folder: Path) -> str:
     """Where a run that has not come to its end stands, from its locks and its failure note."""
     if is_held(folder / LOCK) or is_held(claim_file(root, folder)):
-        return "running"
+        return RUNNING
     if failure_file(root, folder).exists():
         return "failed"
     return "stopped" if (folder / RECORD).exists() else "missing"
 
 
-def _planned(cell: Cell, root: Path, folder: Path, results: Path | None) -> Planned:
+def _planned(cell: Cell, root: Path, folder: Path, results: Path | None, evaluations: Sequence[str]) -> Planned:
     try:
         record = end_of(folder, results)
     except Damaged as damaged:
         return Planned(cell, folder, DAMAGED, note=str(damaged))
+    if record is not None and record.status == "completed" and (gone := [name for name in evaluations if name not in record.evaluations]):
+        return Planned(cell, folder, DAMAGED, note=_too_late(gone, folder, results))
     note = "" if record or results is None else whats_wrong(results / RECORDS / folder.name)
     return Planned(cell, folder, ENDS[record.status] if record else state_of(root, folder), record, note)
+
+
+def _too_late(gone: Sequence[str], folder: Path, results: Path | None) -> str:
+    """What is said of a finished run without evaluations that its study reads, and the remedy."""
+    there = [str(place) for place in (folder, *([] if results is None else [results / RECORDS / folder.name])) if place.exists()]
+    why = "a finished run keeps too few checkpoints for a new one"
+    return f"{there[0]}: has no evaluation {', '.join(gone)}, and {why}; remove {' and '.join(there)} and give the same command again"
 
 
 def _composed(study: Study, cell: Cell, extra: tuple[str, ...]) -> Config:
@@ -128,12 +150,13 @@ def plan(study: Study, root: Path, extra: tuple[str, ...] = (), results: Path | 
         UserError: a run does not compose, or two are the same.
     """
     planned: dict[Path, Planned] = {}
+    further = [name for name in study.evaluations if name != MAIN]
     for cell in study.cells:
         cfg = _composed(study, cell, extra)
         folder = root / run_name(cfg)
         if folder in planned:
             raise UserError(f"study {study.name}: {cell.name} is the same run as {planned[folder].cell.name}; leave one out")
-        planned[folder] = replace(_planned(cell, root, folder, results), work=work_of(cfg))
+        planned[folder] = replace(_planned(cell, root, folder, results, further), work=work_of(cfg))
     return list(planned.values())
 
 

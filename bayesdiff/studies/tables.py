@@ -57,7 +57,7 @@ def _lines_of(study: Study, row: Row, rows: list[Row]) -> list[dict[str, object]
         scores = values(row, measure.name)
         if scores is None:
             continue
-        line: dict[str, object] = {**row.labels, "metric": measure.label, "runs": len(row.found), "diverged": len(row.diverged)}
+        line: dict[str, object] = {**row.labels, "metric": measure.label, "runs": scores[..., 0].size, "diverged": len(row.diverged)}
         mean, spread = aggregate_as_paper(scores)
         line |= {"mean": mean[0], "sd_over_seeds": spread[0]}
         if measure.name in paper:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from PIL import Image
 from bayesdiff.core.errors import UserError
 from bayesdiff.recording.archive import open_archive
 from bayesdiff.recording.collect import collect
+from bayesdiff.recording.record import load_record
 from bayesdiff.scoring.curve import image_matrix, per_image, read_scores
 from tests import made_records
 
@@ -98,3 +100,23 @@ def test_probes_are_collected_also_when_the_record_is_there_already(tmp_path: Pa
     (run / "probes.csv").write_text("step,weights,timestep,loss\n0,kept,100.0,0.5\n")
     collect(run, tmp_path / "results")
     assert (target / "probes.csv").read_text() == (run / "probes.csv").read_text()
+
+
+def test_of_an_older_record_nothing_stays_beside_the_newer(tmp_path: Path) -> None:
+    """The run was made anew without an evaluation, probes and a picture that it had: those of before are another run's."""
+    study = made_records.prepare(tmp_path / "studies")
+    run = made_records.make_run(study.cells[0], tmp_path / "runs")
+    made_records.evaluate(run, "guided", by=0.1)
+    (run / "probes.csv").write_text("step,weights,timestep,loss\n0,kept,100.0,0.5\n")
+    Image.new("RGB", (40, 20), "red").save(run / "grid.png")
+    collect(run, tmp_path / "results")
+    shutil.rmtree(run)
+    run = made_records.make_run(study.cells[0], tmp_path / "runs")
+    record = load_record(run)
+    assert record is not None
+    record.seconds = {"train": 61.0}
+    record.save(run)
+    target = collect(run, tmp_path / "results")
+    assert {path.name for path in target.iterdir()} == {"record.json", "curve.csv", "images.csv"}
+    (kept,) = open_archive(tmp_path / "results").runs.values()
+    assert (list(kept.scores), kept.record.seconds) == (["main"], {"train": 61.0})

@@ -128,6 +128,20 @@ def test_the_table_shows_both_curves_and_the_difference(runs: list[Path], capsys
     assert ["50", "0.500", "0.700", "+0.200", "-0.048 to +0.448"] in cells
 
 
+def test_means_beside_a_difference_are_of_the_images_that_it_is_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The reference has a third image, far better than the two that both have, and a checkpoint more."""
+    first = write_run(tmp_path / "plain-aaaaaa", {0: [0.2, 0.4, 0.9], 50: [0.2, 0.4, 0.9]}, False)
+    other = write_run(tmp_path / "bnn-bbbbbb", {0: [0.3, 0.5]}, True)
+    (row,) = differences(read_run(first)[1], read_run(other)[1], "dino").to_dict("records")
+    assert (row["first"], row["this"], row["difference"]) == pytest.approx((0.3, 0.4, 0.1))
+    print_comparison([first, other], "dino")
+    out = capsys.readouterr().out
+    assert ["0", "0.300", "0.400", "+0.100"] in [[cell.strip() for cell in line.strip("│ ").split("│")][:4] for line in out.splitlines()]
+    assert "the 1 checkpoints and 2 images that both runs have; they have 2 checkpoints of 3 images and 1 checkpoints of 2 images." in out
+    print_comparison([first, first], "dino")
+    assert "Note" not in capsys.readouterr().out
+
+
 def test_the_command_prints_a_table_and_writes_a_picture(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "pictures" / "both.png"
     assert main([*map(str, runs), "--plot", str(target)]) == 0
@@ -222,7 +236,7 @@ def test_other_ways_to_train_and_sample_are_noted(runs: list[Path], key: str, va
 
 def test_what_runs_differ_in_besides_their_arm_is_noted(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     print_comparison(runs, "dino")
-    assert "Note" not in capsys.readouterr().out
+    assert "the runs differ" not in capsys.readouterr().out
     record = json.loads((runs[1] / "record.json").read_text())
     record["config"]["data"]["subject"] = "toy_cat"
     record["config"]["shots"] = {"count": 4}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -123,3 +124,27 @@ def test_a_tracker_that_is_not_installed_is_left_out_with_its_name(
     with pytest.warns(UserWarning, match=f"tracker {name} failed and is left out: .*{name}"):
         tracker = Tracker(make_config(f"tracker={name}"), tmp_path, 0)
     assert [type(sink).__name__ for sink in tracker.sinks] == ["Jsonl"]
+
+
+def test_workers_that_begin_on_a_new_mlflow_server_share_its_experiment(
+    tmp_path: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both look for it before either has made it."""
+    mlflow = pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    pytest.importorskip("alembic", reason="the extra mlflow is not installed")
+    monkeypatch.chdir(tmp_path)  # where a server without a setting of its own has its artifacts
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'server.db'}")
+    looked: list[str] = []
+    found = mlflow.MlflowClient.get_experiment_by_name
+
+    def too_early(client: Any, name: str) -> Any:
+        looked.append(name)
+        return found(client, name) if len(looked) > 2 else None
+
+    monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", too_early)
+    for seed in (0, 1):
+        (run := tmp_path / str(seed)).mkdir()
+        tracker = Tracker(make_config("tracker=mlflow", "tracker.project=own", f"seed={seed}"), run, 0)
+        assert [type(sink).__name__ for sink in tracker.sinks] == ["Jsonl", "Mlflow"]
+    client = mlflow.MlflowClient()
+    assert len(client.search_runs([found(client, "own").experiment_id])) == 2

@@ -120,7 +120,7 @@ def test_a_sink_that_fails_is_left_out_with_one_warning(
     tmp_path: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, place: str, calls: int
 ) -> None:
     fake = Fake(place)
-    monkeypatch.setattr(module, "Wandb", lambda cfg, folder: fake)
+    monkeypatch.setattr(module, "Wandb", lambda *_: fake)
     tracker = Tracker(make_config("tracker=wandb"), tmp_path, 0)
     with pytest.warns(UserWarning, match="tracker Fake failed and is left out: the service is away") as warned:
         walk(tracker, tmp_path)
@@ -132,7 +132,7 @@ def test_a_sink_that_fails_is_left_out_with_one_warning(
 def test_a_sink_that_does_not_start_is_left_out_with_one_warning(
     tmp_path: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(cfg: Config, folder: Path) -> None:
+    def refuse(*_: Any) -> None:
         raise RuntimeError("no network")
 
     monkeypatch.setattr(module, "Wandb", refuse)
@@ -255,6 +255,38 @@ def synced(command: list[str], folder: Path, env: dict[str, str]) -> tuple[list[
     return [row["eval/step"] for row in rows], [row["eval/dino"] for row in rows]
 
 
+def test_a_run_that_is_made_anew_is_not_written_behind_the_one_before(
+    tmp_path: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder was removed; its id is the same, and the service still has the other's rows."""
+    import wandb
+
+    asked: list[str | None] = []
+
+    def init(**settings: Any) -> None:
+        asked.append(settings["resume"])
+        raise RuntimeError("no service here")
+
+    monkeypatch.setattr(wandb, "init", init)
+    for resumed_at in (0, 20):
+        with pytest.warns(UserWarning, match="no service here"):
+            Tracker(make_config("tracker=wandb", "tracker.mode=online"), tmp_path, resumed_at)
+    assert asked == [None, "allow"]
+
+
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_a_run_that_resumes_at_step_0_gives_that_checkpoint_again_and_a_new_run_nothing(
+    tmp_path: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    fakes = [Fake("nowhere"), Fake("nowhere")]
+    for fake, found in zip(fakes, (False, True), strict=True):
+        monkeypatch.setattr(module, "Wandb", lambda *_, fake=fake: fake)
+        if found:
+            pd.DataFrame({"step": [0], "dino": [0.5]}).to_csv(tmp_path / "curve.csv", index=False)
+        Tracker(make_config("tracker=wandb", f"tracker.mode={mode}"), tmp_path, 0)
+    assert [fake.calls for fake in fakes] == [[], ["checkpoint"]]
+
+
 def test_what_a_sweeps_agent_hands_back_is_left_out_under_an_agent_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["bnn=on", "cfg={'seed': 0}", "run_key=abc", "seed=0"]
     monkeypatch.delenv("WANDB_SWEEP_ID", raising=False)
@@ -267,7 +299,7 @@ def test_a_tracker_that_fails_is_a_line_for_the_record(
     tmp_path: Path, make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
-    monkeypatch.setattr(module, "Wandb", lambda cfg, folder: Fake("checkpoint"))
+    monkeypatch.setattr(module, "Wandb", lambda *_: Fake("checkpoint"))
     tracker = Tracker(make_config("tracker=wandb"), tmp_path, 0, lines.append)
     with pytest.warns(UserWarning, match="the service is away"):
         walk(tracker, tmp_path)

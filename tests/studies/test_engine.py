@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier, Timer
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -77,7 +80,12 @@ def test_a_failed_run_is_tried_again_and_forgotten_when_it_succeeds(tmp_path: Pa
 def test_the_exit_code_says_how_many_failed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stub_study.prepare(tmp_path, failing="3")
     assert main(["stub", "--runs", str(tmp_path / "runs")]) == 1
-    assert "10 done, 2 failed" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "10 done, 2 failed" in out
+    logs = sorted(str(path) for path in (tmp_path / "runs" / "logs").iterdir() if "-seed3-" in path.name)
+    said = [line for line in out.splitlines() if line.startswith("failed ")]
+    assert sorted(line.rpartition(", ")[2].rstrip(")") for line in said) == logs
+    assert all(": bayesdiff: this one fails (exit code 7, " in line for line in said)
     stub_study.prepare(tmp_path)
     assert main(["stub", "--runs", str(tmp_path / "runs")]) == 0
     assert main(["nothing"]) == 2
@@ -86,6 +94,41 @@ def test_the_exit_code_says_how_many_failed(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     assert main(["stub", "--runs", str(tmp_path / "file" / "runs")]) == 2
     assert capsys.readouterr().err.startswith(f"bayesdiff: --runs={tmp_path}/file/runs: {tmp_path}/file is not a folder")
+
+
+def test_a_run_that_was_stopped_is_not_called_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody stops a run of the study, and not the study: it goes on, and does not end as if every run were there."""
+    stub_study.prepare(tmp_path)
+    codes = iter([-signal.SIGTERM, 0])
+    monkeypatch.setattr(engine, "_call", lambda *_: next(codes))
+    assert main(["stub", "--runs", str(tmp_path / "runs"), "--only", "seed=0"]) == 143
+    assert "1 stopped, 1 done" in capsys.readouterr().out
+
+
+def test_a_run_that_failed_and_was_then_stopped_does_not_stand_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, runs = stub_study.prepare(tmp_path, failing="0"), tmp_path / "runs"
+    (only,) = planning.narrowed(study, ["seed=0", "bnn=on"]).cells
+    assert run_study(replace(study, cells=(only,)), runs, 1) == {"failed": 1}
+    monkeypatch.setattr(engine, "_call", lambda *_: -signal.SIGTERM)
+    assert run_study(replace(study, cells=(only,)), runs, 1) == {"stopped": 1}
+    assert not any((runs / "failures").iterdir())
+
+
+def test_a_run_that_begins_behind_a_stop_is_stopped_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C comes while a worker is about to start one: it is not among the runs at work yet."""
+    study, call = stub_study.prepare(tmp_path), engine._call
+
+    def call_behind_a_stop(*words: Any) -> int:
+        engine.STOPPED.set()
+        return call(*words)
+
+    monkeypatch.setattr(engine, "_call", call_behind_a_stop)
+    first = planning.narrowed(study, ["seed=0", "bnn=on"])
+    assert run_study(first, tmp_path / "runs", 1) == {"stopped": 1}
+    monkeypatch.setattr(engine, "_call", call)
+    assert run_study(first, tmp_path / "runs", 1) == {"done": 1}
 
 
 def test_a_dry_run_prints_the_plan_and_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,6 +164,21 @@ def test_a_run_has_its_share_of_the_cores_and_the_gpu_it_was_given(monkeypatch: 
     assert worker_environment(9, None)["OMP_NUM_THREADS"] == "1"
     assert worker_environment(4, "5")["CUDA_VISIBLE_DEVICES"] == "5"
     assert worker_environment(4, None)["CUDA_VISIBLE_DEVICES"] == "0,5"
+
+
+def test_several_runs_do_not_share_the_name_that_weights_and_biases_gave_to_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep's agent whose file lacks an axis starts several runs; its id is of one."""
+    study, seen = stub_study.prepare(tmp_path), []
+
+    def call(command: list[str], words: Any, environment: dict[str, str]) -> int:
+        seen.append(environment.get("WANDB_RUN_ID"))
+        return 0
+
+    monkeypatch.setenv("WANDB_RUN_ID", "the agent's")
+    monkeypatch.setattr(engine, "_call", call)
+    run_study(planning.narrowed(study, ["seed=0", "bnn=on"]), tmp_path / "runs", 1)
+    run_study(planning.narrowed(study, ["seed=0"]), tmp_path / "runs", 1)
+    assert seen == ["the agent's", None, None]
 
 
 @pytest.mark.parametrize("starters", [1, 3], ids=["one study with three workers", "three studies with one worker each"])
@@ -215,3 +273,43 @@ def test_a_damaged_run_folder_does_not_stop_the_rest(tmp_path: Path, capsys: pyt
     assert "2 damaged, 10 done" in out
     assert f"{first.folder}" in out and f"{second.folder}" in out
     assert len(started(tmp_path)) == 10
+
+
+def test_a_run_whose_worker_was_killed_is_done_by_those_still_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker has the first run as this one comes by, and is gone before this one is through the others."""
+    study, runs = stub_study.prepare(tmp_path), tmp_path / "runs"
+    first = plan(study, runs)[0]
+    place = state.claim_file(runs, first.folder)
+    place.parent.mkdir(parents=True)
+    claim = FileLock(place, thread_local=False)
+    claim.acquire()
+    call = engine._call
+
+    def call_after_the_kill(*words: Any) -> int:
+        claim.release(force=True)
+        return call(*words)
+
+    monkeypatch.setattr(engine, "_call", call_after_the_kill)
+    assert run_study(study, runs, 1) == {"done": 12}
+    assert started(tmp_path)[-1] == first.folder.name
+
+
+def test_a_run_that_another_process_has_is_left_to_it_and_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study, runs = stub_study.prepare(tmp_path), tmp_path / "runs"
+    first = plan(study, runs)[0]
+    claim = state.claim_file(runs, first.folder)
+    claim.parent.mkdir(parents=True)
+    with FileLock(claim):
+        assert run_study(study, runs, 2) == {"running": 1, "done": 11}
+    assert capsys.readouterr().out.count("running ") == 1
+
+
+def test_a_run_that_ended_elsewhere_is_done_though_it_was_stopped_here(tmp_path: Path) -> None:
+    """Its record is among the results: what was left in the folder of runs is not this study's to end."""
+    study, runs, results = stub_study.prepare(tmp_path), tmp_path / "runs", tmp_path / "results"
+    assert run_study(study, runs, 2, results=results) == {"done": 12}
+    stopped = plan(study, runs)[0].folder
+    RunRecord(stopped.name, "running", {}).save(stopped)
+    kept = (results / "records" / stopped.name / "record.json").read_bytes()
+    assert run_study(study, runs, 2, results=results) == {"done": 12}
+    assert (results / "records" / stopped.name / "record.json").read_bytes() == kept

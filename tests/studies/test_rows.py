@@ -7,15 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bayesdiff.core.errors import UserError
 from bayesdiff.recording.archive import Run, open_archive
 from bayesdiff.recording.collect import collect
-from bayesdiff.recording.record import RunRecord
+from bayesdiff.recording.record import RunRecord, load_record
 from bayesdiff.studies import plan
-from bayesdiff.studies.rows import Cells, Found, Row, common_grid, pair_of, reference_of, run_counts, scores_of_run, values
+from bayesdiff.studies.rows import Cells, Found, Row, common_grid, pair_of, prompts_of, reference_of, run_counts, scores_of_run, values
 from bayesdiff.studies.rows import rows_of as rows_of_archive
+from bayesdiff.studies.tables import study_table
 from tests import made_records
 
 
@@ -64,6 +66,34 @@ def test_gaps_cost_a_line_at_a_time(gaps: set[tuple[str, str]], left: list[list[
 def test_arms_without_a_common_run_have_no_pairs() -> None:
     one, other = _cells({("1", "subject 0")}, subjects=1), _cells({("0", "subject 0")}, subjects=1)
     assert all(table.size == 0 for table in common_grid(one, other))
+
+
+def test_runs_with_other_numbers_of_images_count_by_their_means() -> None:
+    """As the shape of an array they were an error that ended every table."""
+    two, four = {("0", "a"): np.array([1.0, 3.0])}, {("0", "a"): np.array([0.0, 1.0, 2.0, 9.0])}
+    assert [table.tolist() for table in common_grid(two, four)] == [[[[[2.0]]]], [[[[3.0]]]]]
+    (table,) = common_grid({**two, ("0", "b"): four["0", "a"]})
+    assert table.tolist() == [[[[2.0]], [[3.0]]]]
+    assert common_grid(two, two)[0].shape == (1, 1, 1, 2)
+
+
+def test_an_evaluation_with_fewer_images_is_compared_by_means_and_its_prompts_are_its_own(tmp_path: Path) -> None:
+    study = replace(made_records.prepare(tmp_path / "studies"), evaluations=("main", "few"), compare=("evaluation", "main"))
+    study = replace(study, cells=study.cells[:1])
+    run = made_records.make_run(study.cells[0], tmp_path / "runs")
+    few = made_records.evaluate(run, "few", by=0.2)
+    scores = pd.read_csv(few / "scores.csv")
+    scores[scores["image"] == 0].to_csv(few / "scores.csv", index=False)  # two prompts of one image each
+    record = load_record(run)
+    assert record is not None
+    record.config["evaluations"] = {"few": {"images_per_prompt": 1}}
+    record.save(run)
+    collect(run, tmp_path / "results")
+    main, few_row = rows_of(study, tmp_path / "results")
+    assert (prompts_of(main, 4), prompts_of(few_row, 2), prompts_of(main, 1)) == ([0, 0, 1, 1], [0, 1], [0])
+    line = study_table(study, [main, few_row]).set_index(["evaluation", "metric"]).loc[("few", "DINO")]
+    assert (line["difference"], line["pairs"]) == (pytest.approx(0.2, abs=0.05), 1)
+    assert np.isnan(line["low"]), "images of other numbers are no pairs: there is nothing to take an interval over"
 
 
 def test_a_run_that_diverged_is_counted_and_its_pair_left_out(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from filelock import FileLock
 
 from bayesdiff.core.layout import RECORDS
 from bayesdiff.recording.columns import Damaged
-from bayesdiff.recording.record import RunRecord
+from bayesdiff.recording.record import RunRecord, load_record
 from bayesdiff.studies.state import DAMAGED, ENDS, STATES, claim_file, end_of, failure_file, is_held, plan, state_of, summary
 from tests import made_records
 
@@ -132,3 +134,30 @@ def test_a_completed_run_with_resume_states_is_not_at_its_end(tmp_path: Path) ->
     (folder / "resume").mkdir()
     assert end_of(folder) is None
     assert state_of(tmp_path, folder) == "stopped"
+
+
+@pytest.mark.usefixtures("restored_studies")
+def test_a_finished_run_without_an_evaluation_of_its_study_is_named_and_not_called_done(tmp_path: Path) -> None:
+    """The study got the evaluation later: its table would ask for ever for a command that finds nothing to do."""
+    study = made_records.prepare(tmp_path / "studies")
+    made_records.fill(study, tmp_path, study.cells[:2])
+    words = ("+evaluations={low:{guidance_scale:3}}",)
+    grown = replace(
+        study, evaluations=("main", "low"), cells=tuple(replace(cell, overrides=cell.overrides + words) for cell in study.cells)
+    )
+    assert summary(plan(study, tmp_path / "runs", results=tmp_path / "results"))["done"] == 2
+    first, second, third, *_ = plan(grown, tmp_path / "runs", results=tmp_path / "results")
+    assert [first.state, second.state, third.state] == [DAMAGED, DAMAGED, "missing"]
+    kept = tmp_path / "results" / RECORDS / first.folder.name
+    assert "has no evaluation low" in first.note and first.note.endswith(
+        f"remove {first.folder} and {kept} and give the same command again"
+    )
+    shutil.rmtree(first.folder)
+    shutil.rmtree(kept)
+    path = kept.with_name(second.folder.name) / "record.json"
+    for place in (second.folder, path.parent):
+        record = load_record(place)
+        assert record is not None
+        record.evaluations = {"low": {}}
+        record.save(place)
+    assert [run.state for run in plan(grown, tmp_path / "runs", results=tmp_path / "results")][:2] == ["missing", "done"]

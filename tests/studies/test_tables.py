@@ -19,7 +19,7 @@ from bayesdiff.recording.archive import open_archive
 from bayesdiff.studies import plan as planning
 from bayesdiff.studies.figures import curves_of, last_points
 from bayesdiff.studies.measures import curve_shape
-from bayesdiff.studies.pages import write_study
+from bayesdiff.studies.pages import explain, write_study
 from bayesdiff.studies.rows import Row, scores_of_run, values
 from bayesdiff.studies.rows import rows_of as rows_of_archive
 from bayesdiff.studies.tables import printed_table, study_table
@@ -140,7 +140,7 @@ def test_a_run_that_diverged_is_said_and_costs_its_pair_alone(study: planning.St
     assert "3/4, 1 diverged" in text
     assert "missing" not in text
     line = pd.read_csv(results / "tables" / "table_1.csv").set_index(["method", "bnn", "metric"]).loc[("lora", "on", "DINO")]
-    assert (line["runs"], line["diverged"], line["pairs"]) == (3, 1, 2)
+    assert (line["runs"], line["diverged"], line["pairs"]) == (2, 1, 2)
     assert line["difference"] == pytest.approx(made_records.EFFECT, abs=0.03)
 
 
@@ -439,3 +439,18 @@ def test_arms_of_a_figure_differ_without_colour_and_are_named_in_words(
         assert [line.get_label() for line in named] == ["plain (mean of 4 runs)", "Bayesian (mean of 4 runs)"]
         assert len({(line.get_marker(), line.get_linestyle()) for line in named}) == 2
     assert [axes.get_title() for axes in kept[0].findobj(Axes)] == ["dreambooth", "lora"]
+
+
+def test_a_mean_says_over_how_many_runs_it_is_and_which_are_left_out(tmp_path: Path) -> None:
+    """One run of four diverged, and the mean is of the two of the other subject."""
+    study = made_records.prepare(tmp_path / "studies")
+    lost = next(cell for cell in study.cells if list(cell.labels.values()) == ["lora", "on", "toy_dog", "1"])
+    results = made_records.fill(study, tmp_path, tuple(cell for cell in study.cells if cell != lost))
+    made_records.fill_one(lost, tmp_path, "diverged")
+    archive = open_archive(results)
+    line = study_table(study, rows_of_archive(study, archive)).set_index(["method", "bnn", "metric"]).loc[("lora", "on", "DINO")]
+    assert (line["runs"], line["diverged"], line["pairs"]) == (2, 1, 2)
+    said = explain(study, archive, "lora, bnn on", "DINO").split("difference from")[0].splitlines()
+    used = [float(text.split()[0]) for text in said if "left out" not in text and "diverged" not in text]
+    assert np.mean(used) == pytest.approx(line["mean"], abs=1e-4) and len(used) == 2
+    assert [text.split("  ")[1] for text in said if "left out" in text] == ["method=lora bnn=on data.subject=toy_dog seed=0"]
