@@ -39,7 +39,7 @@ from bayesdiff.reporting.pictures import BUDGET
 from bayesdiff.reporting.traces import Trace
 from bayesdiff.scoring.metrics import in_order
 from bayesdiff.studies.figures import ARMS, curves_of, worded
-from bayesdiff.studies.measures import MEASURES
+from bayesdiff.studies.measures import MEASURES, p_text
 from bayesdiff.studies.pages import commands_of, heading
 from bayesdiff.studies.plan import EVALUATION, Study
 from bayesdiff.studies.rows import Found, Row, rows_of, run_counts
@@ -154,7 +154,7 @@ def _difference(row: Row, lines: pd.DataFrame) -> dict[str, Any] | None:
     low, high, p = (None if pd.isna(line[name]) else float(line[name]) for name in ("low", "high", "p_holm"))
     of_runs = bool({"seeds", "subjects"} & set(str(line["over"]).split()))
     interval = f", 95 % interval {low:+.3f} to {high:+.3f}" if low is not None and high is not None else ""
-    sure = f", p {'< 0.001' if p < 0.0005 else f'= {p:.3f}'}" if p is not None else "" if of_runs else ", these runs alone"
+    sure = f", p {p_text(p, 3, '= ')}" if p is not None else "" if of_runs else ", these runs alone"
     said = f"{line['difference']:+.3f}{interval}{sure}"
     return {"name": _name(row), "mean": float(line["difference"]), "low": low, "high": high, "p": p, "said": said, "of_runs": of_runs}
 

@@ -27,6 +27,12 @@ Reader = Callable[[Run, Scores], Array | None]
 """Values (images,) or (1,) of one evaluation of a run; None where it was not measured or judged."""
 
 
+def p_text(p: float, places: int = 4, equal: str = "") -> str:
+    """A p-value in [0, 1] for a page: so many places, or that it is smaller; ``equal`` stands before a number."""
+    least = 10.0**-places
+    return f"< {least:.{places}f}" if p < least else f"{equal}{p:.{places}f}"
+
+
 @dataclass(frozen=True)
 class Measure:
     """What is known of one measure."""

@@ -12,6 +12,7 @@ from bayesdiff.core.files import write_text
 from bayesdiff.core.layout import MECHANISM
 from bayesdiff.recording.plots import panels, save_figure
 from bayesdiff.studies.contrasts import Estimate
+from bayesdiff.studies.measures import p_text
 from bayesdiff.studies.mechanism import (
     DOES_NOT_DECIDE,
     LEVEL,
@@ -100,7 +101,7 @@ def timing_sentence(timing: Timing, found: Agreement) -> str:
     return (
         f"**{_decided(timing.predicts, seen)}** The centres of {timing.measure} above its lowest value in steps {first} to {last} lie "
         f"{apart:.0f} steps apart in two orders of one photograph. Over {len(found.subjects)} subjects they go together with "
-        f"r = {found.correlation:.2f} (one-sided p = {found.p_value:.3f}, all permutations of subjects): {shown}."
+        f"r = {found.correlation:.2f} (one-sided p {p_text(found.p_value, 3, '= ')}, all permutations of subjects): {shown}."
     )
 
 
@@ -122,11 +123,11 @@ def _mediation(question: Question, pair: Pair) -> str:
     if (found := mediated(question, pair)) is None:
         return f"**{question.name}** Not measured: too few runs have {question.mediator} and {question.outcome}."
     answer = "Yes" if found.p_value <= LEVEL else "Not shown"
-    without, with_it = (f"{one.mean[0]:+.2f} (p = {one.p_value[0]:.3f})" for one in (found.slope, found.slope_with))
+    without, with_it = (f"{one.mean[0]:+.2f} (p {p_text(one.p_value[0], 3, '= ')})" for one in (found.slope, found.slope_with))
     return (
-        f"**{question.name}** {answer}: the indirect effect is {found.indirect:+.3f} (p = {found.p_value:.3f}), "
+        f"**{question.name}** {answer}: the indirect effect is {found.indirect:+.3f} (p {p_text(found.p_value, 3, '= ')}), "
         f"the total {found.total.mean[0]:+.3f}. "
-        f"{question.mediator} changes by {found.mediator.mean[0]:+.3f} (p = {found.mediator.p_value[0]:.3f}). "
+        f"{question.mediator} changes by {found.mediator.mean[0]:+.3f} (p {p_text(found.mediator.p_value[0], 3, '= ')}). "
         f"Within runs {question.outcome} follows it with slope {without}, and with the intervention {with_it}."
     )
 

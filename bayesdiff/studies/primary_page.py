@@ -10,6 +10,7 @@ import pandas as pd
 from bayesdiff.core.layout import MAIN
 from bayesdiff.stats import detectable
 from bayesdiff.studies.contrasts import Estimate
+from bayesdiff.studies.measures import p_text
 from bayesdiff.studies.primary import (
     AGAINST,
     HOLDS,
@@ -99,11 +100,6 @@ def _lines(primary: Primary, judged: list[Judged]) -> list[dict[str, str]]:
         }
         for one in judged for part, found in one.parts
     ]  # fmt: skip
-
-
-def p_text(p: float) -> str:
-    """A p-value in [0, 1] for a table: four places, or that it is smaller."""
-    return "< 0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
 def _detectable(found: Estimate, alpha: float) -> str:

@@ -15,7 +15,7 @@ from bayesdiff.config.identity import arm_name
 from bayesdiff.core.layout import MAIN
 from bayesdiff.recording.archive import Archive, Run
 from bayesdiff.stats import aggregate_as_paper, holm, paired_difference
-from bayesdiff.studies.measures import COST, CURVE, LAST, Measure, curve_shape, of
+from bayesdiff.studies.measures import COST, CURVE, LAST, Measure, curve_shape, of, p_text
 from bayesdiff.studies.paper import PAPER_IMAGES, paper_label, paper_numbers
 from bayesdiff.studies.plan import Study, compose_cell
 from bayesdiff.studies.rows import Row, pair_of, prompts_of, read, reference_of, values
@@ -109,7 +109,7 @@ def _cell(line: dict[Any, Any]) -> str:
     text = _mean(line["mean"], line["sd_over_seeds"])
     if "difference" in line and not pd.isna(line["difference"]):
         runs = {"subjects", "seeds"} & set(line["over"].split())
-        p = f", p {line['p_holm']:.3f}" if not pd.isna(line["p_holm"]) else "" if runs else ", these runs"
+        p = f", p {p_text(line['p_holm'], 3)}" if not pd.isna(line["p_holm"]) else "" if runs else ", these runs"
         digits = 3 if abs(line["mean"]) < LARGE else 0
         interval = "" if pd.isna(line["low"]) else f" [{line['low']:+.{digits}f}, {line['high']:+.{digits}f}]"
         text += f"; {line['difference']:+.{digits}f}{interval}{p}"

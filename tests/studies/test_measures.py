@@ -5,7 +5,7 @@ from __future__ import annotations
 from bayesdiff.scoring.metrics import HIGHER_IS_BETTER, METRICS
 from bayesdiff.studies import figures, paper
 from bayesdiff.studies.claims import KNOWN
-from bayesdiff.studies.measures import CLAIM, COST, CURVE, LAST, MEASURES, in_the_paper, named, of
+from bayesdiff.studies.measures import CLAIM, COST, CURVE, LAST, MEASURES, in_the_paper, named, of, p_text
 
 
 def test_every_measure_says_what_it_is() -> None:
@@ -34,3 +34,8 @@ def test_a_measure_of_a_table_is_found_by_name_or_label() -> None:
         assert found is not None and found.name == "dino"
     assert named("step of the deepest fall") is None, "claims alone ask for it"
     assert "step of the deepest fall" in KNOWN
+
+
+def test_no_p_value_is_said_to_be_0() -> None:
+    assert [p_text(p) for p in (0.0, 0.00009, 0.0001, 1.0)] == ["< 0.0001", "< 0.0001", "0.0001", "1.0000"]
+    assert [p_text(p, 3, "= ") for p in (1e-9, 0.0009, 0.001, 0.25)] == ["< 0.001", "< 0.001", "= 0.001", "= 0.250"]
