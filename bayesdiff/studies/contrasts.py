@@ -108,11 +108,17 @@ def _shown(table: pd.DataFrame, found: Found) -> pd.Series[bool]:
     return rows
 
 
+def inside(curve: Curve, window: Sequence[int]) -> Curve:
+    """The checkpoints of a curve in a window; empty where it holds none."""
+    steps, values = curve
+    held = (steps >= window[0]) & (steps <= window[1])
+    return steps[held], values[held]
+
+
 def window_mean(curve: Curve, window: Sequence[int]) -> float:
     """Plain mean over the checkpoints of a window; NaN where it holds none."""
-    steps, values = curve
-    inside = (steps >= window[0]) & (steps <= window[1])
-    return float(values[inside].mean()) if inside.any() else float("nan")
+    _, values = inside(curve, window)
+    return float(values.mean()) if values.size else float("nan")
 
 
 def over_steps(curve: Curve) -> float:

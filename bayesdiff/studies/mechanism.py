@@ -17,7 +17,7 @@ from bayesdiff.core.errors import UserError
 from bayesdiff.recording.archive import Archive
 from bayesdiff.recording.columns import Array
 from bayesdiff.stats.mediation import Mediation, mediation
-from bayesdiff.studies.contrasts import Curve, Estimate, curve_of, estimate, read_row, row_named, window_mean
+from bayesdiff.studies.contrasts import Curve, Estimate, curve_of, estimate, inside, read_row, row_named, window_mean
 from bayesdiff.studies.plan import load_study, models_of
 from bayesdiff.studies.rows import Found, Row, rows_of
 from bayesdiff.studies.timing import Timing
@@ -183,12 +183,7 @@ def _curves(row: Row, names: Sequence[str], window: Sequence[int]) -> dict[tuple
     found = {}
     for run in row.found:
         curves = [curve_of(run, name) for name in names]
-        inside = [_inside(curve, window) for curve in curves if curve is not None]
-        if len(inside) == len(names):
-            found[run.place] = inside
+        held = [inside(curve, window)[1] for curve in curves if curve is not None]
+        if len(held) == len(names):
+            found[run.place] = held
     return found
-
-
-def _inside(curve: Curve, window: Sequence[int]) -> Array:
-    steps, values = curve
-    return values[(steps >= window[0]) & (steps <= window[1])]

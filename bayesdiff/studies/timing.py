@@ -6,7 +6,7 @@ in the other. The test is a correlation over subjects, with a p-value from every
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,7 @@ from scipy.stats import PermutationMethod, pearsonr
 
 from bayesdiff.core.errors import UserError
 from bayesdiff.recording.columns import Array
-from bayesdiff.studies.contrasts import Curve, curve_of, row_named
+from bayesdiff.studies.contrasts import Curve, curve_of, inside, read_row, row_named
 from bayesdiff.studies.rows import Row
 
 ORDERS = 2
@@ -57,10 +57,9 @@ def centre(curve: Curve, window: Sequence[int]) -> float:
 
     A plateau has no sure highest step, but it has a centre.
     """
-    steps, values = curve
-    inside = (steps >= window[0]) & (steps <= window[1])
-    above = values[inside] - values[inside].min(initial=np.inf)
-    return float(np.average(steps[inside], weights=above)) if above.sum() > 0 else float("nan")
+    steps, values = inside(curve, window)
+    above = values - values.min(initial=np.inf)
+    return float(np.average(steps, weights=above)) if above.sum() > 0 else float("nan")
 
 
 def agreement(timing: Timing, rows: Sequence[Row]) -> Agreement | None:
@@ -75,14 +74,10 @@ def agreement(timing: Timing, rows: Sequence[Row]) -> Agreement | None:
         raise UserError(f"{timing.name}: {len(seeds)} seeds in its row; name a row of two")
     if row.missing:
         return None
-    read = {found.place: centre(curve, timing.window) for found in row.found if (curve := curve_of(found, timing.measure)) is not None}
-    subjects = tuple(subject for seed, subject in read if seed == seeds[0] and _has(read, seeds, subject))
+    cells = read_row(row, lambda found: None if (curve := curve_of(found, timing.measure)) is None else centre(curve, timing.window))
+    subjects = tuple(subject for seed, subject in cells if seed == seeds[0] and (seeds[1], subject) in cells)
     if len(subjects) < FEWEST:
         return None
-    centres = np.array([[read[seed, subject] for subject in subjects] for seed in seeds])
+    centres = np.array([[cells[seed, subject][0] for subject in subjects] for seed in seeds])
     found = pearsonr(*centres, alternative="greater", method=PermutationMethod(n_resamples=PERMUTATIONS, rng=np.random.default_rng(0)))
     return Agreement(subjects, centres, float(found.statistic), float(found.pvalue))
-
-
-def _has(read: Mapping[tuple[str, str], float], seeds: Sequence[str], subject: str) -> bool:
-    return all(np.isfinite(read.get((seed, subject), np.nan)) for seed in seeds)
