@@ -1,7 +1,7 @@
 """The contrasts that take the stage apart: read from ``results/mechanism.yaml``, judged by records alone.
 
 An explanation supports itself or fails by what it predicted of a contrast: *lower*, *same* or *higher*. Intervals are simultaneous
-over all contrasts of the file (Bonferroni), so that one error rate holds for the page.
+over all contrasts of the file (Bonferroni), so that one error rate holds for the page. Exploratory ones are outside that family.
 """
 
 from __future__ import annotations
@@ -77,11 +77,13 @@ class Plan:
     contrasts: list[Contrast]
     mediations: list[Question] = field(default_factory=list)
     timings: list[Timing] = field(default_factory=list)
+    exploratory: list[Contrast] = field(default_factory=list)
+    """Contrasts that nothing was predicted of: outside the family, each with an interval of its own."""
 
     @property
     def all(self) -> list[Contrast | Question | Timing]:
         """Whatever a study answers."""
-        return [*self.contrasts, *self.mediations, *self.timings]
+        return [*self.contrasts, *self.mediations, *self.timings, *self.exploratory]
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,13 @@ def load_plan(path: Path) -> Plan:
     for one in loaded.all:
         if len(one.window) != 2 or one.window[0] > one.window[1]:
             raise UserError(f"{path}: window {one.window} of {one.name!r}: give its first and its last step")
-    for contrast in loaded.contrasts:
+    for contrast in [*loaded.contrasts, *loaded.exploratory]:
         if wrong := set(contrast.predicts.values()) - {LOWER, SAME, HIGHER}:
             raise UserError(f"{path}: {contrast.name!r} predicts {', '.join(sorted(wrong))}; choose lower, same or higher")
         if not contrast.smallest > 0:
             raise UserError(f"{path}: smallest of {contrast.name!r} is {contrast.smallest}; give the smallest difference of interest")
+    if registered := next((one for one in loaded.exploratory if one.predicts), None):
+        raise UserError(f"{path}: {registered.name!r} is exploratory and predicts something; move it to contrasts, before its runs")
     for timing in loaded.timings:
         if wrong := set(timing.predicts.values()) - {PHOTOGRAPH, ORDER}:
             raise UserError(f"{path}: {timing.name!r} predicts {', '.join(sorted(wrong))}; choose photograph or order")

@@ -35,8 +35,8 @@ from bayesdiff.studies.timing import Agreement, Timing, agreement
 EXPLAINED = (
     "Made by `make paper-tables` from `results/mechanism.yaml` and the records. H1: fine-tuning narrows the distribution (the paper). "
     "H2: noise of the optimiser. H4: guidance on a model whose conditional prediction has collapsed and whose unconditional one has not. "
-    "A difference is the mean over subjects, paired, over a window of steps. Its interval is simultaneous over all contrasts of "
-    "this page. A contrast *supports* an explanation where it shows what that predicted, and *contradicts* it where it shows something "
+    "A difference is the mean over subjects, paired, over a window of steps. Its interval is simultaneous over all contrasts that "
+    "predict something. A contrast *supports* an explanation where it shows what that predicted, and *contradicts* it where it shows something "
     "else. It *does not decide* where the interval allows both."
 )
 
@@ -47,7 +47,9 @@ def write_mechanism(plan: Plan, rows: Mapping[str, Sequence[Row]], results: Path
     sections = [_section(one, pair_of(one, rows), len(plan.contrasts), folder, i) for i, one in enumerate(plan.contrasts, 1)]
     questions = [_mediation(one, pair_of(one, rows)) for one in plan.mediations]
     timed = [_timed(one, rows[one.study], folder, i) for i, one in enumerate(plan.timings, len(sections) + 1)]
-    text = "\n\n".join(["# The stage taken apart", EXPLAINED, *sections, *timed, "## What carries the effect", *questions])
+    first = len(sections) + len(timed) + 1
+    explored = [_section(one, pair_of(one, rows), 1, folder, i) for i, one in enumerate(plan.exploratory, first)]
+    text = "\n\n".join(["# The stage taken apart", EXPLAINED, *sections, *timed, "## What carries the effect", *questions, *explored])
     write_text(folder / "README.md", text + "\n")
     return folder / "README.md"
 
@@ -76,6 +78,8 @@ def sentence(contrast: Contrast, pair: Pair, found: Estimate | None, contrasts: 
 
 def _decided(predicts: Mapping[str, str], seen: str) -> str:
     """What a result says of every explanation that predicted one."""
+    if not predicts:
+        return "Exploratory."
     verdicts = {name: said(predicted, seen) for name, predicted in predicts.items()}
     if set(verdicts.values()) <= {DOES_NOT_DECIDE}:
         return "It does not decide."

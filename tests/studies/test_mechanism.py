@@ -71,14 +71,14 @@ def test_the_page_has_every_contrast_and_a_figure_where_there_are_pairs(archive:
     plan = load_plan(FILE)
     page = write_mechanism(plan, rows_by_study(plan, archive), tmp_path)
     text = page.read_text()
-    assert text.count("\n## ") == len(plan.contrasts) + len(plan.timings) + 1
+    assert text.count("\n## ") == len(plan.contrasts) + len(plan.timings) + 1 + len(plan.exploratory)
     assert len(list(page.parent.glob("*.png"))) == 2 == text.count("![")
 
 
 def test_every_contrast_names_rows_that_its_study_has() -> None:
     plan = load_plan(FILE)
     rows = rows_by_study(plan, Archive(Path("nowhere"), {}, {}))
-    for contrast in plan.contrasts:
+    for contrast in [*plan.contrasts, *plan.exploratory]:
         assert not pair_of(contrast, rows).complete
     for question in plan.mediations:
         assert not pair_of(question, rows).complete
@@ -96,6 +96,16 @@ def test_runs_of_other_lengths_meet_at_the_same_share_of_training(tmp_path: Path
     assert seen == "same" and "8 subjects, 25 % to 90 % of training" in text and "supports H1, contradicts H2" in text
 
 
+def test_what_nobody_predicted_says_so_and_widens_no_other_interval(tmp_path: Path) -> None:
+    """The interval of an exploratory contrast is its own, of 95 %; a registered one's is that of the family, with or without it."""
+    plan, study = load_plan(FILE), load_study("mechanism_arms")
+    kept = tuple(cell for cell in study.cells if cell.labels["arm"] in ("plain", "beta2 .95", "beta2 .99"))
+    page = write_mechanism(plan, rows_by_study(plan, open_archive(made_curves(study, tmp_path, made, kept))), tmp_path)
+    registered, exploratory = (page.read_text().split(f"## F: beta2 of {name}")[1].split("\n## ")[0] for name in (".95", ".99"))
+    assert "**It supports H1.**" in registered and f"({1 - 0.05 / len(plan.contrasts):.2%} interval, 8 subjects" in registered
+    assert "**Exploratory.**" in exploratory and "(95.00% interval, 8 subjects" in exploratory
+
+
 @pytest.mark.parametrize(
     ("predicted", "seen", "expected"),
     [("lower", "lower", SUPPORTS), ("same", "lower", CONTRADICTS), ("lower", "open", DOES_NOT_DECIDE), ("higher", "same", CONTRADICTS)],
@@ -110,6 +120,8 @@ def test_what_a_contrast_says_of_an_explanation(predicted: str, seen: str, expec
         ("H2: lower", "H2: less", "choose lower"),
         ("window: [200, 800]", "window: [800, 200]", "first and its last"),
         ("smallest: 0.08", "smallest: 0", "smallest"),
+        ("exploratory:", "explored:", "explored"),
+        ("    row: {arm: beta2 .99}", "    predicts: {H1: same}\n    row: {arm: beta2 .99}", "is exploratory and predicts something"),
     ],
 )
 def test_a_plan_that_says_something_wrong_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:

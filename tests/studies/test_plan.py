@@ -24,7 +24,7 @@ from bayesdiff.studies.state import plan
 ASKED_FOR = {
     "figure_1", "figure_2", "table_1", "table_1_faces", "table_2", "table_4", "figure_7", "figure_8", "figure_9a", "figure_9b",
     "many_images", "batch_size", "sdxl", "cost", "sampler", "guidance", "controls", "learning_rate", "adapter_rates", "methods",
-    "figures_3_to_5", "mechanism_looks", "mechanism_arms", "mechanism_batch", "mechanism_rates", "mechanism_photos",
+    "figures_3_to_5", "mechanism_looks", "mechanism_arms", "mechanism_batch", "mechanism_rates", "mechanism_photos", "grain_settings",
 }  # fmt: skip
 OF_THE_TOYBOX_ALONE = {"demo", "primary", "positive_control", "adapters"}
 ON_THE_WIDE_BASE = {"wide_base"}
