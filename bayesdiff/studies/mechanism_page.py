@@ -36,8 +36,8 @@ EXPLAINED = (
     "Made by `make paper-tables` from `results/mechanism.yaml` and the records. H1: fine-tuning narrows the distribution (the paper). "
     "H2: noise of the optimiser. H4: guidance on a model whose conditional prediction has collapsed and whose unconditional one has not. "
     "A difference is the mean over subjects, paired, over a window of steps. Its interval is simultaneous over all contrasts that "
-    "predict something. A contrast *supports* an explanation where it shows what that predicted, and *contradicts* it where it shows something "
-    "else. It *does not decide* where the interval allows both."
+    "predict something. A contrast *supports* an explanation where it shows what that predicted, and *contradicts* it where it shows "
+    "something else. It *does not decide* where the interval allows both."
 )
 
 
