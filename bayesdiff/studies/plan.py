@@ -177,21 +177,34 @@ def _labels(values: Any) -> list[str]:
     return list(values) if isinstance(values, dict) else [label_of(value) for value in values]
 
 
+def _as_labelled(word: str, labels: Sequence[str]) -> str:
+    """The label that a word means: 2e-4 is the label 0.0002, as the study's file itself may write it."""
+    return word if word in labels else next((label for label in labels if _number(label) == _number(word)), word)
+
+
+def _number(word: str) -> float | str:
+    try:
+        return float(word)
+    except ValueError:
+        return word
+
+
 def narrowed(study: Study, chosen: Sequence[str]) -> Study:
     """The cells of a study whose axes have the labels of ``axis=label`` words; several words of one axis mean any of their labels.
 
     Raises:
         UserError: an axis that the study does not have, or a label that its axis does not have.
     """
-    wanted: dict[str, set[str]] = {}
-    for axis, _, label in (word.partition("=") for word in chosen):
-        wanted.setdefault(axis, set()).add(label)
     axes = {axis: list(dict.fromkeys(cell.labels[axis] for cell in study.cells)) for axis in study.cells[0].labels}
+    wanted: dict[str, set[str]] = {}
+    for axis, _, word in (words.partition("=") for words in chosen):
+        wanted.setdefault(axis, set()).add(_as_labelled(word, axes.get(axis, [])))
     if unknown := [axis for axis in wanted if axis not in axes]:
         raise UserError(f"study {study.name}: no axis {', '.join(unknown)}; give AXIS=LABEL with one of {', '.join(axes)}")
     cells = tuple(cell for cell in study.cells if all(cell.labels[axis] in labels for axis, labels in wanted.items()))
-    if not cells or any(not labels <= set(axes[axis]) for axis, labels in wanted.items()):
-        raise UserError(f"study {study.name}: no run with {', '.join(chosen)}; there are {axes}")
+    if missing := [axis for axis, labels in wanted.items() if not labels <= set(axes[axis])]:
+        there = "; ".join(f"{axis} has {shortened(', '.join(axes[axis]))}" for axis in missing)
+        raise UserError(f"study {study.name}: no run with {', '.join(chosen)}; {there}")
     return replace(study, cells=cells)
 
 
