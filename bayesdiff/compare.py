@@ -19,7 +19,7 @@ from bayesdiff.recording.pairs import plot_comparison, print_comparison
 @bad_input_in_one_line
 def main(arguments: list[str] | None = None) -> int:
     parser = Parser("compare", __doc__)
-    parser.add_argument("runs", nargs="+", type=path, metavar="RUN", help="run folders; the first is the reference")
+    parser.add_argument("runs", nargs="+", type=path, metavar="RUN", help="run folders, or records of results/; the first is the reference")
     parser.add_argument("--metric", default="dino", metavar="NAME", help="a column of curve.csv (default: dino)")
     parser.add_argument("--plot", type=path, metavar="FILE", help="write the overlaid curves to a PNG")
     args = parser.parse_args(arguments)

@@ -30,6 +30,7 @@ from bayesdiff.recording.archive import evaluations_in, whole_record
 from bayesdiff.recording.columns import parse_images
 from bayesdiff.recording.record import RunRecord, load_record
 from bayesdiff.scoring.curve import curve_table, per_image, read_scores
+from bayesdiff.scoring.metrics import COLUMNS
 
 
 def collect(run: Path, results: Path, grid: bool = True) -> Path:
@@ -101,3 +102,9 @@ def per_image_of(folder: Path) -> pd.DataFrame:
     content = read_file(path := folder / PER_IMAGE)
     parse_images(content, path)
     return pd.read_csv(BytesIO(content)).set_index(["step", "prompt", "image"])
+
+
+def collected_scores(folder: Path) -> pd.DataFrame:
+    """The collected ``images.csv`` as ``read_scores`` would give it, but for its references: their mean. Raises as ``per_image_of``."""
+    wide = per_image_of(folder).reset_index()
+    return wide.melt(["step", "prompt", "image"], var_name="metric").assign(reference="")[list(COLUMNS)]

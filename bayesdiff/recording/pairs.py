@@ -18,7 +18,8 @@ from rich.table import Table
 from bayesdiff.config.identity import arm_name
 from bayesdiff.core import escape
 from bayesdiff.core.errors import UserError
-from bayesdiff.core.layout import RECORD, SCORES
+from bayesdiff.core.layout import PER_IMAGE, RECORD, SCORES
+from bayesdiff.recording.collect import collected_scores
 from bayesdiff.recording.record import RunRecord, arithmetic, lacking, load_record, missing_scores, setting
 from bayesdiff.scoring.curve import curve_table, per_image, read_scores
 from bayesdiff.scoring.metrics import known
@@ -31,13 +32,13 @@ NEEDED = (
 
 
 def read_run(folder: Path) -> tuple[RunRecord, pd.DataFrame]:
-    """Record and scores of a run folder; raises ``UserError`` for anything else."""
-    record = load_record(folder)
-    if record is None or not (folder / SCORES).exists():
-        raise UserError(f"{folder}: not a run folder with scores (record.json and scores.csv); give a run's folder")
+    """Record and scores of a run's folder, or of its collected record; raises ``UserError`` for anything else."""
+    record, collected = load_record(folder), not (folder / SCORES).exists()
+    if record is None or (collected and not (folder / PER_IMAGE).exists()):
+        raise UserError(f"{folder}: no run with scores (record.json and scores.csv or images.csv); give a run's folder or a record")
     if key := lacking(record.config, NEEDED):
         raise UserError(f"{folder / RECORD}: config has no {key}; repeat the run with this version, or compare others")
-    return record, read_scores(folder)
+    return record, collected_scores(folder) if collected else read_scores(folder)
 
 
 def differences(reference: pd.DataFrame, other: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 from bayesdiff.core.layout import MAIN
 from bayesdiff.stats import detectable
 from bayesdiff.studies.contrasts import Estimate
+from bayesdiff.studies.likeness import at_the_same_likeness
 from bayesdiff.studies.measures import p_text
 from bayesdiff.studies.primary import (
     AGAINST,
@@ -33,6 +34,12 @@ EXPLAINED = (
     f"by Holm over the claims; a claim holds, or is contradicted, at {LEVEL}. *Detectable* is the difference that runs like these find "
     f"in {POWER:.0%} of tries at the strictest level of the correction."
 )
+LIKENESS_EXPLAINED = (
+    "An arm that learns the subject less may carry less grain for that alone. *At the same DINO*: each checkpoint of the middle against "
+    "the plain checkpoint of the same subject whose DINO is nearest, at whatever step. *DINO left* is what that leaves. *Where DINO "
+    "stays*: a line through the differences of the subjects, read off where DINO does not change. Nothing is corrected."
+)
+NO_DINO = "The runs have no DINO."
 OUTCOMES = {HOLDS: "**Yes.**", AGAINST: "**No, the opposite.**", OPEN: "**Not decided.**"}
 
 
@@ -50,6 +57,7 @@ def _body(primary: Primary) -> Iterable[str]:
     unseen = judge(primary, only=lambda subject: subject not in SEEN_BEFORE)
     yield "## On the subjects that nobody had looked at\n\n" + _table(_lines(primary, unseen))
     yield "## Beside the claims: what each arm costs\n\nDifferences from plain over training time, uncorrected.\n\n" + _costs(primary)
+    yield _likeness(primary)
     yield "## Exploratory\n\nThe same at other evaluations; p-values are not corrected.\n\n" + _exploratory(primary)
     yield _flags(primary)
 
@@ -111,6 +119,20 @@ def _costs(primary: Primary) -> str:
     for (arm, measure), found in costs(primary).items():
         lines.setdefault(arm, {"arm": arm})[measure] = found.text
     return _table(list(lines.values()))
+
+
+def _likeness(primary: Primary) -> str:
+    """What each arm changes at the same steps, and against plain checkpoints that are as like the photograph."""
+    part = parse_part(primary.registered.claims[-1].parts[0], primary.registered)
+    window, lines = primary.registered.windows[part.window], []
+    for arm in dict.fromkeys(row.labels["bnn"] for row in primary.rows if row.labels["bnn"] != "off"):
+        if (found := at_the_same_likeness(primary, arm, window)) is not None:
+            line = "not computed" if found.without_loss is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*found.without_loss)
+            lines.append(
+                {"arm": arm, "grain at the same steps": found.same_steps.text, "grain at the same DINO": found.matched.text,
+                 "DINO left": found.left.text, "grain where DINO stays": line}
+            )  # fmt: skip
+    return f"## Exploratory: is less grain only less likeness?\n\n{LIKENESS_EXPLAINED}\n\n" + (_table(lines) if lines else NO_DINO)
 
 
 def _exploratory(primary: Primary) -> str:

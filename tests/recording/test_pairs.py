@@ -14,6 +14,7 @@ from bayesdiff.compare import main
 from bayesdiff.core.errors import UserError
 from bayesdiff.recording.pairs import differences, metric_label, print_comparison, read_run
 from bayesdiff.recording.record import RunRecord, load_record
+from bayesdiff.scoring.curve import per_image, read_scores
 from bayesdiff.scoring.metrics import COLUMNS, METRICS, Metric, as_plain
 
 REFERENCE = {0: [0.20, 0.30, 0.40], 50: [0.40, 0.50, 0.60], 100: [0.55, 0.65, 0.75]}
@@ -112,10 +113,22 @@ def test_a_run_is_read_as_it_was_written(runs: list[Path]) -> None:
     pd.testing.assert_frame_equal(table, scores(REFERENCE), check_exact=True)
 
 
+def test_collected_records_compare_as_their_runs_do(runs: list[Path], tmp_path: Path) -> None:
+    """A stranger has the records of results/ and no run folders. A record averages over references and has five digits."""
+    for run in runs:
+        (record := tmp_path / "records" / run.name).mkdir(parents=True)
+        (record / "record.json").write_bytes((run / "record.json").read_bytes())
+        per_image(read_scores(run)).reset_index().to_csv(record / "images.csv", index=False, float_format="%.5f")
+    kept = [differences(read_run(folder / runs[0].name)[1], read_run(folder / runs[1].name)[1], "dino") for folder in (
+        tmp_path, tmp_path / "records",
+    )]  # fmt: skip
+    pd.testing.assert_frame_equal(*kept, atol=1e-5)
+
+
 @pytest.mark.parametrize("missing", ["record.json", "scores.csv"])
 def test_a_folder_that_is_no_run_is_refused(runs: list[Path], missing: str) -> None:
     (runs[0] / missing).unlink()
-    with pytest.raises(UserError, match="plain-aaaaaa: not a run folder"):
+    with pytest.raises(UserError, match="plain-aaaaaa: no run with scores"):
         read_run(runs[0])
 
 
