@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from rich.console import Console
 
@@ -24,7 +25,7 @@ from bayesdiff.recording.tracker import without_echo
 from bayesdiff.studies.checks import check_extra, check_results, check_runs
 from bayesdiff.studies.engine import run_study
 from bayesdiff.studies.plan import compose_cell, load_study, narrowed, runs_of, study_names
-from bayesdiff.studies.show import print_plan
+from bayesdiff.studies.show import print_plan, recorded_in
 from bayesdiff.studies.state import DAMAGED, plan
 
 
@@ -56,6 +57,8 @@ def _work(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         planned = plan(study, root, extra, arguments.results)
         print_plan(study, planned, arguments.workers, Console(emoji=False, width=None if Console().is_terminal else 140), arguments.all)
+        if arguments.results is None and (said := recorded_in(planned, Path("results") / arguments.model)):
+            print(said)
         cfg = compose_cell(study.cells[0], extra)
         print(power_sentence(cfg.schedule.checkpoints, image_count(cfg.sampler.prompts, cfg.sampler.images_per_prompt)))
         return ExitCode.DONE

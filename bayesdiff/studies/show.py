@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bayesdiff.core import escape
+from bayesdiff.core.layout import RECORD, RECORDS
 from bayesdiff.studies.plan import Study
 from bayesdiff.studies.state import STATES, Planned, failure_said, summary
 
@@ -47,6 +49,12 @@ def print_plan(study: Study, planned: Sequence[Planned], workers: int, console: 
         console.print(escape.plain(f"damaged  {run.cell.name}: {run.note}"), markup=False, highlight=False, soft_wrap=True)
     if len(shown) < len(planned):
         console.print(f"… and {len(planned) - len(shown)} more: --all lists every run", highlight=False)
+
+
+def recorded_in(planned: Sequence[Planned], results: Path) -> str:
+    """What to add to a command so that runs with records in a result set are done; empty where it has none of those that are left."""
+    held = sum(run.ended is None and (results / RECORDS / run.folder.name / RECORD).is_file() for run in planned)
+    return f"{held} of the runs left have records in {results}: they are done with --results {shlex.quote(str(results))}" if held else ""
 
 
 def print_states(studies: Mapping[str, Sequence[Planned]], root: Path, console: Console) -> None:

@@ -37,6 +37,21 @@ def test_what_is_left_is_listed_before_what_is_done(tmp_path: Path) -> None:
     assert console.export_text().splitlines()[0].startswith("12 runs, 0 done")
 
 
+def test_records_that_lie_in_results_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever plans a study in a checkout learns that its records are there, and what counts them as done."""
+    monkeypatch.chdir(tmp_path)
+    study = stub_study.prepare(tmp_path / "studies")
+    name = plan(study, tmp_path / "runs")[0].folder.name
+    (record := tmp_path / "results" / "toybox" / "records" / name / "record.json").parent.mkdir(parents=True)
+    record.write_text("{}")
+    words = [study.name, "--runs", str(tmp_path / "runs"), "--dry-run"]
+    assert main(words) == 0
+    assert "1 of the runs left have records in results/toybox: they are done with --results results/toybox\n" in capsys.readouterr().out
+    record.unlink()
+    assert main(words) == 0
+    assert "--results" not in capsys.readouterr().out
+
+
 def test_brackets_in_names_are_text(tmp_path: Path) -> None:
     study = replace(stub_study.prepare(tmp_path), title="[red]a[/x]", name="[b]")
     cell = planning.Cell({"a": "[/nothing]"}, ())
