@@ -91,24 +91,29 @@ def detector_version() -> int:
 
 
 def photo_energy(record: RunRecord) -> float | None:
-    """Mean ``hf_energy`` of a run's training photographs; of runs that did not note it, where they can be rendered again."""
-    if "hf_energy" in record.photographs or record.config.get("data", {}).get("source") != "toybox":
-        return record.photographs.get("hf_energy")
+    """Mean ``hf_energy`` of a run's training photographs."""
+    return photo_value(record, "hf_energy")
+
+
+def photo_value(record: RunRecord, name: str) -> float | None:
+    """What ``describe_photos`` says of a run's training photographs; of runs that did not note it, where they can be rendered again."""
+    if name in record.photographs or record.config.get("data", {}).get("source") != "toybox":
+        return record.photographs.get(name)
     names = tuple(photo["name"] for photo in record.subject.get("photos", []))
-    return _rendered_energy(record.config["data"]["subject"], names, int(record.config["model"]["resolution"])) if names else None
+    return _rendered(record.config["data"]["subject"], names, int(record.config["model"]["resolution"])).get(name) if names else None
 
 
 @lru_cache(maxsize=512)
-def _rendered_energy(subject: str, names: tuple[str, ...], side: int) -> float | None:
+def _rendered(subject: str, names: tuple[str, ...], side: int) -> dict[str, float]:
     from bayesdiff.config.schema import DataConf, DataSource
     from bayesdiff.diffusion.subject import load_subject
 
     try:
         photos = load_subject(DataConf(DataSource.toybox, subject), None, 0, side).photos
     except UserError:  # a subject that is not the toybox's own
-        return None
+        return {}
     chosen = [photo.image for photo in photos if photo.name in names]
-    return describe_photos(chosen)["hf_energy"] if chosen else None
+    return describe_photos(chosen) if chosen else {}
 
 
 def names_its_folder(record: RunRecord, folder: Path) -> bool:

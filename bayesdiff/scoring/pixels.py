@@ -47,5 +47,6 @@ def flat_line(photos: list[Image.Image]) -> str:
 
 
 def describe_photos(photos: list[Image.Image]) -> dict[str, float]:
-    """What samples are measured against besides features: the photographs' mean ``hf_energy``."""
-    return {"hf_energy": round(float(np.mean([high_frequency_energy(photo) for photo in photos])), 6)}
+    """What samples are measured against besides features: the photographs' mean ``hf_energy``, and contrast in each of ``BANDS``."""
+    measured = [{"hf_energy": high_frequency_energy(photo), **band_contrasts(photo)} for photo in photos]
+    return {name: round(float(np.mean([one[name] for one in measured])), 6) for name in measured[0]}

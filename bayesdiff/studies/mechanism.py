@@ -23,6 +23,7 @@ from bayesdiff.studies.rows import Found, Row, rows_of
 from bayesdiff.studies.timing import Timing
 
 LEVEL = 0.05
+EXPLANATIONS = ("H1", "H2", "H4")
 LOWER, SAME, HIGHER, OPEN = "lower", "same", "higher", "open"
 PHOTOGRAPH, ORDER = "photograph", "order"
 """What may set when something happens in training."""
@@ -116,6 +117,8 @@ def load_plan(path: Path) -> Plan:
             raise UserError(f"{path}: smallest of {contrast.name!r} is {contrast.smallest}; give the smallest difference of interest")
     if registered := next((one for one in loaded.exploratory if one.predicts), None):
         raise UserError(f"{path}: {registered.name!r} is exploratory and predicts something; move it to contrasts, before its runs")
+    if unknown := set().union(*(one.predicts for one in loaded.contrasts), *(one.predicts for one in loaded.timings)) - set(EXPLANATIONS):
+        raise UserError(f"{path}: no explanation {', '.join(sorted(unknown))}; choose one of {', '.join(EXPLANATIONS)}")
     for timing in loaded.timings:
         if wrong := set(timing.predicts.values()) - {PHOTOGRAPH, ORDER}:
             raise UserError(f"{path}: {timing.name!r} predicts {', '.join(sorted(wrong))}; choose photograph or order")

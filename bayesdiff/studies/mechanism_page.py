@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from bayesdiff.core import escape
 from bayesdiff.core.files import write_text
@@ -14,10 +15,13 @@ from bayesdiff.recording.plots import panels, save_figure
 from bayesdiff.studies.contrasts import Estimate
 from bayesdiff.studies.measures import p_text
 from bayesdiff.studies.mechanism import (
+    CONTRADICTS,
     DOES_NOT_DECIDE,
+    EXPLANATIONS,
     LEVEL,
     OPEN,
     PHOTOGRAPH,
+    SUPPORTS,
     Contrast,
     Pair,
     Plan,
@@ -44,14 +48,49 @@ EXPLAINED = (
 def write_mechanism(plan: Plan, rows: Mapping[str, Sequence[Row]], results: Path) -> Path:
     """Write the page, and a figure for every contrast that has pairs; returns the page."""
     folder = results / MECHANISM
-    sections = [_section(one, pair_of(one, rows), len(plan.contrasts), folder, i) for i, one in enumerate(plan.contrasts, 1)]
+    pairs = [pair_of(one, rows) for one in plan.contrasts]
+    judged = [judge(one, pair, len(pairs)) for one, pair in zip(plan.contrasts, pairs, strict=True)]
+    sections = [_section(one, pair, len(pairs), folder, i) for i, (one, pair) in enumerate(zip(plan.contrasts, pairs, strict=True), 1)]
     questions = [_mediation(one, pair_of(one, rows)) for one in plan.mediations]
     timed = [_timed(one, rows[one.study], folder, i) for i, one in enumerate(plan.timings, len(sections) + 1)]
     first = len(sections) + len(timed) + 1
     explored = [_section(one, pair_of(one, rows), 1, folder, i) for i, one in enumerate(plan.exploratory, first)]
-    text = "\n\n".join(["# The stage taken apart", EXPLAINED, *sections, *timed, "## What carries the effect", *questions, *explored])
+    text = "\n\n".join(
+        [
+            "# What changes the grain",
+            EXPLAINED,
+            scoreboard(plan, judged),
+            *sections,
+            *timed,
+            "## What carries the effect",
+            *questions,
+            *explored,
+        ]
+    )
     write_text(folder / "README.md", text + "\n")
     return folder / "README.md"
+
+
+def scoreboard(plan: Plan, judged: Sequence[Estimate | None]) -> str:
+    """A line a contrast: its difference, what was seen, and what each explanation had predicted and what became of that."""
+    lines = []
+    for contrast, found in zip(plan.contrasts, judged, strict=True):
+        seen = None if found is None else outcome(found, contrast.smallest)
+        line = {"contrast": f"{contrast.arm}: {contrast.name}", "measure": contrast.measure,
+                "difference": "not measured yet" if found is None else found.text, "seen": seen or "-"}  # fmt: skip
+        lines.append(line | {name: _against(contrast.predicts.get(name), seen) for name in EXPLANATIONS})
+    kept = {name: [line[name] for line in lines] for name in EXPLANATIONS}
+    summed = "; ".join(
+        f"{name} predicted {sum(map(bool, words))}: {sum(SUPPORTS in word for word in words)} supported, "
+        f"{sum(CONTRADICTS in word for word in words)} contradicted" for name, words in kept.items()
+    )  # fmt: skip
+    table = pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
+    return f"## All contrasts at once\n\n{summed}. A line that one explanation alone predicted does not tell it from the others.\n\n{table}"
+
+
+def _against(predicted: str | None, seen: str | None) -> str:
+    """What an explanation predicted of a contrast, and what the runs say of that; empty where it predicted nothing."""
+    return "" if predicted is None else predicted if seen is None else f"{predicted}: {said(predicted, seen)}"
 
 
 def _section(contrast: Contrast, pair: Pair, contrasts: int, folder: Path, number: int) -> str:

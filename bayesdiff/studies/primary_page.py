@@ -25,6 +25,7 @@ from bayesdiff.studies.primary import (
     judge,
     parse_part,
 )
+from bayesdiff.studies.spectrum import as_factor, spectrum
 
 POWER = 0.8
 EXPLAINED = (
@@ -39,6 +40,13 @@ LIKENESS_EXPLAINED = (
     "the plain checkpoint of the same subject whose DINO is nearest, at whatever step. *DINO left* is what that leaves. *Where DINO "
     "stays*: a line through the differences of the subjects, read off where DINO does not change. Nothing is corrected."
 )
+GUIDANCE_1 = "guidance_1"
+SPECTRUM_EXPLAINED = (
+    "High-frequency energy rises with contrast at all scales too. This is the contrast of the luminance by spatial frequency, over the "
+    "photograph's: 1 is the photograph. Speckle would raise *fine over middle* in the middle of training. Factors are geometric means "
+    "over subjects with 95 % intervals, of the runs that have these measures."
+)
+NO_BANDS = "The runs have no contrast by spatial frequency."
 NO_DINO = "The runs have no DINO."
 OUTCOMES = {HOLDS: "**Yes.**", AGAINST: "**No, the opposite.**", OPEN: "**Not decided.**"}
 
@@ -57,6 +65,7 @@ def _body(primary: Primary) -> Iterable[str]:
     unseen = judge(primary, only=lambda subject: subject not in SEEN_BEFORE)
     yield "## On the subjects that nobody had looked at\n\n" + _table(_lines(primary, unseen))
     yield "## Beside the claims: what each arm costs\n\nDifferences from plain over training time, uncorrected.\n\n" + _costs(primary)
+    yield _spectrum(primary)
     yield _likeness(primary)
     yield "## Exploratory\n\nThe same at other evaluations; p-values are not corrected.\n\n" + _exploratory(primary)
     yield _flags(primary)
@@ -119,6 +128,19 @@ def _costs(primary: Primary) -> str:
     for (arm, measure), found in costs(primary).items():
         lines.setdefault(arm, {"arm": arm})[measure] = found.text
     return _table(list(lines.values()))
+
+
+def _spectrum(primary: Primary) -> str:
+    """Contrast by spatial frequency, over the photograph's, in every window."""
+    looks = [(row.labels["bnn"], row.labels["evaluation"]) for row in primary.rows]
+    lines = [
+        {"arm": arm, "evaluation": evaluation, "contrast at": line, **{name: as_factor(one) for name, one in windows.items()}}
+        for arm, evaluation in looks if evaluation == MAIN or (arm, evaluation) == ("off", GUIDANCE_1)
+        for line, windows in spectrum(primary, arm, evaluation).items()
+    ]  # fmt: skip
+    return f"## Exploratory: fine structure, or contrast at all scales?\n\n{SPECTRUM_EXPLAINED}\n\n" + (
+        _table(lines) if lines else NO_BANDS
+    )
 
 
 def _likeness(primary: Primary) -> str:

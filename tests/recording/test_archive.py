@@ -19,6 +19,7 @@ from bayesdiff.core.errors import UserError
 from bayesdiff.recording import archive as archiving
 from bayesdiff.recording.archive import Run, detector_version, judge, open_archive, scores_folder, whole_record
 from bayesdiff.recording.collect import collect, per_image_of
+from bayesdiff.recording.record import load_record
 from bayesdiff.scoring.curve import image_columns
 from tests import made_records
 from tests.corruption.test_detector import CLEAR, TWELVE
@@ -298,3 +299,16 @@ def test_a_completed_run_whose_scores_lack_a_checkpoint_or_images_is_named(resul
     curve.to_csv(run.folder / "curve.csv", index=False)
     (said,) = open_archive(results).damaged.values()
     assert f"images.csv: has {words}; copy it again, or collect its run again" in said
+
+
+def test_what_a_record_did_not_note_of_its_photograph_is_measured_on_it_again() -> None:
+    """Committed records note the photograph's energy and no contrast; a noted value is taken as it is."""
+    (folder,) = (COMMITTED / "records").glob("toybox-dreambooth-plain-toy_dog-1shot-seed0-870a986b7f41")
+    record = load_record(folder)
+    assert record is not None and list(record.photographs) == ["hf_energy"]
+    noted, measured = archiving.photo_value(record, "hf_energy"), archiving.photo_value(replace(record, photographs={}), "hf_energy")
+    assert noted == record.photographs["hf_energy"] == pytest.approx(measured, rel=1e-3)
+    fine, middle = (archiving.photo_value(record, name) for name in ("band_fine", "band_middle"))
+    assert fine is not None and middle is not None and 0 < fine < middle < 1
+    assert archiving.photo_value(replace(record, photographs={"band_fine": 0.5}), "band_fine") == 0.5
+    assert archiving.photo_value(replace(record, subject={}), "band_fine") is None

@@ -71,7 +71,12 @@ def test_the_page_has_every_contrast_and_a_figure_where_there_are_pairs(archive:
     plan = load_plan(FILE)
     page = write_mechanism(plan, rows_by_study(plan, archive), tmp_path)
     text = page.read_text()
-    assert text.count("\n## ") == len(plan.contrasts) + len(plan.timings) + 1 + len(plan.exploratory)
+    assert text.count("\n## ") == 1 + len(plan.contrasts) + len(plan.timings) + 1 + len(plan.exploratory)
+    board = text.partition("## All contrasts at once")[2].partition("\n## ")[0]
+    assert "H2 predicted 15: 0 supported, 1 contradicted; H4 predicted 11: 1 supported, 0 contradicted." in board
+    (dropped,) = (line.split("|") for line in board.splitlines() if "empty prompt in 10 %" in line)
+    assert [word.strip() for word in dropped[-5:-1]] == ["lower", "", "same: contradicts", "lower: supports"]
+    assert board.count("not measured yet") == len(plan.contrasts) - 2
     assert len(list(page.parent.glob("*.png"))) == 2 == text.count("![")
 
 
@@ -118,6 +123,7 @@ def test_what_a_contrast_says_of_an_explanation(predicted: str, seen: str, expec
     ("old", "new", "message"),
     [
         ("H2: lower", "H2: less", "choose lower"),
+        ("H2: lower", "H5: lower", "no explanation H5"),
         ("window: [200, 800]", "window: [800, 200]", "first and its last"),
         ("smallest: 0.08", "smallest: 0", "smallest"),
         ("exploratory:", "explored:", "explored"),

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from bayesdiff.core.errors import UserError
 from bayesdiff.recording.archive import Archive, open_archive
-from bayesdiff.studies.plan import load_study
+from bayesdiff.studies.plan import Cell, load_study
 from bayesdiff.studies.remedies import NOT_MEASURED, load_remedies, remedies_table
 from tests.made_records import made_curves
 
@@ -29,7 +30,20 @@ def test_a_remedy_with_runs_has_its_difference(tmp_path: Path) -> None:
     results = made_curves(study, tmp_path, lambda cell, steps, rng: np.full(len(steps), 1.2 - 0.2 * (cell.labels["arm"] != "plain")), kept)
     table = remedies_table(load_remedies(FILE), open_archive(results)).set_index("try")
     line = table.loc["drop the prompt in 10 % of the steps"]
-    assert line["grain"].startswith("-0.200") and line["DINO"].startswith("+0.000")
+    assert line["grain"].startswith("-0.200") and line["DINO"].startswith("+0.000") and line["subjects"] == "8"
+
+
+def test_what_only_delays_grain_is_told_from_what_removes_it(tmp_path: Path) -> None:
+    study = load_study("mechanism_arms")
+    kept = tuple(cell for cell in study.cells if cell.labels["arm"] in ("plain", "prior preservation"))
+
+    def late(cell: Cell, steps: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+        return np.where(steps > (300 if cell.labels["arm"] == "plain" else 900), 1.2, 0.9)
+
+    table = remedies_table(load_remedies(FILE), open_archive(made_curves(study, tmp_path, late, kept))).set_index("try")
+    line = table.loc["prior preservation"]
+    assert line["grain"].startswith("-0.2") and line["grain at the end"].startswith("+0.000")
+    assert line["CLIP-I"] == "not measured"
 
 
 def test_another_look_at_the_same_runs_is_a_remedy_too(tmp_path: Path) -> None:

@@ -1,0 +1,93 @@
+"""Is less grain only less likeness? What an arm changes against plain checkpoints that are as like the photograph (exploratory).
+
+An arm that learns the subject less may carry less grain for that alone. So each of its checkpoints in the middle of training meets
+the plain checkpoint of the same subject whose DINO is nearest, at whatever step after 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayesdiff.core.layout import MAIN
+from bayesdiff.recording.columns import Array
+from bayesdiff.studies.contrasts import GRAIN, Curve, Estimate, at_shared_steps, curve_of, estimate, in_window, inside, read_row
+from bayesdiff.studies.primary import Primary
+from bayesdiff.studies.rows import Cells, Found
+
+LIKENESS = "dino"
+FEWEST = 3
+"""Subjects that a line through their differences takes."""
+
+
+@dataclass(frozen=True)
+class SameLikeness:
+    """An arm less plain, in a window of training."""
+
+    same_steps: Estimate
+    """Grain at the same steps."""
+    matched: Estimate
+    """Grain against plain checkpoints of the nearest DINO."""
+    left: Estimate
+    """The difference of DINO that the matching leaves."""
+    without_loss: tuple[float, float, float] | None
+    """Grain at the same steps where DINO does not change, by a line over subjects: value, and its 95 % interval."""
+
+
+def at_the_same_likeness(primary: Primary, arm: str, window: Sequence[int], reference: str = "off") -> SameLikeness | None:
+    """What an arm changes at the paper's sampling; None while runs are missing, or without DINO."""
+    if not primary.complete:
+        return None
+    plain = {found.place: found for found in primary.row(reference).found}
+    pairs = {found.place: (found, plain[found.place]) for found in primary.row(arm).found if found.place in plain}
+    met = {place: one for place, pair in pairs.items() if (one := _matched(*pair, window)) is not None}
+    grain, likeness = ({place: np.array([one[i]]) for place, one in met.items()} for i in (0, 1))
+    same, change = (_in_the_window(primary, arm, reference, measure, window) for measure in (GRAIN, LIKENESS))
+    matched, left = _mean(grain), _mean(likeness)
+    if same is None or change is None or matched is None or left is None:
+        return None
+    return SameLikeness(same, matched, left, _without_loss(same, change))
+
+
+def _in_the_window(primary: Primary, arm: str, reference: str, measure: str, window: Sequence[int]) -> Estimate | None:
+    read = in_window(measure, window)
+    return estimate(read_row(primary.row(arm, MAIN), read), read_row(primary.row(reference, MAIN), read))
+
+
+def _mean(cells: Cells) -> Estimate | None:
+    return estimate(cells) if cells else None
+
+
+def _matched(found: Found, plain: Found, window: Sequence[int]) -> tuple[float, float] | None:
+    """Mean difference of grain, and of DINO, from the plain checkpoint of the nearest DINO; None where a run lacks either."""
+    ours, theirs = _both(found), _both(plain)
+    if ours is None or theirs is None:
+        return None
+    mine, (steps, other) = inside(ours, window)[1], theirs
+    trained = other[steps > 0]
+    nearest = np.abs(mine[:, None, 1] - trained[None, :, 1]).argmin(1)
+    grain, likeness = (mine - trained[nearest]).mean(0)
+    return float(grain), float(likeness)
+
+
+def _both(found: Found) -> Curve | None:
+    """Grain and DINO (T, 2) of a run."""
+    curves = [curve for name in (GRAIN, LIKENESS) if (curve := curve_of(found, name)) is not None]
+    if len(curves) < 2:
+        return None
+    steps, values = at_shared_steps(curves)
+    return steps, values.T
+
+
+def _without_loss(grain: Estimate, likeness: Estimate) -> tuple[float, float, float] | None:
+    """The line's value where likeness does not change; None for few subjects, or other ones."""
+    from scipy.stats import linregress, t
+
+    x: Array = likeness.values
+    if len(x) < FEWEST or likeness.subjects != grain.subjects or np.ptp(x) == 0:
+        return None
+    line = linregress(x, grain.values)
+    half = float(t.ppf(0.975, len(x) - 2) * line.intercept_stderr)
+    return float(line.intercept), float(line.intercept) - half, float(line.intercept) + half
