@@ -48,7 +48,7 @@ SPECTRUM_EXPLAINED = (
 )
 NO_BANDS = "The runs have no contrast by spatial frequency."
 NO_DINO = "The runs have no DINO."
-OUTCOMES = {HOLDS: "**Yes.**", AGAINST: "**No, the opposite.**", OPEN: "**Not decided.**"}
+OUTCOMES = {HOLDS: "**Yes.**", AGAINST: "**No, the opposite.**", OPEN: "**Not decided** whether"}
 
 
 def page(primary: Primary) -> str:
@@ -194,7 +194,8 @@ def _capital(text: str) -> str:
 
 
 def _sentence(one: Judged) -> str:
+    claim = one.claim.claim if one.verdict == OPEN else _capital(one.claim.claim)
     parts = "; ".join(f"{part.text.rsplit(' ', 2)[0]}: {found.text}" for part, found in one.parts)
     p = p_text(one.corrected)
     subjects = min((len(found.subjects) for _, found in one.parts), default=0)
-    return f"{_capital(one.claim.claim)} ({parts}; {subjects} subjects, p {p if p.startswith('<') else f'= {p}'})."
+    return f"{claim} ({parts}; {subjects} subjects, p {p if p.startswith('<') else f'= {p}'})."

@@ -92,7 +92,7 @@ def test_the_page_says_which_device_made_the_runs(tmp_path: Path) -> None:
 def test_where_nothing_was_made_nothing_is_found(tmp_path: Path) -> None:
     primary = opened(tmp_path, partial(made, humps={"off": 0.0, "on": 0.0, "prompt_dropout": 0.0}))
     assert [one.verdict for one in judge(primary)] == [OPEN, OPEN, OPEN]
-    assert all(line.startswith("- **Not decided.**") for line in answers(primary))
+    assert all(line.startswith("- **Not decided** whether ") for line in answers(primary))
 
 
 def test_the_opposite_of_a_claim_contradicts_it(tmp_path: Path) -> None:
