@@ -87,11 +87,12 @@ def test_several_labels_of_one_axis_mean_any_of_them() -> None:
 
 
 def test_a_number_is_the_label_of_its_value_however_it_is_written() -> None:
-    """experiments/adapters.yaml writes 2e-4, and the table calls it 0.0002; a label in words stays itself."""
+    """experiments/adapter_rates.yaml writes 5e-4, and the table calls it 0.0005; a label in words stays itself."""
     names = [
-        [cell.labels for cell in narrowed(load_study("adapters"), [f"method.learning_rate={word}"]).cells] for word in ("2e-4", "0.0002")
+        [cell.labels for cell in narrowed(load_study("adapter_rates"), [f"method.learning_rate={word}"]).cells]
+        for word in ("5e-4", "0.0005")
     ]
-    assert names[0] == names[1] and {labels["method.learning_rate"] for labels in names[0]} == {"0.0002"}
+    assert names[0] == names[1] and {labels["method.learning_rate"] for labels in names[0]} == {"0.0005"}
     assert {cell.labels["rate"] for cell in narrowed(load_study("mechanism_rates"), ["rate=1e-3"]).cells} == {"1e-3"}
 
 
