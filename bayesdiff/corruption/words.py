@@ -72,7 +72,7 @@ def _seen(verdict: CorruptionVerdict) -> str:
         low, high = verdict.depth_interval
         return (
             f"Corrupted: fidelity peaks at step {verdict.peak_step}, falls from step {verdict.onset_step}, is lowest at step "
-            f"{verdict.trough_step} (depth {verdict.depth:.3f}, 95% interval {low:.3f} to {high:.3f}) and recovers by step "
+            f"{verdict.trough_step} (depth {verdict.depth:.3f}, 95% interval {low:.3f} to {high:.3f}) and is half way back by step "
             f"{verdict.recovery_step}. It is a stage: swings alone reach this with {p}."
         )
     if verdict.kind == "in_progress":

@@ -33,7 +33,7 @@ def _checkpoints(verdict: CorruptionVerdict, reading: Reading) -> Table:
     for step, row, label in zip(reading.steps, reading.columns[reading.metric], verdict.labels, strict=True):
         finite = bool(np.isfinite(row).all())
         error = f"{row.std(ddof=1) / math.sqrt(row.size):.{digits}f}" if row.size > 1 and finite else ""
-        kept = "keep" if verdict.better_than_base else "highest"
+        kept = "keep" if verdict.better_than_base and verdict.kind != "too_few_points" else "highest"
         best = kept if step == verdict.best_step else "as good" if step in verdict.best_steps else ""
         stage = "not finite" if not finite else "blip" if step in verdict.blips else label
         table.add_row(str(step), f"{row.mean():.{digits}f}" if finite else "", error, stage, best if finite else "")

@@ -23,6 +23,12 @@ def test_what_to_keep_comes_first_then_what_to_avoid_then_how_sure() -> None:
     assert places == sorted(places)
 
 
+def test_a_way_back_is_half_of_the_depth_and_is_called_that() -> None:
+    """``recovery_step`` is where half of the depth is won back: steps up to there and beyond may still be ones to avoid."""
+    verdict = diagnose(TWELVE, {"dino": CLEAR})
+    assert f"and is half way back by step {verdict.recovery_step}." in verdict.sentence
+
+
 def test_a_dip_that_is_not_told_from_a_swing_says_what_would_tell() -> None:
     verdicts = [detect_corruption(TWELVE, swinging(seed, 0.15), seed=seed) for seed in range(20)]
     for verdict in verdicts:

@@ -29,6 +29,11 @@ def test_the_sentence_stands_first_and_the_table_only_where_it_is_asked_for() ->
     assert "│" not in said(reading, full=False)
 
 
+def test_of_too_few_checkpoints_none_is_said_to_be_one_to_keep() -> None:
+    shown = said(Reading("x", (0, 100, 200, 300, 400), {"dino": np.array([[0.2], [0.4], [0.5], [0.6], [0.65]])}, "dino"))
+    assert "5 checkpoints are too few" in shown and "keep" not in shown and "highest" in shown.splitlines()[-2]
+
+
 def test_a_checkpoint_that_is_not_finite_is_never_one_to_keep() -> None:
     scores = CLEAR.copy()
     scores[-2:] = np.inf
