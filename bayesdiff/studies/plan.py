@@ -203,7 +203,7 @@ def narrowed(study: Study, chosen: Sequence[str]) -> Study:
         raise UserError(f"study {study.name}: no axis {', '.join(unknown)}; give AXIS=LABEL with one of {', '.join(axes)}")
     cells = tuple(cell for cell in study.cells if all(cell.labels[axis] in labels for axis, labels in wanted.items()))
     if missing := [axis for axis, labels in wanted.items() if not labels <= set(axes[axis])]:
-        there = "; ".join(f"{axis} has {shortened(', '.join(axes[axis]))}" for axis in missing)
+        there = "; ".join(f"choose {axis} from {shortened(', '.join(axes[axis]))}" for axis in missing)
         raise UserError(f"study {study.name}: no run with {', '.join(chosen)}; {there}")
     return replace(study, cells=cells)
 

@@ -101,7 +101,7 @@ def test_an_axis_or_label_that_a_study_lacks_is_named() -> None:
         UserError, match=r"study table_1: no axis subject, sed; give AXIS=LABEL with one of bnn, method, shots\.count, data\.subject, seed$"
     ):
         narrowed(load_study("table_1"), ["subject=toy_dog", "seed=0", "sed=1"])
-    with pytest.raises(UserError, match=r"study table_1: no run with seed=7; seed has 0, 1$"):
+    with pytest.raises(UserError, match=r"study table_1: no run with seed=7; choose seed from 0, 1$"):
         narrowed(load_study("table_1"), ["seed=7"])
 
 
