@@ -41,12 +41,17 @@ def mean_colour(image: Image.Image) -> NDArray[np.float64]:
 
 def flat_line(photos: list[Image.Image]) -> str:
     """What is said of photographs of one colour; empty for others."""
-    if not photos or not is_flat(describe_photos(photos)["hf_energy"]):
+    if not photos or not is_flat(mean_energy(photos)):
         return ""
     return "Photographs: of one colour, without grain that samples could be compared with: hf_relative is left out"
 
 
 def describe_photos(photos: list[Image.Image]) -> dict[str, float]:
     """What samples are measured against besides features: the photographs' mean ``hf_energy``, and contrast in each of ``BANDS``."""
-    measured = [{"hf_energy": high_frequency_energy(photo), **band_contrasts(photo)} for photo in photos]
-    return {name: round(float(np.mean([one[name] for one in measured])), 6) for name in measured[0]}
+    bands = [band_contrasts(photo) for photo in photos]
+    return {"hf_energy": mean_energy(photos), **{name: round(float(np.mean([one[name] for one in bands])), 6) for name in BANDS}}
+
+
+def mean_energy(photos: list[Image.Image]) -> float:
+    """The photographs' mean ``hf_energy``, as records keep it."""
+    return round(float(np.mean([high_frequency_energy(photo) for photo in photos])), 6)

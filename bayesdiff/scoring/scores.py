@@ -22,7 +22,7 @@ from bayesdiff.diffusion.sampling import Sample
 from bayesdiff.diffusion.subject import Subject
 from bayesdiff.scoring.encoders import Encoders, ImageEncoder
 from bayesdiff.scoring.metrics import COLUMNS
-from bayesdiff.scoring.pixels import BANDS, band_contrasts, describe_photos, high_frequency_energy, mean_colour
+from bayesdiff.scoring.pixels import BANDS, band_contrasts, high_frequency_energy, mean_colour, mean_energy
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def embed_references(encoders: Encoders, subject: Subject, prompts: list[Prompt]
     }
     return References(
         tuple(p.name for p in subject.photos), encoders.dino(photos), encoders.clip_image(photos), texts,
-        describe_photos(photos)["hf_energy"], np.mean([mean_colour(photo) for photo in photos], axis=0),
+        mean_energy(photos), np.mean([mean_colour(photo) for photo in photos], axis=0),
     )  # fmt: skip
 
 

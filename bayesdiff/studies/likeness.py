@@ -15,7 +15,7 @@ from bayesdiff.core.layout import MAIN
 from bayesdiff.recording.columns import Array
 from bayesdiff.studies.contrasts import GRAIN, Curve, Estimate, at_shared_steps, curve_of, estimate, in_window, inside, read_row
 from bayesdiff.studies.primary import Primary
-from bayesdiff.studies.rows import Cells, Found
+from bayesdiff.studies.rows import Found
 
 LIKENESS = "dino"
 FEWEST = 3
@@ -45,7 +45,7 @@ def at_the_same_likeness(primary: Primary, arm: str, window: Sequence[int], refe
     met = {place: one for place, pair in pairs.items() if (one := _matched(*pair, window)) is not None}
     grain, likeness = ({place: np.array([one[i]]) for place, one in met.items()} for i in (0, 1))
     same, change = (_in_the_window(primary, arm, reference, measure, window) for measure in (GRAIN, LIKENESS))
-    matched, left = _mean(grain), _mean(likeness)
+    matched, left = estimate(grain), estimate(likeness)
     if same is None or change is None or matched is None or left is None:
         return None
     return SameLikeness(same, matched, left, _without_loss(same, change))
@@ -54,10 +54,6 @@ def at_the_same_likeness(primary: Primary, arm: str, window: Sequence[int], refe
 def _in_the_window(primary: Primary, arm: str, reference: str, measure: str, window: Sequence[int]) -> Estimate | None:
     read = in_window(measure, window)
     return estimate(read_row(primary.row(arm, MAIN), read), read_row(primary.row(reference, MAIN), read))
-
-
-def _mean(cells: Cells) -> Estimate | None:
-    return estimate(cells) if cells else None
 
 
 def _matched(found: Found, plain: Found, window: Sequence[int]) -> tuple[float, float] | None:

@@ -50,11 +50,13 @@ def write_mechanism(plan: Plan, rows: Mapping[str, Sequence[Row]], results: Path
     folder = results / MECHANISM
     pairs = [pair_of(one, rows) for one in plan.contrasts]
     judged = [judge(one, pair, len(pairs)) for one, pair in zip(plan.contrasts, pairs, strict=True)]
-    sections = [_section(one, pair, len(pairs), folder, i) for i, (one, pair) in enumerate(zip(plan.contrasts, pairs, strict=True), 1)]
+    read = zip(plan.contrasts, pairs, judged, strict=True)
+    sections = [_section(one, pair, found, len(pairs), folder, i) for i, (one, pair, found) in enumerate(read, 1)]
     questions = [_mediation(one, pair_of(one, rows)) for one in plan.mediations]
     timed = [_timed(one, rows[one.study], folder, i) for i, one in enumerate(plan.timings, len(sections) + 1)]
     first = len(sections) + len(timed) + 1
-    explored = [_section(one, pair_of(one, rows), 1, folder, i) for i, one in enumerate(plan.exploratory, first)]
+    further = [(one, pair_of(one, rows)) for one in plan.exploratory]
+    explored = [_section(one, pair, judge(one, pair, 1), 1, folder, i) for i, (one, pair) in enumerate(further, first)]
     text = "\n\n".join(
         [
             "# What changes the grain",
@@ -93,12 +95,12 @@ def _against(predicted: str | None, seen: str | None) -> str:
     return "" if predicted is None else predicted if seen is None else f"{predicted}: {said(predicted, seen)}"
 
 
-def _section(contrast: Contrast, pair: Pair, contrasts: int, folder: Path, number: int) -> str:
+def _section(contrast: Contrast, pair: Pair, found: Estimate | None, contrasts: int, folder: Path, number: int) -> str:
     """One contrast: its heading, one sentence, and its figure."""
     name = f"{number:02d}.png"
     drawn = draw_pair(contrast, pair, folder / name)
     picture = f"\n\n![{contrast.name}: every run, and the difference of every subject]({name})" if drawn else ""
-    return f"## {contrast.arm}: {contrast.name}\n\n{sentence(contrast, pair, judge(contrast, pair, contrasts), contrasts)}{picture}"
+    return f"## {contrast.arm}: {contrast.name}\n\n{sentence(contrast, pair, found, contrasts)}{picture}"
 
 
 def sentence(contrast: Contrast, pair: Pair, found: Estimate | None, contrasts: int) -> str:

@@ -110,6 +110,11 @@ class Primary:
         return sum(len(row.diverged) for row in self._arms)
 
     @property
+    def middle(self) -> str:
+        """The window that the first claim is about."""
+        return parse_part(self.registered.claims[0].parts[0], self.registered).window
+
+    @property
     def found_runs(self) -> list[Found]:
         """The runs that have records, each once."""
         return [one for row in self._arms for one in row.found]

@@ -23,7 +23,6 @@ from bayesdiff.studies.primary import (
     costs,
     flagged_in_the_middle,
     judge,
-    parse_part,
 )
 from bayesdiff.studies.spectrum import as_factor, spectrum
 
@@ -145,8 +144,7 @@ def _spectrum(primary: Primary) -> str:
 
 def _likeness(primary: Primary) -> str:
     """What each arm changes at the same steps, and against plain checkpoints that are as like the photograph."""
-    part = parse_part(primary.registered.claims[-1].parts[0], primary.registered)
-    window, lines = primary.registered.windows[part.window], []
+    window, lines = primary.registered.windows[primary.middle], []
     for arm in dict.fromkeys(row.labels["bnn"] for row in primary.rows if row.labels["bnn"] != "off"):
         if (found := at_the_same_likeness(primary, arm, window)) is not None:
             line = "not computed" if found.without_loss is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*found.without_loss)
@@ -169,14 +167,13 @@ def _exploratory(primary: Primary) -> str:
 
 def _flags(primary: Primary) -> str:
     """What the verdict of each single run says of the middle."""
-    first = parse_part(primary.registered.claims[0].parts[0], primary.registered)
-    window, lines = primary.registered.windows[first.window], []
+    window, lines = primary.registered.windows[primary.middle], []
     for row in primary.rows:
         flagged, kinds = flagged_in_the_middle(row, window)
         named = ", ".join(f"{kind.replace('_', ' ')} {count}" for kind, count in sorted(kinds.items())) or "-"
         share = f"{flagged} of {len(row.found)}"
         lines.append(
-            {"arm": row.labels["bnn"], "evaluation": row.labels["evaluation"], f"runs flagged in {first.window}": share, "kinds": named}
+            {"arm": row.labels["bnn"], "evaluation": row.labels["evaluation"], f"runs flagged in {primary.middle}": share, "kinds": named}
         )
     return "Single runs, each judged by itself: checkpoints of the middle that its verdict says to avoid.\n\n" + _table(lines)
 
@@ -196,6 +193,5 @@ def _capital(text: str) -> str:
 def _sentence(one: Judged) -> str:
     claim = one.claim.claim if one.verdict == OPEN else _capital(one.claim.claim)
     parts = "; ".join(f"{part.text.rsplit(' ', 2)[0]}: {found.text}" for part, found in one.parts)
-    p = p_text(one.corrected)
     subjects = min((len(found.subjects) for _, found in one.parts), default=0)
-    return f"{claim} ({parts}; {subjects} subjects, p {p if p.startswith('<') else f'= {p}'})."
+    return f"{claim} ({parts}; {subjects} subjects, p {p_text(one.corrected, equal='= ')})."

@@ -13,7 +13,7 @@ import numpy as np
 from bayesdiff.core.layout import MAIN
 from bayesdiff.recording.archive import photo_value
 from bayesdiff.studies.contrasts import Curve, Estimate, Windows, estimate, window_mean
-from bayesdiff.studies.primary import Primary, parse_part
+from bayesdiff.studies.primary import Primary
 from bayesdiff.studies.rows import Found
 
 FINE, MIDDLE = "band_fine", "band_middle"
@@ -37,12 +37,11 @@ def spectrum(primary: Primary, arm: str, evaluation: str = MAIN) -> dict[str, di
     """Line -> window, and *middle over before* and so on -> log of the ratio, over subjects; empty while runs are missing."""
     if not primary.complete:
         return {}
-    row, middle = primary.row(arm, evaluation), parse_part(primary.registered.claims[0].parts[0], primary.registered).window
-    lines = {}
+    lines, row = {}, primary.row(arm, evaluation)
     for line, powers in MEASURES.items():
         curves = {found.place: curve for found in row.found if (curve := log_contrast(found, powers)) is not None}
         if curves:
-            lines[line] = _over_windows(curves, primary.registered.windows, middle)
+            lines[line] = _over_windows(curves, primary.registered.windows, primary.middle)
     return lines
 
 
