@@ -26,7 +26,7 @@ ASKED_FOR = {
     "many_images", "batch_size", "sdxl", "cost", "sampler", "guidance", "controls", "learning_rate", "adapter_rates", "methods",
     "figures_3_to_5", "mechanism_looks", "mechanism_arms", "mechanism_batch", "mechanism_rates", "mechanism_photos", "grain_settings",
 }  # fmt: skip
-OF_THE_TOYBOX_ALONE = {"demo", "primary", "positive_control", "adapters"}
+OF_THE_TOYBOX_ALONE = {"demo", "primary", "replication", "positive_control", "adapters"}
 ON_THE_WIDE_BASE = {"wide_base"}
 
 
