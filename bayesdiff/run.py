@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.checks import check_words
 from bayesdiff.config.compose import CONF, check_groups, check_options, resolve
+from bayesdiff.config.help import asks_for_help, help_of
 from bayesdiff.config.suggestions import explain
 from bayesdiff.config.words import override, parsed
 from bayesdiff.core.errors import ExitCode, RunDiverged, UserError, complain, first_line
@@ -80,6 +81,9 @@ def main() -> None:
 
 def _main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    if asks_for_help(sys.argv[1:]):
+        print(help_of("config"))
+        return
     try:
         sys.argv[1:] = without_echo(_without_dry_run(sys.argv[1:]))
         check_words(sys.argv[1:])

@@ -24,13 +24,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.checks import check_words
 from bayesdiff.config.compose import CONF, check_options
+from bayesdiff.config.help import asks_for_help, help_of
 from bayesdiff.config.suggestions import explain
 from bayesdiff.core.errors import ExitCode, UserError, complain
 from bayesdiff.core.layout import FAILURES, LOGS
 from bayesdiff.core.machine import cores
 from bayesdiff.studies.checks import check_results, check_runs, check_worker
 from bayesdiff.studies.plan import load_study, runs_of
-from bayesdiff.studies.state import DAMAGED
 
 APART = ("basic", "submitit_slurm")
 """Launchers whose jobs do not share this machine's cores: one after the other, or each where Slurm puts it."""
@@ -78,6 +78,7 @@ def _complain(error: Exception) -> None:
 def _work(cfg: DictConfig) -> None:
     """Work on a study until nothing is left to claim; raises ``RunsFailed`` when runs failed, also elsewhere meanwhile, or stopped."""
     from bayesdiff.studies.engine import run_study  # pandas with it, which --help does without
+    from bayesdiff.studies.state import DAMAGED
 
     check_worker(cfg)
     start = Path(HydraConfig.get().runtime.cwd)  # a cluster's worker may start elsewhere
@@ -96,6 +97,9 @@ def _work(cfg: DictConfig) -> None:
 def main() -> int:
     """Start the worker, or as many as ``-m`` and a launcher ask for; what a person can mend is said in one line."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    if asks_for_help(sys.argv[1:]):
+        print(help_of("worker"))
+        return ExitCode.DONE
     try:
         check_words(sys.argv[1:])
         check_options(sys.argv[1:], "worker")

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from bayesdiff.corruption.covariance import Array, correlation
 from bayesdiff.corruption.detector import decide, detect_corruption
@@ -120,6 +119,8 @@ def _rate(flags: Callable[[int], bool], sizes: Sizes) -> dict[str, Any]:
 
 
 def _upper(found: int, done: int) -> float:
+    from scipy.stats import beta
+
     return float(beta.ppf(0.95, found + 1, done - found)) if found < done else 1.0
 
 

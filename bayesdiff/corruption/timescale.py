@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 
 from bayesdiff.corruption.covariance import Array, ImageError, candidate_times, correlation
 from bayesdiff.corruption.noise import Noise
@@ -127,6 +126,8 @@ def _beside_slow_course(count: int) -> Array:
 
 def _likelihoods(seen: Array, images: Array, unit: Array, sizes: Array) -> Array:
     """(S,) restricted log likelihoods: ``seen`` is normal with covariance ``images`` + s² ``unit``."""
+    from scipy.linalg import eigh  # loaded by a curve, not by a help
+
     ratios, vectors = eigh(images, unit)
     variance = np.maximum(ratios, 0.0) + np.maximum(sizes[:, None] ** 2, 1e-200)
     log_unit = np.linalg.slogdet(unit)[1]

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import PermutationMethod, pearsonr
 
 from bayesdiff.core.errors import UserError
 from bayesdiff.recording.columns import Array
@@ -68,6 +67,8 @@ def agreement(timing: Timing, rows: Sequence[Row]) -> Agreement | None:
     Raises:
         UserError: the row does not have two seeds.
     """
+    from scipy.stats import PermutationMethod, pearsonr
+
     row = row_named(rows, timing.row, timing.name)
     seeds = list(dict.fromkeys(cell.labels.get("seed", "0") for cell in row.cells))
     if len(seeds) != ORDERS:

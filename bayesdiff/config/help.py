@@ -1,0 +1,40 @@
+"""The help of a command whose words Hydra reads: the template of its configuration file, filled in.
+
+Hydra fills it in as well, but copies its whole store for each group that it lists, twice over: a second of the two that a help
+may take (hydra-core 1.3, ``CachingConfigRepository``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from string import Template
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from bayesdiff.config.compose import CONF
+
+ASKING = (["--help"], ["-h"])
+"""Words that ask for nothing but the help. Beside others, such as --config-dir, Hydra's own is printed."""
+
+
+def asks_for_help(words: Sequence[str]) -> bool:
+    return list(words) in ASKING
+
+
+def help_of(name: str) -> str:
+    """The text of ``conf/<name>.yaml`` under ``hydra.help``, as Hydra prints it."""
+    template = Template(OmegaConf.load(CONF / f"{name}.yaml").hydra.help.template)
+    keys = _keys(name) if "CONFIG" in template.get_identifiers() else ""
+    return template.substitute(APP_CONFIG_GROUPS=_groups(), CONFIG=keys)
+
+
+def _groups() -> str:
+    """A line a group: its name and its options."""
+    options = {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in sorted(CONF.iterdir()) if folder.is_dir()}
+    return "".join(f"{group}: {', '.join(names)}\n" for group, names in options.items() if names)
+
+
+def _keys(name: str) -> str:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_yaml(compose(name))
