@@ -2,8 +2,8 @@
 
 Command:  python -m bayesdiff.claims results/toybox          (part of make paper-tables)
 
-``results/primary.yaml`` has the claims that were registered before their runs; they go to ``results/primary.md``. While
-runs of theirs are missing the page says how many there are, and nothing else.
+``results/primary.yaml`` has the claims that were registered before their runs; they go to ``results/primary.md``, with those of
+``results/replication.yaml``. While runs of theirs are missing the page says how many there are, and nothing else.
 
 ``results/claims.yaml`` lists the others, which are exploratory. Each is judged by the study that speaks to it, and they go to
 ``results/<set>/claims.md`` and between the marks of that set in ``results/README.md``. A claim about a difference *holds*
@@ -20,7 +20,7 @@ from pathlib import Path
 from bayesdiff.core.arguments import Parser, path
 from bayesdiff.core.errors import UserError, bad_input_in_one_line
 from bayesdiff.core.files import write_text
-from bayesdiff.core.layout import CONTRASTS, FIGURES, REGISTERED, REGISTERED_PAGE, REMEDIES
+from bayesdiff.core.layout import CONTRASTS, FIGURES, REGISTERED, REGISTERED_PAGE, REMEDIES, REPLICATION
 from bayesdiff.core.machine import cores
 from bayesdiff.core.output import say
 from bayesdiff.recording.archive import Archive, open_archive
@@ -82,11 +82,12 @@ def _registered(results: Path, archive: Archive) -> list[str]:
     path = results.parent / REGISTERED
     if not path.exists():
         return []
-    primary = open_primary(path, archive)
-    write_text(results.parent / REGISTERED_PAGE, primary_page(primary))
+    again = results.parent / REPLICATION
+    primary, replication = open_primary(path, archive), open_primary(again, archive) if again.exists() else None
+    write_text(results.parent / REGISTERED_PAGE, primary_page(primary, replication))
     for written in (results.parent / REGISTERED_PAGE, *draw(primary, results / FIGURES)):
         say(written)
-    return answers(primary)
+    return [*answers(primary), *(answers(replication) if replication else [])]
 
 
 if __name__ == "__main__":

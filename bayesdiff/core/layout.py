@@ -6,7 +6,7 @@ RUN/config.yaml record.json train.jsonl probes.csv scores.csv curve.csv curve.pn
 RUNS/RUN … .claims/ failures/ logs/ cache/
 results/SET/records/RUN/{record.json,curve.csv,images.csv,probes.csv,one_step.csv,grid.png,evaluations/NAME/{curve.csv,images.csv}}
     tables/ figures/ mechanism/ one_step/ claims.md remedies.md site/ .cache/
-results/primary.yaml primary.md    the registered claims, and their page; mechanism.yaml, remedies.yaml
+results/primary.yaml primary.md    the registered claims, and their page; replication.yaml, mechanism.yaml, remedies.yaml
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ REMEDIES, REMEDIES_PAGE = "remedies.yaml", "remedies.md"
 """What to try against grain: the list beside the result sets, and the page in one."""
 REGISTERED, REGISTERED_PAGE = "primary.yaml", "primary.md"
 """Beside the result sets: the claims that were written down before their runs, and their page."""
+REPLICATION = "replication.yaml"
+"""The same claims on other runs, also written down before them; a section of that page."""
 CACHE = ".cache"
 """Below a result set: what was computed from its files. It may be removed at any time."""
 

@@ -39,6 +39,10 @@ LIKENESS_EXPLAINED = (
     "the plain checkpoint of the same subject whose DINO is nearest, at whatever step. *DINO left* is what that leaves. *Where DINO "
     "stays*: a line through the differences of the subjects, read off where DINO does not change. Nothing is corrected."
 )
+REPEATED_EXPLAINED = (
+    "All registered runs share one seed, which draws timesteps and noise. `results/replication.yaml` repeats the first claim with "
+    "another, in two claims; it was written down before its runs. Holm corrects over the two."
+)
 GUIDANCE_1 = "guidance_1"
 SPECTRUM_EXPLAINED = (
     "High-frequency energy rises with contrast at all scales too. This is the contrast of the luminance by spatial frequency, over the "
@@ -50,12 +54,12 @@ NO_DINO = "The runs have no DINO."
 OUTCOMES = {HOLDS: "**Yes.**", AGAINST: "**No, the opposite.**", OPEN: "**Not decided** whether"}
 
 
-def page(primary: Primary) -> str:
-    """The registered claims and what became of them, in Markdown."""
-    return "# The registered claims\n\n" + "\n\n".join([EXPLAINED, *_body(primary)]) + "\n"
+def page(primary: Primary, replication: Primary | None = None) -> str:
+    """The registered claims and what became of them, in Markdown, also in the runs that repeat them."""
+    return "# The registered claims\n\n" + "\n\n".join([EXPLAINED, *_body(primary, replication)]) + "\n"
 
 
-def _body(primary: Primary) -> Iterable[str]:
+def _body(primary: Primary, replication: Primary | None) -> Iterable[str]:
     yield _runs(primary)
     yield _claims(primary)
     if not primary.complete:
@@ -63,11 +67,27 @@ def _body(primary: Primary) -> Iterable[str]:
     yield "## Claim by claim\n\n" + _table(_lines(primary, judge(primary)))
     unseen = judge(primary, only=lambda subject: subject not in SEEN_BEFORE)
     yield "## On the subjects that nobody had looked at\n\n" + _table(_lines(primary, unseen))
+    if replication is not None:
+        yield "## Repeated with another order of training\n\n" + "\n\n".join(_repeated(primary, replication))
     yield "## Beside the claims: what each arm costs\n\nDifferences from plain over training time, uncorrected.\n\n" + _costs(primary)
     yield _spectrum(primary)
     yield _likeness(primary)
     yield "## Exploratory\n\nThe same at other evaluations; p-values are not corrected.\n\n" + _exploratory(primary)
     yield _flags(primary)
+
+
+def _repeated(primary: Primary, replication: Primary) -> Iterable[str]:
+    """The claims of the replication, and what the registered runs of its subjects show of the same windows."""
+    yield REPEATED_EXPLAINED
+    yield _runs(replication)
+    yield _claims(replication)
+    if not replication.complete:
+        return
+    yield _table(_lines(replication, judge(replication)))
+    subjects = {subject for _, subject in (one.place for one in replication.found_runs)}
+    first = judge(primary, only=lambda subject: subject in subjects)[0]
+    same = [{"part": f"`{part.text}`", "difference": found.text, "subjects": str(len(found.subjects))} for part, found in first.parts]
+    yield "These subjects in the registered runs:\n\n" + _table(same)
 
 
 def _runs(primary: Primary) -> str:

@@ -15,12 +15,13 @@ from bayesdiff.claims import main
 from bayesdiff.core.errors import UserError
 from bayesdiff.recording.archive import open_archive
 from bayesdiff.studies import primary_figure
-from bayesdiff.studies.plan import Cell, load_study
+from bayesdiff.studies.plan import Cell, compose_cell, load_study
 from bayesdiff.studies.primary import AGAINST, HOLDS, OPEN, Primary, costs, judge, load_registered, open_primary, parse_part
 from bayesdiff.studies.primary_page import answers, page
 from tests.made_records import Grain, made_curves
 
 FILE = Path(__file__).resolve().parents[2] / "results" / "primary.yaml"
+REPLICATION = FILE.with_name("replication.yaml")
 PLAIN_HUMP, ON_HUMP, DROPPED_HUMP = 0.25, 0.15, 0.02
 
 
@@ -109,16 +110,54 @@ def test_missing_runs_are_said_and_nothing_is_computed(tmp_path: Path) -> None:
     assert all("47 of 48 runs have ended" in line for line in answers(primary))
 
 
+def repeated(results: Path, hump: float, cells: slice = slice(None)) -> Primary:
+    study = load_study("replication")
+    grain = partial(made, humps={"off": hump})
+    return open_primary(REPLICATION, open_archive(made_curves(study, results, grain, study.cells[cells])))
+
+
+def test_the_replication_repeats_the_first_claim_as_it_was_registered() -> None:
+    """Windows, measure and test are the registered ones; its runs are other runs of the same training."""
+    first, again = load_registered(FILE), load_registered(REPLICATION)
+    assert again.windows == first.windows
+    assert [part for claim in again.claims for part in claim.parts] == first.claims[0].parts
+    registered, seed = (compose_cell(load_study(name).cells[0]) for name in ("primary", "replication"))
+    assert (registered.method, registered.shots, registered.training, registered.bnn) == (seed.method, seed.shots, seed.training, seed.bnn)
+    assert (registered.schedule.steps, registered.seed, seed.seed) == (seed.schedule.steps, 0, 1)
+    assert (registered.sampler.images_per_prompt, registered.sampler.prompts) == (seed.sampler.images_per_prompt, seed.sampler.prompts)
+    for low, high in first.windows.values():
+        inside = [[step for step in one.schedule.checkpoints if low <= step <= high] for one in (registered, seed)]
+        assert inside[0] == inside[1]
+
+
+def test_the_page_sets_the_replication_beside_the_same_subjects(tmp_path: Path, with_an_effect: Primary) -> None:
+    replication = repeated(tmp_path, 0.1)
+    section = page(with_an_effect, replication).partition("## Repeated with another order")[2].partition("\n## ")[0]
+    claims, _, same = section.partition("These subjects in the registered runs")
+    assert "All 8 runs have ended." in claims and claims.count("| holds ") == 2 and claims.count("| 8 ") == 2 == same.count("| 8 ")
+    assert [one.verdict for one in judge(replication)] == [HOLDS, HOLDS]
+    assert judge(replication)[0].parts[0][1].difference.mean[0] == pytest.approx(0.1, abs=0.06)
+    assert "## Repeated" not in page(with_an_effect)
+
+
+def test_a_replication_without_its_runs_says_so(tmp_path: Path, with_an_effect: Primary) -> None:
+    replication = repeated(tmp_path, 0.1, slice(0, 7))
+    section = page(with_an_effect, replication).partition("## Repeated with another order")[2].partition("\n## ")[0]
+    assert "**7 of 8 runs.**" in section and "| " not in section
+
+
 def test_the_command_writes_the_page_the_answers_and_a_figure_an_arm(tmp_path: Path) -> None:
     study = load_study("primary")
     humps = {"off": PLAIN_HUMP, "on": ON_HUMP, "prompt_dropout": DROPPED_HUMP}
     results = made_curves(study, tmp_path / "toybox", partial(made, humps=humps), study.cells[:3], ("ema",))
     (tmp_path / "claims.yaml").write_text("[]\n")
     (tmp_path / "primary.yaml").write_text(FILE.read_text())
+    (tmp_path / "replication.yaml").write_text(REPLICATION.read_text())
     (tmp_path / "README.md").write_text("<!-- answers of toybox -->\n<!-- end of answers -->\n")
     assert main([str(results)]) == 0
     assert "3 of 48 runs" in (tmp_path / "primary.md").read_text()
     assert (tmp_path / "README.md").read_text().count("3 of 48 runs have ended") == 3
+    assert (tmp_path / "README.md").read_text().count("0 of 8 runs have ended") == 2
     assert {path.name for path in (results / "figures").iterdir()} == {
         f"primary-{arm}-subjects.png" for arm in ("off", "on", "prompt_dropout")
     }
