@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import tomllib
@@ -15,6 +14,7 @@ import pytest
 import bayesdiff
 from bayesdiff.__main__ import COMMANDS, SHELLS, main
 from bayesdiff.core.errors import ExitCode
+from tests.timed import cpu_seconds
 
 ROOT = Path(__file__).resolve().parents[1]
 ANSWER_FD = 8
@@ -48,16 +48,10 @@ def test_console_scripts_are_commands() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_help_takes_less_than_two_seconds_and_loads_no_model_library(tmp_path: Path, name: str) -> None:
-    """Seconds of the CPU: a busy machine makes the clock's longer. It may disturb one try of two."""
-    tries = []
-    while not tries or (tries[-1] >= 2 and len(tries) < 2):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = asked(name, "--help", cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        tries.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    done, seconds = cpu_seconds(lambda: asked(name, "--help", cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1"), 2)
     assert done.returncode == 0
     assert f"bayesdiff.{name}" in done.stdout if name in ("run", "worker") else f"usage: bayesdiff {name} " in done.stdout
-    assert tries[-1] < 2
+    assert seconds < 2
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert not loaded & {"torch", "diffusers", "transformers", "wandb", "open_clip", "timm", "matplotlib", "scipy.stats", "scipy.linalg"}
     assert "pandas" not in loaded or name not in ("run", "worker")
