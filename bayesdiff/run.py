@@ -2,8 +2,7 @@
 
 ``bayesdiff run`` is the same. Hydra composes the configuration, ``resolve`` checks it, ``run_experiment`` does it.
 The exit code is one of ``ExitCode``: 0 done, 2 bad input, 3 diverged, 130 stopped by Ctrl-C, 143 by SIGTERM or SIGHUP.
-The same command resumes. With ``--dry-run`` it prints the run's name, what its verdict will be able to show and the memory that
-training needs, and stops.
+The same command resumes. With ``--dry-run`` it prints the run's name, what its verdict can show and the memory it needs, and stops.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.checks import check_words
 from bayesdiff.config.compose import CONF, check_groups, check_options, resolve
-from bayesdiff.config.help import asks_for_help, help_of
+from bayesdiff.config.help import print_help
 from bayesdiff.config.suggestions import explain
 from bayesdiff.config.words import override, parsed
 from bayesdiff.core.errors import ExitCode, RunDiverged, UserError, complain, first_line
@@ -60,8 +59,7 @@ def _run(raw: DictConfig) -> None:
         return
     from bayesdiff.runs.experiment import run_experiment
 
-    command = f"python -m bayesdiff.run {shlex.join(map(_portable, HydraConfig.get().overrides.task))}"
-    folder, record = run_experiment(cfg, command)
+    folder, record = run_experiment(cfg, f"python -m bayesdiff.run {shlex.join(map(_portable, HydraConfig.get().overrides.task))}")
     if record.status == "diverged":
         raise RunDiverged(f"{folder}: {record.message}")
 
@@ -81,8 +79,7 @@ def main() -> None:
 
 def _main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    if asks_for_help(sys.argv[1:]):
-        print(help_of("config"))
+    if print_help("config", sys.argv[1:]):
         return
     try:
         sys.argv[1:] = without_echo(_without_dry_run(sys.argv[1:]))
@@ -115,8 +112,7 @@ def _end(error: Exception) -> NoReturn:
     """Leave with the error's own exit code; a diverged run has said so where it happened."""
     if isinstance(error, RunDiverged):
         sys.exit(ExitCode.DIVERGED)
-    said = str(error) if isinstance(error, UserError) else f"configuration: {explain(error)}"
-    complain(f"{said}{'' if isinstance(error, UserError) else HELP}")
+    complain(error if isinstance(error, UserError) else f"configuration: {explain(error)}{HELP}")
     sys.exit(ExitCode.BAD_INPUT)
 
 

@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bayesdiff.config.checks import check_words
 from bayesdiff.config.compose import CONF, check_options
-from bayesdiff.config.help import asks_for_help, help_of
+from bayesdiff.config.help import print_help
 from bayesdiff.config.suggestions import explain
 from bayesdiff.core.errors import ExitCode, UserError, complain
 from bayesdiff.core.layout import FAILURES, LOGS
@@ -97,8 +97,7 @@ def _work(cfg: DictConfig) -> None:
 def main() -> int:
     """Start the worker, or as many as ``-m`` and a launcher ask for; what a person can mend is said in one line."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    if asks_for_help(sys.argv[1:]):
-        print(help_of("worker"))
+    if print_help("worker", sys.argv[1:]):
         return ExitCode.DONE
     try:
         check_words(sys.argv[1:])

@@ -15,11 +15,14 @@ from omegaconf import OmegaConf
 from bayesdiff.config.compose import CONF
 
 ASKING = (["--help"], ["-h"])
-"""Words that ask for nothing but the help. Beside others, such as --config-dir, Hydra's own is printed."""
+"""Words that ask for nothing but the help."""
 
 
-def asks_for_help(words: Sequence[str]) -> bool:
-    return list(words) in ASKING
+def print_help(name: str, words: Sequence[str]) -> bool:
+    """Print the help if the words ask for it alone, and say whether they do; beside others, such as --config-dir, Hydra prints its own."""
+    if asked := list(words) in ASKING:
+        print(help_of(name))
+    return asked
 
 
 def help_of(name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bayesdiff.config.help import asks_for_help, help_of
+from bayesdiff.config.help import help_of, print_help
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,5 +26,6 @@ def test_the_help_is_hydras_own(command: str, file: str) -> None:
 
 
 @pytest.mark.parametrize("words", [[], ["--cfg", "job"], ["--help", "--config-dir", "mine"], ["--hydra-help"]])
-def test_other_words_are_hydras(words: list[str]) -> None:
-    assert not asks_for_help(words)
+def test_other_words_are_hydras(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert not print_help("config", words)
+    assert capsys.readouterr().out == ""
