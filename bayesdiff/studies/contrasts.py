@@ -65,6 +65,12 @@ def curve_of(found: Found, measure: str) -> Curve | None:
     column, at, share = measure.partition(" at ")
     if at:
         return _probe_curve(found, column, share)
+    scores = image_scores(found, measure)
+    return None if scores is None else (found.images.steps, scores.mean(1))
+
+
+def image_scores(found: Found, measure: str) -> Array | None:
+    """A measure of every image, (T, images); None where the run did not measure it."""
     images = found.images
     if measure != GRAIN:
         scores = images.columns.get(measure)
@@ -72,7 +78,7 @@ def curve_of(found: Found, measure: str) -> Curve | None:
         scores = None
     elif (scores := images.columns.get("hf_relative")) is None and (own := photo_energy(found.record)):
         scores = images.columns["hf_energy"] / own
-    return None if scores is None or not np.isfinite(scores).all() else (images.steps, scores.mean(1))
+    return None if scores is None or not np.isfinite(scores).all() else scores
 
 
 def at_shared_steps(curves: Sequence[Curve]) -> Curve:
@@ -150,20 +156,25 @@ def along_steps(measure: str) -> Callable[[Found], float | None]:
 
 
 def estimate(
-    mine: Cells, other: Cells | None = None, only: Callable[[str], bool] = lambda subject: True, level: float = 0.95
-) -> Estimate | None:
-    """The mean over subjects of a value, or of its difference from another row's, at the places that both have; None without one."""
+    mine: Cells, other: Cells | None = None, only: Callable[[str], bool] = lambda subject: True, level: float = 0.95,
+    sampled_prompts: bool = False,
+) -> Estimate | None:  # fmt: skip
+    """The mean over subjects of a value, or of its difference from another row's, at the places that both have; None without one.
+
+    With ``sampled_prompts`` a place has a value a prompt, and the interval speaks for other prompts too.
+    """
     tables = [_of(mine, only)] + ([] if other is None else [_of(other, only)])
     if not all(tables):
         return None
     names = list(dict.fromkeys(subject for _, subject in tables[0]))
-    index = {place: np.array([names.index(place[1])]) for place in tables[0]}
+    index = {place: np.full(len(value), names.index(place[1])) for place, value in tables[0].items()}
     *grids, numbers = common_grid(*tables, index)
     if not numbers.size:
         return None
     less = grids[1] if other is not None else np.zeros_like(grids[0])
-    values = (grids[0] - less).mean(0)[:, 0, 0]
-    return Estimate(paired_difference(grids[0], less, level=level), tuple(names[int(i)] for i in numbers[0, :, 0, 0]), values)
+    values = (grids[0] - less).mean((0, 3))[:, 0]
+    found = paired_difference(grids[0], less, level=level, sampled_prompts=sampled_prompts)
+    return Estimate(found, tuple(names[int(i)] for i in numbers[0, :, 0, 0]), values)
 
 
 def _of(cells: Cells, only: Callable[[str], bool]) -> Cells:

@@ -1,7 +1,8 @@
 """Is less grain only less likeness? What an arm changes against plain checkpoints that are as like the photograph (exploratory).
 
 An arm that learns the subject less may carry less grain for that alone. So each of its checkpoints in the middle of training meets
-the plain checkpoint of the same subject whose DINO is nearest, at whatever step after 0.
+the plain checkpoint of the same subject whose DINO is nearest, at whatever step after 0. Plain runs, each checkpoint against the nearest
+other one of its run, show what the matching alone does: that one is mostly earlier, before grain has risen.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class SameLikeness:
 
 
 def at_the_same_likeness(primary: Primary, arm: str, window: Sequence[int], reference: str = "off") -> SameLikeness | None:
-    """What an arm changes at the paper's sampling; None while runs are missing, or without DINO."""
+    """What an arm changes at the paper's sampling; None while runs are missing, or without DINO. Plain runs meet themselves."""
     if not primary.complete:
         return None
     plain = {found.place: found for found in primary.row(reference).found}
@@ -63,8 +64,10 @@ def _matched(found: Found, plain: Found, window: Sequence[int]) -> tuple[float, 
         return None
     mine, (steps, other) = inside(ours, window)[1], theirs
     trained = other[steps > 0]
-    nearest = np.abs(mine[:, None, 1] - trained[None, :, 1]).argmin(1)
-    grain, likeness = (mine - trained[nearest]).mean(0)
+    far = np.abs(mine[:, None, 1] - trained[None, :, 1])
+    if found is plain:
+        far[inside(ours, window)[0][:, None] == steps[steps > 0][None, :]] = np.inf
+    grain, likeness = (mine - trained[far.argmin(1)]).mean(0)
     return float(grain), float(likeness)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,19 @@ def scoreboard(plan: Plan, judged: Sequence[Estimate | None]) -> str:
         f"{sum(CONTRADICTS in word for word in words)} contradicted" for name, words in kept.items()
     )  # fmt: skip
     table = pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
-    return f"## All contrasts at once\n\n{summed}. A line that one explanation alone predicted does not tell it from the others.\n\n{table}"
+    said_of = f"{summed}. {_told_apart(plan)} A line that one explanation alone predicted does not tell it from the others."
+    return f"## All contrasts at once\n\n{said_of}\n\n{table}"
+
+
+def _told_apart(plan: Plan) -> str:
+    """On how many lines two explanations predicted different things: these alone can tell them apart."""
+    both = {
+        (one, other): [(predicts[one], predicts[other]) for predicts in (contrast.predicts for contrast in plan.contrasts)
+                       if one in predicts and other in predicts]
+        for one, other in combinations(EXPLANATIONS, 2)
+    }  # fmt: skip
+    counted = ", ".join(f"{one} and {other} on {sum(a != b for a, b in lines)} of {len(lines)}" for (one, other), lines in both.items())
+    return f"Of the lines that two of them predicted, they differ so: {counted}. Lines of one letter share runs."
 
 
 def _against(predicted: str | None, seen: str | None) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from bayesdiff.core.layout import MAIN
 from bayesdiff.stats import detectable
+from bayesdiff.studies.by_prompt import by_prompt
 from bayesdiff.studies.contrasts import Estimate
 from bayesdiff.studies.likeness import at_the_same_likeness
 from bayesdiff.studies.measures import p_text
@@ -23,6 +24,7 @@ from bayesdiff.studies.primary import (
     costs,
     flagged_in_the_middle,
     judge,
+    parse_part,
 )
 from bayesdiff.studies.spectrum import as_factor, spectrum
 
@@ -37,7 +39,8 @@ EXPLAINED = (
 LIKENESS_EXPLAINED = (
     "An arm that learns the subject less may carry less grain for that alone. *At the same DINO*: each checkpoint of the middle against "
     "the plain checkpoint of the same subject whose DINO is nearest, at whatever step. *DINO left* is what that leaves. *Where DINO "
-    "stays*: a line through the differences of the subjects, read off where DINO does not change. Nothing is corrected."
+    "stays*: a line through the differences of the subjects, read off where DINO does not change. The line of *off* shows what the "
+    "matching alone does: each plain checkpoint against the nearest other one of its run, mostly an earlier one. Nothing is corrected."
 )
 REPEATED_EXPLAINED = (
     "All registered runs share one seed, which draws timesteps and noise. `results/replication.yaml` repeats the first claim with "
@@ -49,6 +52,11 @@ SPECTRUM_EXPLAINED = (
     "photograph's: 1 is the photograph. Speckle would raise *fine over middle* in the middle of training. Factors are geometric means "
     "over subjects with 95 % intervals, of the runs that have these measures."
 )
+PROMPTS_EXPLAINED = (
+    "The intervals above are about these runs' own prompts. Here each prompt has its difference of grain over subjects. The last column "
+    "takes the prompts as a sample of all prompts."
+)
+NO_PROMPTS = "The runs do not share their prompts."
 NO_BANDS = "The runs have no contrast by spatial frequency."
 NO_DINO = "The runs have no DINO."
 OUTCOMES = {HOLDS: "**Yes.**", AGAINST: "**No, the opposite.**", OPEN: "**Not decided** whether"}
@@ -70,6 +78,7 @@ def _body(primary: Primary, replication: Primary | None) -> Iterable[str]:
     if replication is not None:
         yield "## Repeated with another order of training\n\n" + "\n\n".join(_repeated(primary, replication))
     yield "## Beside the claims: what each arm costs\n\nDifferences from plain over training time, uncorrected.\n\n" + _costs(primary)
+    yield _prompts(primary)
     yield _spectrum(primary)
     yield _likeness(primary)
     yield "## Exploratory\n\nThe same at other evaluations; p-values are not corrected.\n\n" + _exploratory(primary)
@@ -149,11 +158,25 @@ def _costs(primary: Primary) -> str:
     return _table(list(lines.values()))
 
 
+def _prompts(primary: Primary) -> str:
+    """The registered parts prompt by prompt at the paper's sampling, and those of the first claim at guidance 1."""
+    claims = primary.registered.claims
+    asked = [(MAIN, text) for claim in claims for text in claim.parts] + [(GUIDANCE_1, text) for text in claims[0].parts]
+    known = {row.labels["evaluation"] for row in primary.rows}
+    lines = [
+        {"evaluation": evaluation, "part": f"`{text}`", **{prompt: one.text for prompt, one in found.items()}}
+        for evaluation, text in asked if evaluation in known
+        if (found := by_prompt(primary, parse_part(text, primary.registered), evaluation))
+    ]  # fmt: skip
+    return f"## Exploratory: prompt by prompt\n\n{PROMPTS_EXPLAINED}\n\n" + (_table(lines) if lines else NO_PROMPTS)
+
+
 def _spectrum(primary: Primary) -> str:
     """Contrast by spatial frequency, over the photograph's, in every window."""
     looks = [(row.labels["bnn"], row.labels["evaluation"]) for row in primary.rows]
     lines = [
-        {"arm": arm, "evaluation": evaluation, "contrast at": line, **{name: as_factor(one) for name, one in windows.items()}}
+        {"arm": arm, "evaluation": evaluation, "contrast at": line, **{name: as_factor(one) for name, one in windows.items()},
+         "subjects": str(len(windows[primary.middle].subjects))}
         for arm, evaluation in looks if evaluation == MAIN or (arm, evaluation) == ("off", GUIDANCE_1)
         for line, windows in spectrum(primary, arm, evaluation).items()
     ]  # fmt: skip
@@ -165,7 +188,7 @@ def _spectrum(primary: Primary) -> str:
 def _likeness(primary: Primary) -> str:
     """What each arm changes at the same steps, and against plain checkpoints that are as like the photograph."""
     window, lines = primary.registered.windows[primary.middle], []
-    for arm in dict.fromkeys(row.labels["bnn"] for row in primary.rows if row.labels["bnn"] != "off"):
+    for arm in sorted(dict.fromkeys(row.labels["bnn"] for row in primary.rows), key=lambda arm: arm == "off"):
         if (found := at_the_same_likeness(primary, arm, window)) is not None:
             line = "not computed" if found.without_loss is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*found.without_loss)
             lines.append(

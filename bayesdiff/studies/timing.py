@@ -7,14 +7,15 @@ in the other. The test is a correlation over subjects, with a p-value from every
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from bayesdiff.core.errors import UserError
+from bayesdiff.core.layout import MAIN
 from bayesdiff.recording.columns import Array
 from bayesdiff.studies.contrasts import Curve, curve_of, inside, read_row, row_named
-from bayesdiff.studies.rows import Row
+from bayesdiff.studies.rows import Found, Row
 
 ORDERS = 2
 FEWEST = 5
@@ -35,6 +36,7 @@ class Timing:
     measure: str
     window: list[int]
     """First and last step."""
+    evaluation: str = MAIN
     predicts: dict[str, str] = field(default_factory=dict)
     """Explanation -> photograph or order: what sets the time."""
 
@@ -61,6 +63,14 @@ def centre(curve: Curve, window: Sequence[int]) -> float:
     return float(np.average(steps, weights=above)) if above.sum() > 0 else float("nan")
 
 
+def _centre_of(timing: Timing, found: Found) -> float | None:
+    """The centre at the question's evaluation; None for a run without it."""
+    if timing.evaluation not in found.run.scores:
+        return None
+    curve = curve_of(replace(found, evaluation=timing.evaluation), timing.measure)
+    return None if curve is None else centre(curve, timing.window)
+
+
 def agreement(timing: Timing, rows: Sequence[Row]) -> Agreement | None:
     """The centres in both orders, and their correlation; None while runs are missing, or with too few subjects.
 
@@ -75,7 +85,7 @@ def agreement(timing: Timing, rows: Sequence[Row]) -> Agreement | None:
         raise UserError(f"{timing.name}: {len(seeds)} seeds in its row; name a row of two")
     if row.missing:
         return None
-    cells = read_row(row, lambda found: None if (curve := curve_of(found, timing.measure)) is None else centre(curve, timing.window))
+    cells = read_row(row, lambda found: _centre_of(timing, found))
     subjects = tuple(subject for seed, subject in cells if seed == seeds[0] and (seeds[1], subject) in cells)
     if len(subjects) < FEWEST:
         return None

@@ -67,3 +67,13 @@ def test_nothing_is_said_while_runs_are_missing(tmp_path: Path) -> None:
     study = load_study("primary")
     made_curves(study, tmp_path, lambda cell, steps, rng: np.ones(len(steps)), study.cells[:3])
     assert at_the_same_likeness(open_primary(FILE, open_archive(tmp_path)), "on", MIDDLE) is None
+
+
+def test_plain_runs_against_themselves_show_what_the_matching_alone_does(tmp_path: Path) -> None:
+    """The nearest DINO is at another step: of the last checkpoint in the middle it is the next one, which has no grain any more."""
+    flat = at_the_same_likeness(made(tmp_path / "flat", rising, lambda arm, dino: 0.9 + 0 * dino), "off", MIDDLE)
+    assert flat is not None and flat.matched.difference.mean[0] == 0.0
+    end = rising("off", np.array([950.0]))[0]
+    hump = at_the_same_likeness(made(tmp_path / "hump", rising, lambda arm, dino: 0.9 + 0.3 * (dino < end)), "off", MIDDLE)
+    inside = sum(MIDDLE[0] <= step <= MIDDLE[1] for step in compose_cell(load_study("primary").cells[0]).schedule.checkpoints)
+    assert hump is not None and hump.matched.difference.mean[0] == pytest.approx(0.3 / inside)

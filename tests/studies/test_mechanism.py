@@ -74,6 +74,7 @@ def test_the_page_has_every_contrast_and_a_figure_where_there_are_pairs(archive:
     assert text.count("\n## ") == 1 + len(plan.contrasts) + len(plan.timings) + 1 + len(plan.exploratory)
     board = text.partition("## All contrasts at once")[2].partition("\n## ")[0]
     assert "H2 predicted 15: 0 supported, 1 contradicted; H4 predicted 11: 1 supported, 0 contradicted." in board
+    assert "they differ so: H1 and H2 on 8 of 8, H1 and H4 on 0 of 5, H2 and H4 on 11 of 11." in board
     (dropped,) = (line.split("|") for line in board.splitlines() if "empty prompt in 10 %" in line)
     assert [word.strip() for word in dropped[-5:-1]] == ["lower", "", "same: contradicts", "lower: supports"]
     assert board.count("not measured yet") == len(plan.contrasts) - 2

@@ -59,6 +59,19 @@ def test_a_time_of_the_order_decides_nothing(tmp_path: Path) -> None:
     assert "It does not decide." in timing_sentence(TIMING, found)
 
 
+def test_another_evaluation_of_the_same_runs_is_asked_by_name(tmp_path: Path) -> None:
+    """The registered question reads the run's own evaluation; a run without the other one is left out."""
+    study, averaged = load_study("mechanism_photos"), PLAN.timings[1]
+    kept = tuple(cell for cell in study.cells if cell.labels["photographs"] == "1")
+    assert (averaged.row, averaged.window, averaged.evaluation, averaged.predicts) == (TIMING.row, TIMING.window, "ema", {})
+    results = made_curves(study, tmp_path / "set", by_order, kept)
+    assert agreement(averaged, rows_by_study(PLAN, open_archive(results))[TIMING.study]) is None
+    made_curves(study, tmp_path / "both", by_photograph, kept, ("ema",))
+    found = agreement(averaged, rows_by_study(PLAN, open_archive(tmp_path / "both"))[TIMING.study])
+    assert found is not None and found.correlation > 0.9
+    assert timing_sentence(averaged, found).startswith("**Exploratory.** ")
+
+
 def test_it_waits_for_all_runs(tmp_path: Path) -> None:
     archive, rows = made(tmp_path, by_photograph, seeds=("1",))
     assert agreement(TIMING, rows) is None
