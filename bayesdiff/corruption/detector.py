@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesdiff.core.seeds import derive
 from bayesdiff.corruption.best import better_than_base, has_base, keepable, possible_best
+from bayesdiff.corruption.collapse import MORE, collapsed, lost_from
 from bayesdiff.corruption.covariance import ImageError, image_error
 from bayesdiff.corruption.labels import by_level, labels_of, up_to_peak
 from bayesdiff.corruption.levels import Told, told_apart
@@ -373,10 +374,13 @@ def _all_labels(reading: _Reading, stage: Stage, options: _Options, rng: np.rand
 
 def _has_fallen(reading: _Reading, options: _Options, rng: np.random.Generator) -> bool:
     """Whether the last checkpoints, two or more, lie below the highest one by more than noise."""
-    curve = reading.curve
+    deep = _ends_low(reading.curve, options)
+    return deep and _p_value(fall_strength, monotone_fit, reading.curve, reading.noise, rng, RESAMPLES) <= options.alpha
+
+
+def _ends_low(curve: Array, options: _Options) -> bool:
     peak = int(curve.argmax())
-    deep_enough = len(curve) > 3 and peak < len(curve) - 2 and curve[peak] - curve[-2:].max() >= options.min_depth
-    return bool(deep_enough and _p_value(fall_strength, monotone_fit, curve, reading.noise, rng, RESAMPLES) <= options.alpha)
+    return bool(len(curve) > 3 and peak < len(curve) - 2 and curve[peak] - curve[-2:].max() >= options.min_depth)
 
 
 def _corrupted(reading: _Reading, stage: Stage, p: float, options: _Options, rng: np.random.Generator) -> CorruptionVerdict:
@@ -436,18 +440,23 @@ def _not_flagged(reading: _Reading, stage: Stage, p: float, options: _Options, r
     better = _better(reading, rng)
     in_runs = [i for run in reading.told.runs for i in range(run.start, run.stop)] if kind == "unstable" and reading.told else []
     low = np.array(in_runs, dtype=np.intp)
-    remarks = _falling(reading, best, options) if better and kind != "in_progress" else ()
+    lost = lost_from(curve, reading.told, best) if kind != "in_progress" else None
+    if lost is not None:
+        labels = [*labels[:lost], *["corrupted"] * (len(at) - lost)]
+    remarks = _falling(reading, best, lost, options) if better and kind != "in_progress" else ()
     reason = "highest fidelity; later checkpoints are lower" if kind == "in_progress" else "highest fidelity; no stage found"
     return CorruptionVerdict(
-        False, kind if better else "nothing_better_than_base", p, max(stage.depth, 0.0), interval, int(at[peak]), None,
-        int(at[low[int(curve[low].argmin())]]) if in_runs else None, None, int(at[best]), _reason(better, reason), tuple(labels),
-        reading.noise.between(), "", best_steps=equals, better_than_base=better, remarks=remarks,
+        False, kind if better or kind == "in_progress" else "nothing_better_than_base", p, max(stage.depth, 0.0), interval,
+        int(at[peak]), None, int(at[low[int(curve[low].argmin())]]) if in_runs else None, None, int(at[best]), _reason(better, reason),
+        tuple(labels), reading.noise.between(), "", best_steps=equals, better_than_base=better, remarks=remarks,
     )  # fmt: skip
 
 
-def _falling(reading: _Reading, best: int, options: _Options) -> tuple[str, ...]:
+def _falling(reading: _Reading, best: int, lost: int | None, options: _Options) -> tuple[str, ...]:
     """What a curve does at its end without being told from noise: a run of ``FALLING`` falls below the checkpoint to keep."""
     curve = reading.curve
+    if lost is not None:
+        return (f"From step {reading.steps[lost]} on these images are worse than all before: keep none. {MORE}",)
     lasts = bool((np.diff(curve[-1 - FALLING :]) < 0).all()) and best < len(curve) - FALLING
     if not lasts or curve[best] - curve[-1] < options.min_depth:
         return ()
@@ -457,7 +466,7 @@ def _falling(reading: _Reading, best: int, options: _Options) -> tuple[str, ...]
 
 def _kind(reading: _Reading, options: _Options, rng: np.random.Generator) -> str:
     """Of a curve without a stage."""
-    if _has_fallen(reading, options, rng):
+    if _has_fallen(reading, options, rng) or (_ends_low(reading.curve, options) and collapsed(reading.curve, options.alpha)):
         return "in_progress"
     if reading.told is not None and reading.told.runs:
         return "unstable"  # images say that these checkpoints have fallen, whatever made them

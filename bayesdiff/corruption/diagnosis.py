@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def diagnose(
 
     Args:
         columns: (T, images) scores by metric, images in one order; ``fidelity`` is needed, ``clip_t``,
-            ``diversity``, ``failed`` (1 for an image that is not finite), ``clip_i`` and ``hf_energy`` are used where
+            ``diversity``, ``failed`` (1 for an image that is not finite, or black), ``clip_i`` and ``hf_energy`` are used where
             they are, and left out where they have values that are not finite.
         ceiling: mean similarity of different photographs of the subject, in the fidelity's units.
         correlation_time: as for ``detect_corruption``.
@@ -56,6 +57,14 @@ def diagnose(
     Raises:
         ValueError: as ``detect_corruption``; a column of other checkpoints than the fidelity's, or several runs.
     """
+    lost = _lost_at_the_end(columns)
+    if lost and lost < len(steps):
+        rest = {name: _matrix(values)[: len(steps) - lost] for name, values in columns.items()}
+        before = diagnose(
+            steps[: len(steps) - lost], rest, fidelity, ceiling=ceiling, alpha=alpha, min_depth=min_depth, seed=seed, groups=groups,
+            checkpoint_noise=checkpoint_noise, correlation_time=correlation_time, whole=whole, photo_hf=photo_hf,
+        )  # fmt: skip
+        return _diverged(before, int(np.asarray(steps)[-lost]), lost)
     columns = _checked(columns, fidelity, (RELATIVE,) if is_flat(photo_hf) else ())
     photo_hf = None if is_flat(photo_hf) else photo_hf  # what the photographs lack is no denominator: the checkpoints beside are
     verdict = detect_corruption(
@@ -72,6 +81,7 @@ def diagnose(
     verdict = _with_grain(verdict, at, columns, fidelity, photo_hf, seed)
     over = _overfit(columns, fidelity, ceiling, verdict, alpha)
     verdict = _labelled(_with_others(_with_kinds(verdict, at, columns, fidelity, ceiling, photo_hf), at, columns, fidelity), over)
+    verdict = _with_gaps(verdict, at)
     return _with_best(verdict, at, columns, fidelity, reference, groups, seed)
 
 
@@ -121,6 +131,25 @@ def _broken(at: NDArray[np.int64], columns: Mapping[str, ArrayLike]) -> str | No
         f"Broken sampling: {share[0]:.0%} of the images are not finite (shown black) at step {at[0]} already, and {share.mean():.0%} over "
         "all checkpoints. Look at precision, VAE and scheduler before judging the training."
     )
+
+
+def _lost_at_the_end(columns: Mapping[str, ArrayLike]) -> int:
+    """How many checkpoints at the end have images that failed, mostly, after one that has not: weights that are not finite stay so."""
+    if FAILED not in columns:
+        return 0
+    bad = _matrix(columns[FAILED]).mean(1) > FAILED_SHARE
+    return int(bad[::-1].argmin()) if not bad[0] else 0
+
+
+def _diverged(before: CorruptionVerdict, step: int, count: int) -> CorruptionVerdict:
+    """A verdict on what came before images failed for good, told of a training that diverged there."""
+    if before.kind in ("broken_sampling", "diverged"):
+        said = before.sentence
+    else:
+        what = f"From step {step} on most samples are black or not finite: training diverged"
+        said = f"{what}. Go back before it, with a lower learning rate or full precision. What came before: {before.sentence}"
+    labels = (*before.labels, *["corrupted"] * count)
+    return replace(before, flagged=False, kind="diverged", labels=labels, sentence=said)
 
 
 def _matrix(scores: ArrayLike) -> Array:
@@ -229,6 +258,19 @@ def _with_others(verdict: CorruptionVerdict, at: NDArray[np.int64], columns: Map
     if not said:
         return verdict
     return replace(verdict, remarks=(*verdict.remarks, f"From peak to trough {' and '.join(said)}."))
+
+
+def _with_gaps(verdict: CorruptionVerdict, at: NDArray[np.int64]) -> CorruptionVerdict:
+    """What lies between two runs to avoid and has not recovered is not to be kept either."""
+    said, kept = [], outside_stage(verdict.labels)
+    for (_, end), (start, _) in pairwise(verdict.avoid):
+        between = (at > end) & (at < start)
+        if between.any() and not kept[between].any():
+            first, last = at[between][0], at[between][-1]
+            said.append(f"step {first}" if first == last else f"steps {first} to {last}")
+    if not said:
+        return verdict
+    return replace(verdict, remarks=(*verdict.remarks, f"Nor keep {' or '.join(said)}: not recovered in between."))
 
 
 def _image_weights(count: int, groups: ArrayLike | None, rng: np.random.Generator) -> Array:

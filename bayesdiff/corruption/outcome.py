@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bayesdiff.corruption.stage import Span
 
-DETECTOR_VERSION = 7
+DETECTOR_VERSION = 8
 """Counted up whenever the same scores may get another verdict: stored verdicts of another version are judged anew."""
 KINDS = (
     "corruption", "in_progress", "unstable", "overfit", "none", "undertrained", "nothing_better_than_base", "broken_sampling",

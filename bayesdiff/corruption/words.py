@@ -11,6 +11,12 @@ NAMES = {
 """What the kinds of ``kinds.KINDS`` are called."""
 INSTEAD = "Look whether its samples' prompts have the identifier; if so, train longer, or at another learning rate."
 """What to do where nothing is to keep: without the word that stands for the subject every checkpoint samples like the base model."""
+FALLEN = "Train again at a lower learning rate, with more checkpoints before the fall."
+JUDGE = (
+    "Score four images or more at every checkpoint (bayesdiff judge) to tell. If they look like the base model's, look whether the prompts "
+    "have the identifier, and train longer."
+)
+"""A bare curve shows no more: what a checkpoint's images say, nobody has asked."""
 FEW = 3
 """Steps that are named one by one."""
 
@@ -22,6 +28,11 @@ def sentence_of(verdict: CorruptionVerdict) -> str:
 
 
 def _keep(verdict: CorruptionVerdict) -> str:
+    if not verdict.better_than_base and verdict.kind == "in_progress":
+        return f"Keep nothing yet: no checkpoint is told from the base model (step 0), and the last ones have fallen. {FALLEN}"
+    if not verdict.better_than_base and not verdict.images_judged:
+        scatter = f"as this curve scatters by {_scatter(verdict):.3f}"
+        return f"Keep nothing yet: no checkpoint is told from the base model (step 0), {scatter}. {JUDGE}"
     if not verdict.better_than_base:
         return f"Keep nothing yet: no checkpoint is better than the base model (step 0). {INSTEAD}"
     return f"Keep step {verdict.best_step}{_others(verdict)}."
@@ -76,7 +87,9 @@ def _seen(verdict: CorruptionVerdict) -> str:
             f"{verdict.recovery_step}. It is a stage: swings alone reach this with {p}."
         )
     if verdict.kind == "in_progress":
-        return f"In progress: fidelity fell after step {verdict.peak_step} and is not back at the last checkpoint."
+        then = f"train on to see whether it comes back, or keep step {verdict.best_step}"
+        said = f"In progress: fidelity fell after step {verdict.peak_step} and is not back at the last checkpoint"
+        return f"{said}; {then}." if verdict.better_than_base else f"{said}."
     if verdict.kind == "unstable":
         return _not_told(verdict, p)
     if verdict.kind == "overfit":

@@ -38,6 +38,8 @@ UPRIGHT = {
 """EXIF orientation to what turns the stored picture upright."""
 KOHYA = re.compile(r"\d{1,3}_\S.*")
 """Kohya's sub-folders of training images: ``REPEATS_IDENTIFIER CLASS``; a year has more digits."""
+MASKS = ("-masklabel", "-condlabel")
+"""How the names of pictures end that OneTrainer puts beside a photograph."""
 OF_THE_CLASS = frozenset(("reg", "regularization", "regularisation", "class", "class_images"))
 """Folders of pictures that show other things of the class."""
 NAMED = 20
@@ -186,6 +188,8 @@ def _frames(image: Image.Image, name: str) -> str:
 
 def _skip_reason(path: Path, is_photo: bool) -> str:
     """Why a file that is a picture, or is called like one, is not trained on; empty for one that is, and for no picture."""
+    if path.stem.lower().endswith(MASKS) and is_photo:
+        return "a mask of OneTrainer beside its photograph"
     if path.suffix.lower() in OTHER_ENDINGS | set(Image.registered_extensions()) - endings():
         return "a kind that is not read here: convert it to JPEG or PNG"
     kind = kind_of(path)

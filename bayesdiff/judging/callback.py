@@ -81,7 +81,7 @@ class CheckpointJudge:
     """Collects the images, or the scores, of every validation, and gives the running verdict."""
 
     def __init__(
-        self, photos: str | Path | None = None, *, prompts: Sequence[str] = (), identifier: str = "", class_noun: str = "",
+        self, photos: str | Path | None = None, *, prompts: str | Sequence[str] = (), identifier: str = "", class_noun: str = "",
         metrics: str = DEFAULT_METRICS, metric: str = "dino", higher_is_better: bool | None = None, folder: str | Path | None = None,
         patience: int | None = None, device: str = "auto", words: Sequence[str] = (),
     ):  # fmt: skip
@@ -89,7 +89,7 @@ class CheckpointJudge:
 
         Args:
             photos: the folder of the photographs that are trained on; None where scores are given.
-            prompts: the prompts of the images, in their order; without them fidelity alone decides.
+            prompts: the prompts of the images, in their order, or the one prompt of all; without them fidelity alone decides.
             identifier: the rare word of the subject, which CLIP-T is measured without.
             metrics: encoders: ``toybox``, ``paper`` or ``dinov2``.
             metric: what given scores are.
@@ -109,7 +109,9 @@ class CheckpointJudge:
             if photos is not None:
                 check_photos(self.asked, None)
         _check(metric, higher_is_better, patience)
-        self.prompts = as_prompts(list(prompts), identifier, class_noun, self.cfg.metrics.identifier_in_clip_text)
+        self.prompts = as_prompts(
+            [prompts] if isinstance(prompts, str) else list(prompts), identifier, class_noun, self.cfg.metrics.identifier_in_clip_text
+        )
         self.metric, self.higher_is_better = metric, higher_is_better
         self.folder, self.patience = None if folder is None else Path(folder), patience
         self.rows: dict[int, list[list[Any]]] = {}

@@ -30,6 +30,8 @@ def read_prompts(file: Path) -> list[str] | dict[str, str]:
     Raises ``UserError``.
     """
     kind = file.suffix.lower()
+    if kind in (".yaml", ".yml"):
+        raise UserError(f"--prompts {file}: settings of a trainer, and no list of prompts; copy the prompts into a text file, one a line")
     try:
         text = read_file(file).decode("utf-8-sig")
         named = from_json(text) if kind == ".json" else tomllib.loads(text)["prompt"]["subset"] if kind == ".toml" else None
@@ -89,7 +91,7 @@ def _inside(path: Path) -> str:
 def texts_of(prompts: dict[int, tuple[Seen, ...]], file: Path | None) -> tuple[dict[int, str], str]:
     """Number of a prompt -> its text, and where they come from; nothing unless every prompt has one. Raises ``UserError``."""
     if file is not None:
-        return _of_file(file, prompts), file.name
+        return _of_file(file, prompts), f"{file.name}{_order(file, prompts)}"
     ways = (("the names of folders", lambda one: one.text), ("captions", lambda one: _beside(one.path)),
             ("PNG text chunks", lambda one: _inside(one.path)))  # fmt: skip
     for source, look in ways:
@@ -97,6 +99,17 @@ def texts_of(prompts: dict[int, tuple[Seen, ...]], file: Path | None) -> tuple[d
         if all(found.values()):
             return found, source
     return {}, ""
+
+
+def _order(file: Path, prompts: dict[int, tuple[Seen, ...]]) -> str:
+    """Which line went to which samples, where a list does not say so itself: other numbers of both, and samples with names."""
+    given, names = read_prompts(file), [seen[0].prompt for _, seen in sorted(prompts.items())]
+    if isinstance(given, dict):
+        return ""
+    if len(given) != len(prompts):
+        return f" ({len(given)} lines for {len(prompts)} prompts of the samples: line 1 is prompt 0; check that no line is a heading)"
+    named = not all(name.isdecimal() for name in names)
+    return f" (its lines in the order of the names {', '.join(names)}; a JSON object can name them)" if named else ""
 
 
 def as_prompts(texts: Sequence[str], identifier: str, class_noun: str, with_identifier: bool) -> list[Prompt]:

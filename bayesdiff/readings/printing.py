@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from bayesdiff.core import escape
 from bayesdiff.corruption import CorruptionVerdict
+from bayesdiff.corruption.outcome import outside_stage
 from bayesdiff.corruption.shape import Array
 from bayesdiff.readings.reading import Reading
 
@@ -47,6 +49,14 @@ def decimals(scores: Array) -> int:
 
 
 def as_json(verdict: CorruptionVerdict, reading: Reading) -> dict[str, Any]:
-    """Source, metric, steps and notes of a reading, and all fields of its verdict."""
+    """Source, metric, steps and notes of a reading, what is not to be kept by any level, and all fields of its verdict."""
     head = {"source": reading.name, "metric": reading.metric, "steps": list(reading.steps), "notes": list(reading.notes)}
-    return {**head, **verdict.to_dict()}
+    return {**head, "steps_to_avoid": _not_kept(reading.steps, verdict), **verdict.to_dict()}
+
+
+def _not_kept(steps: Sequence[int], verdict: CorruptionVerdict) -> list[list[int]]:
+    """First and last step of every stretch of checkpoints that are not to be kept: in a run, in a stage, grainy, or fallen at the end."""
+    found = [step for step, kept in zip(steps, outside_stage(verdict.labels), strict=True) if not kept]
+    places = np.searchsorted(steps, found)
+    parts = np.split(np.array(found), np.flatnonzero(np.diff(places) > 1) + 1) if found else []
+    return [[int(part[0]), int(part[-1])] for part in parts]
