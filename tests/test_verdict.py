@@ -51,8 +51,10 @@ def test_the_table_shows_every_checkpoint_and_what_to_keep(tmp_path: Path, capsy
 def test_json_is_the_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([curve_file(tmp_path, FIGURE_STEPS, FIGURE_BASELINE), "--json"]) == FOUND
     (found,) = json.loads(capsys.readouterr().out)
-    extra = {key: found.pop(key) for key in ("source", "metric", "steps", "notes")}
+    extra = {key: found.pop(key) for key in ("source", "metric", "steps", "notes", "steps_to_avoid")}
     assert extra["steps"] == FIGURE_STEPS
+    (stretch,) = extra["steps_to_avoid"]  # a bare curve has no level 1, and its sentence says what to avoid all the same
+    assert found["avoid"] == [] and f"Avoid the steps from {stretch[0]} to before " in found["sentence"]
     assert CorruptionVerdict.from_dict(found) == detect_corruption(FIGURE_STEPS, FIGURE_BASELINE)
 
 

@@ -244,6 +244,13 @@ def test_pictures_of_kinds_that_are_not_read_are_named(photos: Path, name: str) 
     assert f"{name} (a kind that is not read here: convert" in said(photos)
 
 
+@pytest.mark.parametrize("name", ["a-masklabel.png", "a-condlabel.png", "A-MaskLabel.PNG"])
+def test_a_mask_of_onetrainer_is_no_photograph(photos: Path, name: str) -> None:
+    noise(40, 30).save(photos / name)
+    assert said(photos) == f"Photographs not trained on: {name} (a mask of OneTrainer beside its photograph)"
+    assert names(photos) == ["a.jpg"]
+
+
 def test_a_photo_without_its_ending_is_named_and_no_picture_is_not(photos: Path) -> None:
     noise(40, 30).save(photos / "IMG_1", format="JPEG")
     noise(40, 30).save(photos / "b.png_", format="PNG")

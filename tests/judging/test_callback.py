@@ -161,6 +161,20 @@ def test_three_validations_in_a_row_that_are_not_finite_are_divergence() -> None
     assert str(CheckpointJudge().update(100, np.nan)).startswith("step 100: fidelity nan; no score is finite so far; ")
 
 
+@pytest.mark.parametrize("good", [4, 8])
+def test_three_validations_in_a_row_of_black_images_are_divergence(photos: Path, good: int) -> None:
+    """Weights that are not finite sample black images, whose scores are finite."""
+    judge = CheckpointJudge(photos, metrics="toybox", prompts="a photo of a dog")
+    walk(judge, SHARES[:good])
+    black = [Image.new("RGB", (64, 64)) for _ in range(4)]
+    reasons = [judge.update(100 * step, black).reason for step in range(good + 1, good + 4)]
+    assert reasons[:2] == ["", ""]
+    assert reasons[2].startswith(
+        f"From step {100 * (good + 1)} on most samples are black or not finite: training diverged. Go back before it"
+    )
+    assert judge.last is not None and judge.last.verdict.best_step <= 100 * good
+
+
 def test_a_step_that_was_judged_is_skipped_and_one_that_goes_back_replaces_what_came_after_it() -> None:
     judge = CheckpointJudge()
     for step, row in zip(TWELVE, CLEAR, strict=True):

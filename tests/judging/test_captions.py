@@ -17,12 +17,15 @@ def seen(folder: Path, count: int = 2) -> dict[int, tuple[Seen, ...]]:
     return {i: (Seen(folder / f"{i}.png", 100, f"name{i}", ""),) for i in range(count)}
 
 
+NAMED = " (its lines in the order of the names name0, name1; a JSON object can name them)"
+
+
 def test_kohyas_prompt_file_gives_prompts_without_options_and_comments(tmp_path: Path) -> None:
     (file := tmp_path / "prompts.txt").write_text(
         "# a comment\na photo of sks dog --n bad, blurry --w 512\n\na long-haired sks dog --d 1\n"
     )
     assert read_prompts(file) == ["a photo of sks dog", "a long-haired sks dog"]
-    assert texts_of(seen(tmp_path), file) == ({0: "a photo of sks dog", 1: "a long-haired sks dog"}, "prompts.txt")
+    assert texts_of(seen(tmp_path), file) == ({0: "a photo of sks dog", 1: "a long-haired sks dog"}, f"prompts.txt{NAMED}")
 
 
 def test_a_json_object_gives_prompts_by_name(tmp_path: Path) -> None:
@@ -48,6 +51,23 @@ def test_as_many_lines_as_prompts_are_in_the_order_of_the_samples(tmp_path: Path
     assert texts_of(counted, file)[0] == {1: "one", 2: "two"}
     file.write_text("zero\none\ntwo\n")
     assert texts_of(counted, file)[0] == {1: "one", 2: "two"}
+
+
+def test_a_list_says_which_line_went_where_when_it_is_not_plain(tmp_path: Path) -> None:
+    """A heading above the prompts would move every line by one."""
+    counted: dict[int, tuple[Seen, ...]] = {i: (Seen(tmp_path / f"{i}.png", 100, str(i), ""),) for i in (0, 1)}
+    (file := tmp_path / "prompts.txt").write_text("one\ntwo\n")
+    assert texts_of(counted, file)[1] == "prompts.txt"
+    file.write_text("my prompts\none\ntwo\n")
+    assert "3 lines for 2 prompts of the samples: line 1 is prompt 0; check that no line is a heading" in texts_of(counted, file)[1]
+    (named := tmp_path / "a.json").write_text('{"name0": "zero", "name1": "one"}')
+    assert texts_of(seen(tmp_path), named)[1] == "a.json"
+
+
+def test_a_trainers_settings_are_no_list_of_prompts(tmp_path: Path) -> None:
+    (file := tmp_path / "config.yaml").write_text("job: extension\nconfig:\n  name: dog\n")
+    with pytest.raises(UserError, match="settings of a trainer, and no list of prompts; copy the prompts into a text file"):
+        texts_of(seen(tmp_path), file)
 
 
 @pytest.mark.parametrize(("name", "text"), [("a.txt", "only one"), ("a.json", '{"name0": "zero"}')])

@@ -52,6 +52,18 @@ def test_small_scores_are_shown_with_three_figures() -> None:
     assert [decimals(np.array([size])) for size in (0.0, 0.5, 30.0, 0.1, 0.04, 2e-4, np.inf)] == [3, 3, 3, 3, 4, 6, 3]
 
 
+def test_json_has_every_stretch_that_is_not_to_be_kept() -> None:
+    """Level 1's run in the middle, and the fall at the end that no level calls a run."""
+    steps = np.arange(0, 1200, 100)
+    level = np.array([0.3, 0.6, 0.8, 0.8, 0.4, 0.4, 0.8, 0.8, 0.8, 0.8, 0.8, 0.8])
+    scores = level[:, None] + 0.02 * np.random.default_rng(0).standard_normal((12, 8))
+    found = as_json(*judge(Reading("x", tuple(steps.tolist()), {"dino": scores}, "dino")))
+    assert found["steps_to_avoid"] == [[400, 500]] == [list(run) for run in found["avoid"]]
+    short, lost = steps[:9], np.repeat([0.8, 0.1], [4, 5])[:, None] + 0.02 * np.random.default_rng(0).standard_normal((9, 8))
+    found = as_json(*judge(Reading("x", tuple(short.tolist()), {"dino": lost}, "dino")))
+    assert found["steps_to_avoid"] == [[400, 800]] and not found["avoid"]
+
+
 def test_json_has_no_number_that_json_lacks() -> None:
     verdict, shown = judge(Reading("x", tuple(TWELVE), {"dino": np.full((12, 1), np.inf)}, "dino"))
     found = json.loads(json.dumps(as_json(verdict, shown), allow_nan=False))
