@@ -437,7 +437,7 @@ def _not_flagged(reading: _Reading, stage: Stage, p: float, options: _Options, r
         labels = ["corrupted" if i > peak else label for i, label in enumerate(labels)]
     labels = by_level(labels, curve, reading.told)
     best, equals = _best(reading, labels, rng)
-    better = _better(reading, rng)
+    better, learnt = _better(reading, rng), kind == "in_progress" and not (has_base(at) and peak == 0)
     in_runs = [i for run in reading.told.runs for i in range(run.start, run.stop)] if kind == "unstable" and reading.told else []
     low = np.array(in_runs, dtype=np.intp)
     lost = lost_from(curve, reading.told, best) if kind != "in_progress" else None
@@ -446,7 +446,7 @@ def _not_flagged(reading: _Reading, stage: Stage, p: float, options: _Options, r
     remarks = _falling(reading, best, lost, options) if better and kind != "in_progress" else ()
     reason = "highest fidelity; later checkpoints are lower" if kind == "in_progress" else "highest fidelity; no stage found"
     return CorruptionVerdict(
-        False, kind if better or kind == "in_progress" else "nothing_better_than_base", p, max(stage.depth, 0.0), interval,
+        False, kind if better or learnt else "nothing_better_than_base", p, max(stage.depth, 0.0), interval,
         int(at[peak]), None, int(at[low[int(curve[low].argmin())]]) if in_runs else None, None, int(at[best]), _reason(better, reason),
         tuple(labels), reading.noise.between(), "", best_steps=equals, better_than_base=better, remarks=remarks,
     )  # fmt: skip

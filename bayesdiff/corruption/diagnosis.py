@@ -149,7 +149,8 @@ def _diverged(before: CorruptionVerdict, step: int, count: int) -> CorruptionVer
         what = f"From step {step} on most samples are black or not finite: training diverged"
         said = f"{what}. Go back before it, with a lower learning rate or full precision. What came before: {before.sentence}"
     labels = (*before.labels, *["corrupted"] * count)
-    return replace(before, flagged=False, kind="diverged", labels=labels, sentence=said)
+    better = before.better_than_base and before.best_step != 0  # of step 0 alone nothing was trained
+    return replace(before, flagged=False, kind="diverged", labels=labels, sentence=said, better_than_base=better)
 
 
 def _matrix(scores: ArrayLike) -> Array:
