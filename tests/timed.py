@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-TRIES = 3
+TRIES = 2
 
 
 def _seconds() -> float:
@@ -19,7 +19,7 @@ def cpu_seconds(work: Callable[[], T], bar: float) -> tuple[T, float]:
     """What ``work`` returns, and the seconds of this thread and of the processes that it waited for.
 
     Other threads of this process are BLAS's, which burn a core while they wait. A neighbour on the same core makes work take up to
-    twice as long, so that work above the bar is done again, twice at most.
+    twice as long, so that work above the bar is done once more.
     """
     for _ in range(TRIES):
         before = _seconds()

@@ -101,6 +101,11 @@ def _check_unnamed(words: Sequence[str]) -> None:
         raise UserError(f"{shortened(unnamed[0])}: names no setting; give KEY=VALUE, as --cfg job lists them")
 
 
+def options_of(group: str) -> list[str]:
+    """The names that a group of the configuration can be given; none for what is no group."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
 def check_groups(words: Sequence[str]) -> None:
     """Raises ``UserError`` for a group's option that is no name: Hydra fails on a number or a mapping with a traceback."""
     for word in words:
@@ -108,30 +113,29 @@ def check_groups(words: Sequence[str]) -> None:
         group, value = group.partition("@")[0], value.strip("'\"")
         if not equal or not group or not (CONF / group).is_dir() or OPTION.fullmatch(value):
             continue
-        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
         inside = f"; a value goes into one of its keys ({EXAMPLES_OF_GROUPS.get(group, f'{group}.KEY=VALUE')})"
-        raise UserError(f"{shortened(word)}: no such choice; allowed: {', '.join(options)}{inside}")
+        raise UserError(f"{shortened(word)}: no such choice; allowed: {', '.join(options_of(group))}{inside}")
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
-    """What Hydra makes of a command line's words, typed but not validated: values may be missing.
+def composed(overrides: Sequence[str], name: str = "config") -> DictConfig:
+    """What Hydra makes of a command line's words and ``conf/<name>.yaml``, typed but not validated: values may be missing.
 
     In a Hydra job the job's own state is put aside meanwhile; elsewhere there is none, and putting it aside would look
     for plugins anew each time. Raises Hydra's exceptions for words that do not compose.
     """
     if not GlobalHydra.instance().is_initialized():
-        return _composed(overrides)
+        return _composed(overrides, name)
     outer = Singleton.get_state()
     try:
         GlobalHydra.instance().clear()
-        return _composed(overrides)
+        return _composed(overrides, name)
     finally:
         Singleton.set_state(outer)
 
 
-def _composed(overrides: Sequence[str]) -> DictConfig:
+def _composed(overrides: Sequence[str], name: str) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra_compose("config", list(overrides))
+        return hydra_compose(name, list(overrides))
 
 
 def compose(overrides: Sequence[str]) -> Config:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from string import Template
 
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from bayesdiff.config.compose import CONF
+from bayesdiff.config.compose import CONF, composed, options_of
 
 ASKING = (["--help"], ["-h"])
 """Words that ask for nothing but the help."""
@@ -28,16 +27,11 @@ def print_help(name: str, words: Sequence[str]) -> bool:
 def help_of(name: str) -> str:
     """The text of ``conf/<name>.yaml`` under ``hydra.help``, as Hydra prints it."""
     template = Template(OmegaConf.load(CONF / f"{name}.yaml").hydra.help.template)
-    keys = _keys(name) if "CONFIG" in template.get_identifiers() else ""
+    keys = OmegaConf.to_yaml(composed([], name)) if "CONFIG" in template.get_identifiers() else ""
     return template.substitute(APP_CONFIG_GROUPS=_groups(), CONFIG=keys)
 
 
 def _groups() -> str:
     """A line a group: its name and its options."""
-    options = {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in sorted(CONF.iterdir()) if folder.is_dir()}
+    options = {folder.name: options_of(folder.name) for folder in sorted(CONF.iterdir()) if folder.is_dir()}
     return "".join(f"{group}: {', '.join(names)}\n" for group, names in options.items() if names)
-
-
-def _keys(name: str) -> str:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_yaml(compose(name))

@@ -22,7 +22,6 @@ LONGEST = 10
 FEWEST = 2
 """Checkpoints on either side of a fall."""
 ORDERS = 5_000
-MORE = "More checkpoints would tell a fall from a swing."
 
 
 def lost_from(curve: Array, told: Told | None, best: int) -> int | None:

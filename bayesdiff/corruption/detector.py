@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bayesdiff.core.seeds import derive
 from bayesdiff.corruption.best import better_than_base, has_base, keepable, possible_best
-from bayesdiff.corruption.collapse import MORE, collapsed, lost_from
+from bayesdiff.corruption.collapse import collapsed, lost_from
 from bayesdiff.corruption.covariance import ImageError, image_error
 from bayesdiff.corruption.labels import by_level, labels_of, up_to_peak
 from bayesdiff.corruption.levels import Told, told_apart
@@ -456,7 +456,8 @@ def _falling(reading: _Reading, best: int, lost: int | None, options: _Options) 
     """What a curve does at its end without being told from noise: a run of ``FALLING`` falls below the checkpoint to keep."""
     curve = reading.curve
     if lost is not None:
-        return (f"From step {reading.steps[lost]} on these images are worse than all before: keep none. {MORE}",)
+        worse = f"From step {reading.steps[lost]} on these images are worse than all before: keep none."
+        return (f"{worse} More checkpoints would tell a fall from a swing.",)
     lasts = bool((np.diff(curve[-1 - FALLING :]) < 0).all()) and best < len(curve) - FALLING
     if not lasts or curve[best] - curve[-1] < options.min_depth:
         return ()

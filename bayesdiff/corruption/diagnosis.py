@@ -143,7 +143,7 @@ def _lost_at_the_end(columns: Mapping[str, ArrayLike]) -> int:
 
 def _diverged(before: CorruptionVerdict, step: int, count: int) -> CorruptionVerdict:
     """A verdict on what came before images failed for good, told of a training that diverged there."""
-    if before.kind in ("broken_sampling", "diverged"):
+    if before.kind == "diverged":
         said = before.sentence
     else:
         what = f"From step {step} on most samples are black or not finite: training diverged"

@@ -28,14 +28,14 @@ def sentence_of(verdict: CorruptionVerdict) -> str:
 
 
 def _keep(verdict: CorruptionVerdict) -> str:
-    if not verdict.better_than_base and verdict.kind == "in_progress":
+    if verdict.better_than_base:
+        return f"Keep step {verdict.best_step}{_others(verdict)}."
+    if verdict.kind == "in_progress":
         return f"Keep nothing yet: no checkpoint is told from the base model (step 0), and the last ones have fallen. {FALLEN}"
-    if not verdict.better_than_base and not verdict.images_judged:
+    if not verdict.images_judged:
         scatter = f"as this curve scatters by {_scatter(verdict):.3f}"
         return f"Keep nothing yet: no checkpoint is told from the base model (step 0), {scatter}. {JUDGE}"
-    if not verdict.better_than_base:
-        return f"Keep nothing yet: no checkpoint is better than the base model (step 0). {INSTEAD}"
-    return f"Keep step {verdict.best_step}{_others(verdict)}."
+    return f"Keep nothing yet: no checkpoint is better than the base model (step 0). {INSTEAD}"
 
 
 def _others(verdict: CorruptionVerdict) -> str:

@@ -55,8 +55,7 @@ def _text(prompt: object) -> str:
     return prompt
 
 
-def _of_file(file: Path, prompts: dict[int, tuple[Seen, ...]]) -> dict[int, str]:
-    given = read_prompts(file)
+def _of_file(file: Path, given: list[str] | dict[str, str], prompts: dict[int, tuple[Seen, ...]]) -> dict[int, str]:
     if isinstance(given, dict):
         found = {number: given.get(seen[0].prompt, "") for number, seen in prompts.items()}
     elif len(given) == len(prompts):  # also where a trainer counts from 1
@@ -91,7 +90,8 @@ def _inside(path: Path) -> str:
 def texts_of(prompts: dict[int, tuple[Seen, ...]], file: Path | None) -> tuple[dict[int, str], str]:
     """Number of a prompt -> its text, and where they come from; nothing unless every prompt has one. Raises ``UserError``."""
     if file is not None:
-        return _of_file(file, prompts), f"{file.name}{_order(file, prompts)}"
+        given = read_prompts(file)
+        return _of_file(file, given, prompts), f"{file.name}{_order(given, prompts)}"
     ways = (("the names of folders", lambda one: one.text), ("captions", lambda one: _beside(one.path)),
             ("PNG text chunks", lambda one: _inside(one.path)))  # fmt: skip
     for source, look in ways:
@@ -101,11 +101,11 @@ def texts_of(prompts: dict[int, tuple[Seen, ...]], file: Path | None) -> tuple[d
     return {}, ""
 
 
-def _order(file: Path, prompts: dict[int, tuple[Seen, ...]]) -> str:
+def _order(given: list[str] | dict[str, str], prompts: dict[int, tuple[Seen, ...]]) -> str:
     """Which line went to which samples, where a list does not say so itself: other numbers of both, and samples with names."""
-    given, names = read_prompts(file), [seen[0].prompt for _, seen in sorted(prompts.items())]
     if isinstance(given, dict):
         return ""
+    names = [seen[0].prompt for _, seen in sorted(prompts.items())]
     if len(given) != len(prompts):
         return f" ({len(given)} lines for {len(prompts)} prompts of the samples: line 1 is prompt 0; check that no line is a heading)"
     named = not all(name.isdecimal() for name in names)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from bayesdiff.config.compose import CONF, of_record, resolve
+from bayesdiff.config.compose import of_record, options_of, resolve
 from bayesdiff.config.derive import derive
 from bayesdiff.config.prompts import Prompt, evaluation_prompts
 from bayesdiff.config.schema import Config, ModelConf
@@ -70,22 +70,18 @@ def run_of(folder: Path) -> Run | None:
 
 def configured(asked: Asked, run: Run | None) -> Config:
     """The configuration of the judgement: a run's own, and for others the defaults, with what is asked for. Raises ``UserError``."""
-    metrics, known = DEFAULT_METRICS if asked.metrics is None else asked.metrics, _options("metrics")
+    metrics, known = DEFAULT_METRICS if asked.metrics is None else asked.metrics, options_of("metrics")
     if metrics not in known:
         raise UserError(f"--metrics {metrics}: choose one of {', '.join(known)}{did_you_mean(metrics, known)}")
     try:
         if run is not None:
             return _of_run(run, asked)
-        named = [f"model={asked.model}"] if asked.model in _options("model") else []
+        named = [f"model={asked.model}"] if asked.model in options_of("model") else []
         return _with_model(derive((f"metrics={metrics}", "sampler=fast", *named, *asked.words)), asked)
     except UserError:
         raise
     except Exception as error:  # Hydra's parser and OmegaConf raise many kinds
         raise UserError(f"{' '.join(asked.words)}: {first_line(error)}; give settings as KEY=VALUE, such as detector.alpha=0.01") from error
-
-
-def _options(group: str) -> list[str]:
-    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def _of_run(run: Run, asked: Asked) -> Config:
@@ -103,7 +99,7 @@ def _of_run(run: Run, asked: Asked) -> Config:
 
 def _with_model(cfg: Config, asked: Asked) -> Config:
     """The configuration with a base model that is named by a folder or a hub id; its pictures have the model's own side."""
-    if asked.model is None or asked.model in _options("model"):
+    if asked.model is None or asked.model in options_of("model"):
         return cfg
     given = any(word.startswith("model.resolution=") for word in asked.words)
     side = cfg.model.resolution if given else OWN_SIDE

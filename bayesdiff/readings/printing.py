@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -56,7 +58,6 @@ def as_json(verdict: CorruptionVerdict, reading: Reading) -> dict[str, Any]:
 
 def _not_kept(steps: Sequence[int], verdict: CorruptionVerdict) -> list[list[int]]:
     """First and last step of every stretch of checkpoints that are not to be kept: in a run, in a stage, grainy, or fallen at the end."""
-    found = [step for step, kept in zip(steps, outside_stage(verdict.labels), strict=True) if not kept]
-    places = np.searchsorted(steps, found)
-    parts = np.split(np.array(found), np.flatnonzero(np.diff(places) > 1) + 1) if found else []
-    return [[int(part[0]), int(part[-1])] for part in parts]
+    marked = zip(outside_stage(verdict.labels).tolist(), steps, strict=True)
+    stretches = [[step for _, step in part] for kept, part in groupby(marked, key=itemgetter(0)) if not kept]
+    return [[part[0], part[-1]] for part in stretches]

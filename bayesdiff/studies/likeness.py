@@ -62,11 +62,10 @@ def _matched(found: Found, plain: Found, window: Sequence[int]) -> tuple[float, 
     ours, theirs = _both(found), _both(plain)
     if ours is None or theirs is None:
         return None
-    mine, (steps, other) = inside(ours, window)[1], theirs
-    trained = other[steps > 0]
+    (at, mine), (steps, trained) = inside(ours, window), (part[theirs[0] > 0] for part in theirs)
     far = np.abs(mine[:, None, 1] - trained[None, :, 1])
     if found is plain:
-        far[inside(ours, window)[0][:, None] == steps[steps > 0][None, :]] = np.inf
+        far[at[:, None] == steps] = np.inf
     grain, likeness = (mine - trained[far.argmin(1)]).mean(0)
     return float(grain), float(likeness)
 

@@ -93,7 +93,7 @@ def _repeated(primary: Primary, replication: Primary) -> Iterable[str]:
     if not replication.complete:
         return
     yield _table(_lines(replication, judge(replication)))
-    subjects = {subject for _, subject in (one.place for one in replication.found_runs)}
+    subjects = {one.place[1] for one in replication.found_runs}
     first = judge(primary, only=lambda subject: subject in subjects)[0]
     same = [{"part": f"`{part.text}`", "difference": found.text, "subjects": str(len(found.subjects))} for part, found in first.parts]
     yield "These subjects in the registered runs:\n\n" + _table(same)
