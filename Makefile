@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 
 install: $(READY) ## the virtual environment, which every other target makes too
 
-demo: $(READY) ## a first look: the toybox fine-tuned in three arms, what they showed, and a page (11 to 18 minutes on 2 cores)
+demo: $(READY) ## a first look: the toybox fine-tuned in three arms, what they showed, and a page (11 to 19 minutes on 2 cores)
 	$(BIN)/python -m bayesdiff.demo --runs $(RUNS)
 
 test: $(READY) ## the tests, offline, on the CPU, one worker a core (WORKERS=1: one)

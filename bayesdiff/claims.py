@@ -35,7 +35,8 @@ from bayesdiff.studies.primary_figure import draw
 from bayesdiff.studies.primary_page import answers
 from bayesdiff.studies.primary_page import page as primary_page
 from bayesdiff.studies.remedies import write_remedies
-from bayesdiff.studies.rows import rows_of
+from bayesdiff.studies.rows import Row, rows_of
+from bayesdiff.studies.timing import row_of
 
 
 @bad_input_in_one_line
@@ -59,32 +60,35 @@ def main(argv: list[str] | None = None) -> int:
     findings = [judge(claim, rows[claim.study]) for claim in claims]
     write_page(page(findings, options), arguments.results)
     say(f"{arguments.results}/claims.md")
-    _exploratory(arguments.results, archive)
-    lines = [*_registered(arguments.results, archive), answer(findings)]
+    orders = _exploratory(arguments.results, archive)
+    lines = [*_registered(arguments.results, archive, orders), answer(findings)]
     write_between(arguments.results.parent / "README.md", "answers", arguments.results.name, "\n".join(lines) + "\n")
     return 0
 
 
-def _exploratory(results: Path, archive: Archive) -> None:
-    """The pages of contrasts and of remedies, where their files stand beside the set."""
-    contrasts, remedies = results.parent / CONTRASTS, results.parent / REMEDIES
+def _exploratory(results: Path, archive: Archive) -> Row | None:
+    """The pages of contrasts and of remedies, where their files stand beside the set; returns the plain runs of several orders."""
+    contrasts, remedies, orders = results.parent / CONTRASTS, results.parent / REMEDIES, None
     if contrasts.exists():
         plan = load_plan(contrasts)
-        say(write_mechanism(plan, rows_by_study(plan, archive), results))
+        rows = rows_by_study(plan, archive)
+        say(write_mechanism(plan, rows, results))
+        orders = row_of(plan.timings[0], rows[plan.timings[0].study]) if plan.timings else None
     if remedies.exists():
         say(write_remedies(remedies, archive))
     if page := write_one_step(archive):
         say(page)
+    return orders
 
 
-def _registered(results: Path, archive: Archive) -> list[str]:
+def _registered(results: Path, archive: Archive, orders: Row | None) -> list[str]:
     """Write the page of the registered claims, where there are some beside the set, and return their lines."""
     path = results.parent / REGISTERED
     if not path.exists():
         return []
     again = results.parent / REPLICATION
     primary, replication = open_primary(path, archive), open_primary(again, archive) if again.exists() else None
-    write_text(results.parent / REGISTERED_PAGE, primary_page(primary, replication))
+    write_text(results.parent / REGISTERED_PAGE, primary_page(primary, replication, orders))
     for written in (results.parent / REGISTERED_PAGE, *draw(primary, results / FIGURES)):
         say(written)
     return [*answers(primary), *(answers(replication) if replication else [])]

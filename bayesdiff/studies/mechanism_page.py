@@ -154,12 +154,15 @@ def timing_sentence(timing: Timing, found: Agreement) -> str:
     """What a question of time says; no agreement is no evidence for the order with so few subjects."""
     seen = PHOTOGRAPH if found.p_value <= LEVEL else OPEN
     shown = "the photograph sets the time" if seen == PHOTOGRAPH else "not shown that the photograph sets the time"
+    of_order = "alike in all subjects, so the order sets part of the curve"
+    ordered = of_order if found.order_p <= LEVEL else "not shown to be alike in all subjects"
     apart = float(np.abs(np.diff(found.centres, axis=0)).mean())
     first, last = timing.window
     return (
         f"**{_decided(timing.predicts, seen)}** The centres of {timing.measure} above its lowest value in steps {first} to {last} lie "
         f"{apart:.0f} steps apart in two orders of one photograph. Over {len(found.subjects)} subjects they go together with "
-        f"r = {found.correlation:.2f} (one-sided p {p_text(found.p_value, 3, '= ')}, all permutations of subjects): {shown}."
+        f"r = {found.correlation:.2f} (one-sided p {p_text(found.p_value, 3, '= ')}, all permutations of subjects): {shown}. "
+        f"What the two orders differ in is {ordered} (p {p_text(found.order_p, 3, '= ')}, all swaps of the orders)."
     )
 
 

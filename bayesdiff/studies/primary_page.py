@@ -11,6 +11,7 @@ from bayesdiff.core.layout import MAIN
 from bayesdiff.stats import detectable
 from bayesdiff.studies.by_prompt import by_prompt
 from bayesdiff.studies.contrasts import Estimate
+from bayesdiff.studies.follow_up import follow_up
 from bayesdiff.studies.likeness import at_the_same_likeness
 from bayesdiff.studies.measures import p_text
 from bayesdiff.studies.primary import (
@@ -26,6 +27,7 @@ from bayesdiff.studies.primary import (
     judge,
     parse_part,
 )
+from bayesdiff.studies.rows import Row
 from bayesdiff.studies.spectrum import as_factor, spectrum
 
 POWER = 0.8
@@ -56,18 +58,26 @@ PROMPTS_EXPLAINED = (
     "The intervals above are about these runs' own prompts. Here each prompt has its difference of grain over subjects. The last column "
     "takes the prompts as a sample of all prompts."
 )
+FOLLOW_UP_EXPLAINED = (
+    "Asked after the runs were seen. Intervals are of 95 % over subjects; nothing is corrected. A correlation over steps has no p-value "
+    "here: neighbouring checkpoints are alike."
+)
 NO_PROMPTS = "The runs do not share their prompts."
 NO_BANDS = "The runs have no contrast by spatial frequency."
 NO_DINO = "The runs have no DINO."
+NO_ANSWERS = "The runs answer none of them."
 OUTCOMES = {HOLDS: "**Yes.**", AGAINST: "**No, the opposite.**", OPEN: "**Not decided** whether"}
 
 
-def page(primary: Primary, replication: Primary | None = None) -> str:
-    """The registered claims and what became of them, in Markdown, also in the runs that repeat them."""
-    return "# The registered claims\n\n" + "\n\n".join([EXPLAINED, *_body(primary, replication)]) + "\n"
+def page(primary: Primary, replication: Primary | None = None, orders: Row | None = None) -> str:
+    """The registered claims and what became of them, in Markdown, also in the runs that repeat them.
+
+    ``orders``: plain runs of another study with other seeds, for the questions asked afterwards.
+    """
+    return "# The registered claims\n\n" + "\n\n".join([EXPLAINED, *_body(primary, replication, orders)]) + "\n"
 
 
-def _body(primary: Primary, replication: Primary | None) -> Iterable[str]:
+def _body(primary: Primary, replication: Primary | None, orders: Row | None) -> Iterable[str]:
     yield _runs(primary)
     yield _claims(primary)
     if not primary.complete:
@@ -81,6 +91,7 @@ def _body(primary: Primary, replication: Primary | None) -> Iterable[str]:
     yield _prompts(primary)
     yield _spectrum(primary)
     yield _likeness(primary)
+    yield _follow_up(primary, orders)
     yield "## Exploratory\n\nThe same at other evaluations; p-values are not corrected.\n\n" + _exploratory(primary)
     yield _flags(primary)
 
@@ -196,6 +207,15 @@ def _likeness(primary: Primary) -> str:
                  "DINO left": found.left.text, "grain where DINO stays": line}
             )  # fmt: skip
     return f"## Exploratory: is less grain only less likeness?\n\n{LIKENESS_EXPLAINED}\n\n" + (_table(lines) if lines else NO_DINO)
+
+
+def _follow_up(primary: Primary, orders: Row | None) -> str:
+    """Questions that the runs raised, a line each."""
+    lines = [
+        {"question": one.question, "compared": one.compared, "found": one.found, "subjects": str(one.subjects)}
+        for one in follow_up(primary, orders)
+    ]
+    return f"## Exploratory: asked afterwards\n\n{FOLLOW_UP_EXPLAINED}\n\n" + (_table(lines) if lines else NO_ANSWERS)
 
 
 def _exploratory(primary: Primary) -> str:

@@ -14,7 +14,7 @@ from bayesdiff.studies.mechanism import load_plan, rows_by_study
 from bayesdiff.studies.mechanism_page import timing_sentence, write_mechanism
 from bayesdiff.studies.plan import Cell, load_study
 from bayesdiff.studies.rows import Row
-from bayesdiff.studies.timing import Timing, agreement, centre
+from bayesdiff.studies.timing import Timing, agreement, centre, shared_by_subjects
 from tests.made_records import made_curves
 
 FILE = Path(__file__).resolve().parents[2] / "results" / "mechanism.yaml"
@@ -98,3 +98,26 @@ def test_the_centre_of_a_plateau_is_its_middle_and_a_flat_curve_has_none() -> No
     assert centre((steps, plateau), (0, 1000)) == 500
     assert centre((steps, plateau), (0, 500)) == 400
     assert np.isnan(centre((steps, np.ones(11)), (0, 1000))) and np.isnan(centre((steps, plateau), (2000, 3000)))
+
+
+def test_a_shape_of_the_order_is_found_and_one_of_each_run_is_not(tmp_path: Path) -> None:
+    """All subjects swing alike in one order: the least p-value of 128 swaps. Own swings of every run: p-values of chance."""
+
+    def swinging(cell: Cell, steps: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float64]:
+        return 0.8 + 0.1 * np.sin(steps / 100 + int(cell.labels["seed"])) + 0.01 * rng.standard_normal(len(steps))
+
+    found = agreement(TIMING, made(tmp_path, swinging)[1])
+    assert found is not None and found.order_p == 2**-7
+    assert "alike in all subjects, so the order sets part of the curve (p = 0.008" in timing_sentence(TIMING, found)
+    rng = np.random.default_rng(0)
+    by_chance = np.array([shared_by_subjects(rng.standard_normal((8, 14))) for _ in range(2000)])
+    assert (by_chance <= 0.05).mean() == pytest.approx(0.05, abs=0.015)
+    assert by_chance.mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_level_is_no_shape_and_many_subjects_draw_their_swaps() -> None:
+    rng = np.random.default_rng(0)
+    own = rng.standard_normal((20, 14))
+    alone = shared_by_subjects(own)
+    assert alone == shared_by_subjects(own + 5.0) > 0.05
+    assert shared_by_subjects(own + np.linspace(-2, 2, 14)) == pytest.approx(1e-5)

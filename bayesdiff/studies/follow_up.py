@@ -1,0 +1,176 @@
+"""Questions that the registered runs raised, answered from the same records (exploratory).
+
+Is the arm with the empty prompt only later? Do swings from step to step need guidance? Did the device matter? Does the gap of the two
+predictions carry what guidance adds? Each answer is a line of the page of the registered claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayesdiff.core.layout import MAIN
+from bayesdiff.recording.columns import Array
+from bayesdiff.studies.contrasts import GRAIN, Curve, Estimate, at_shared_steps, curve_of, estimate, in_window, inside, read_row
+from bayesdiff.studies.measures import p_text
+from bayesdiff.studies.primary import Judged, Primary, judge
+from bayesdiff.studies.rows import Found, Row
+
+PLAIN, EMPTY_PROMPT, BAYESIAN, GUIDANCE_1 = "off", "prompt_dropout", "on", "guidance_1"
+UP_SWING = ((200, 250), (360, 400))
+"""First and last step of the two ends of the plain runs' highest swing."""
+GAP = "gap at 0.1"
+"""Squared difference of the two predictions at a tenth of the schedule."""
+FEWEST = 3
+"""Subjects, or checkpoints, that a correlation takes."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One line: what was asked, what was compared, what came, and over how many subjects."""
+
+    question: str
+    compared: str
+    found: str
+    subjects: int
+
+
+def follow_up(primary: Primary, orders: Row | None = None) -> list[Answer]:
+    """Every question that the records can answer; none while runs are missing.
+
+    ``orders``: plain runs with other seeds, of which the registered rise is read too.
+    """
+    if not primary.complete:
+        return []
+    asked = (_swings(primary), _other_orders(primary, orders), _delay(primary), _devices(primary), _gap(primary), _spread(primary))
+    return [answer for answers in asked for answer in answers]
+
+
+def _answer(question: str, compared: str, found: Estimate | None) -> Iterator[Answer]:
+    if found is not None:
+        yield Answer(question, compared, found.text, len(found.subjects))
+
+
+def _evaluations(primary: Primary) -> Iterator[str]:
+    """The paper's sampling, and guidance 1 where the plain runs have it."""
+    known = {row.labels["evaluation"] for row in primary.rows}
+    return (name for name in (MAIN, GUIDANCE_1) if name in known)
+
+
+def _swings(primary: Primary) -> Iterator[Answer]:
+    """How far the plain runs swing up, at each evaluation of the same weights."""
+    (first, last), (high, end) = UP_SWING
+    for name in _evaluations(primary):
+        found = estimate(read_row(primary.row(PLAIN, name), in_window(GRAIN, *reversed(UP_SWING))))
+        yield from _answer("Do swings need guidance?", f"off, {name}: grain at steps {high} to {end} - {first} to {last}", found)
+
+
+def _other_orders(primary: Primary, orders: Row | None) -> Iterator[Answer]:
+    """The registered rise in plain runs of another study, one line a seed."""
+    windows = primary.registered.windows
+    first = primary.registered.claims[0].parts[0]
+    read = in_window(GRAIN, windows[primary.middle], next(window for name, window in windows.items() if name != primary.middle))
+    if orders is None or orders.missing:
+        return
+    cells = read_row(orders, read)
+    for seed in sorted({seed for seed, _ in cells}):
+        found = estimate({place: value for place, value in cells.items() if place[0] == seed})
+        last = max(int(one.images.steps[-1]) for one in orders.found)
+        yield from _answer("Does grain rise in another order?", f"`{first}`, runs of seed {seed} to step {last:,}", found)
+
+
+def _delay(primary: Primary) -> Iterator[Answer]:
+    """The empty prompt's arm at each checkpoint, against plain where that has seen as many steps with the prompt."""
+    plain = {one.place: curve for one in primary.row(PLAIN).found if (curve := curve_of(one, GRAIN)) is not None}
+    window = primary.registered.windows[primary.middle]
+
+    def less_plain(found: Found) -> float | None:
+        mine, theirs = curve_of(found, GRAIN), plain.get(found.place)
+        if mine is None or theirs is None:
+            return None
+        steps, grain = inside(mine, window)
+        with_prompt = steps * (1 - found.record.config["bnn"]["prompt_dropout"])
+        return float((grain - np.interp(with_prompt, *theirs)).mean())
+
+    found = estimate(read_row(primary.row(EMPTY_PROMPT), less_plain))
+    compared = "`prompt_dropout - off: middle`, plain at the step with as many rows with the prompt"
+    yield from _answer("Is the empty prompt's arm only later?", compared, found)
+
+
+def _devices(primary: Primary) -> Iterator[Answer]:
+    """The registered parts among subjects whose runs were on a GPU, and among the others."""
+    on_gpu = {one.place[1] for one in primary.found_runs if one.record.environment.get("gpu")}
+    halves: Sequence[tuple[str, Callable[[str], bool]]] = (
+        ("GPU", lambda subject: subject in on_gpu),
+        ("CPU", lambda subject: subject not in on_gpu),
+    )
+    if not on_gpu or on_gpu >= {one.place[1] for one in primary.found_runs}:
+        return
+    judged = [judge(primary, only=only) for _, only in halves]
+    for claims in zip(*judged, strict=True):
+        yield from _by_device([name for name, _ in halves], claims)
+
+
+def _by_device(names: Sequence[str], claims: Sequence[Judged]) -> Iterator[Answer]:
+    """The parts of one claim on either device, and whether they differ (Welch's t-test over subjects)."""
+    from scipy.stats import ttest_ind
+
+    for (part, one), (_, other) in zip(*(claim.parts for claim in claims), strict=True):
+        both = "; ".join(f"{name} {found.text}" for name, found in zip(names, (one, other), strict=True))
+        if min(len(one.values), len(other.values)) >= FEWEST:
+            both += f"; they differ with p {p_text(float(ttest_ind(one.values, other.values, equal_var=False).pvalue), 3, '= ')}"
+        yield Answer("Is it the device?", f"`{part.text}`", both, len(one.subjects) + len(other.subjects))
+
+
+def _gap(primary: Primary) -> Iterator[Answer]:
+    """Whether what guidance adds to grain goes with the gap of the two predictions: over steps, and over subjects."""
+    from scipy.stats import pearsonr
+
+    if GUIDANCE_1 not in set(_evaluations(primary)):
+        return
+    plain = {one.place: one for one in primary.row(PLAIN, GUIDANCE_1).found}
+    pairs = [(one, plain[one.place]) for one in primary.row(PLAIN).found if one.place in plain]
+    curves = [curve for pair in pairs if (curve := _added_and_gap(*pair)) is not None]
+    if len(curves) < FEWEST:
+        return
+    steps, values = at_shared_steps(curves)
+    trained, (first, last) = steps > 0, primary.registered.windows[primary.middle]
+    together = pearsonr(*values[:, trained].mean(0).T)
+    question, subjects = "Does the gap carry what guidance adds?", len(curves)
+    compared = "grain at guidance 7.5 less that at guidance 1, against the gap at t = 100"
+    yield Answer(question, f"{compared}: means over subjects, over steps", f"r = {together.statistic:.2f}", subjects)
+    among = pearsonr(*values[:, (steps >= first) & (steps <= last)].mean(1).T)
+    said = f"r = {among.statistic:.2f} (p {p_text(float(among.pvalue), 3, '= ')})"
+    yield Answer(question, f"{compared}: means over the middle, over subjects", said, subjects)
+
+
+def _added_and_gap(guided: Found, plain: Found) -> Curve | None:
+    """What guidance adds to grain, and the gap (T, 2); None for a run without either."""
+    curves = [curve for found, name in ((guided, GRAIN), (plain, GRAIN), (guided, GAP)) if (curve := curve_of(found, name)) is not None]
+    if len(curves) < 3:
+        return None
+    steps, (with_it, without, gap) = at_shared_steps(curves)
+    return steps, np.stack([with_it - without, gap], 1)
+
+
+def _spread(primary: Primary) -> Iterator[Answer]:
+    """By how much DINO of a pair differs from pair to pair at one checkpoint: what the power of other designs rests on."""
+    plain = {one.place: one for one in primary.row(PLAIN).found}
+    curves = [curve for one in primary.row(BAYESIAN).found if one.place in plain and (curve := _less(one, plain[one.place])) is not None]
+    if len(curves) < FEWEST:
+        return
+    steps, differences = at_shared_steps(curves)
+    spread: Array = differences[:, steps > 0].std(0, ddof=1)
+    compared = "standard deviation over pairs of `on - off`, DINO at one checkpoint: median over checkpoints"
+    yield Answer("How much do pairs differ?", compared, f"{np.median(spread):.3f}", len(curves))
+
+
+def _less(mine: Found, other: Found) -> Curve | None:
+    """DINO of one run less another's, at the steps of both; None where either has none."""
+    curves = [curve for found in (mine, other) if (curve := curve_of(found, "dino")) is not None]
+    if len(curves) < 2:
+        return None
+    steps, (one, two) = at_shared_steps(curves)
+    return steps, one - two
