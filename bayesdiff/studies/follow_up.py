@@ -1,7 +1,8 @@
 """Questions that the registered runs raised, answered from the same records (exploratory).
 
 Is the arm with the empty prompt only later? Do swings from step to step need guidance? Did the device matter? Does the gap of the two
-predictions carry what guidance adds? Each answer is a line of the page of the registered claims.
+predictions carry what guidance adds? What does the paper's Figure 7 ask of one photograph? Each answer is a line of the page of the
+registered claims.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ UP_SWING = ((200, 250), (360, 400))
 """First and last step of the two ends of the plain runs' highest swing."""
 GAP = "gap at 0.1"
 """Squared difference of the two predictions at a tenth of the schedule."""
+STEPS_AN_IMAGE = (100, 200, 400)
+"""Of the paper's Figure 7; with one photograph these are steps of training."""
 FEWEST = 3
 """Subjects, or checkpoints, that a correlation takes."""
 
@@ -44,7 +47,8 @@ def follow_up(primary: Primary, orders: Row | None = None) -> list[Answer]:
     """
     if not primary.complete:
         return []
-    asked = (_swings(primary), _other_orders(primary, orders), _delay(primary), _devices(primary), _gap(primary), _spread(primary))
+    of_runs = (_swings, _delay, _devices, _gap, _steps_an_image, _spread)
+    asked = [_other_orders(primary, orders), *(answer(primary) for answer in of_runs)]
     return [answer for answers in asked for answer in answers]
 
 
@@ -153,6 +157,14 @@ def _added_and_gap(guided: Found, plain: Found) -> Curve | None:
         return None
     steps, (with_it, without, gap) = at_shared_steps(curves)
     return steps, np.stack([with_it - without, gap], 1)
+
+
+def _steps_an_image(primary: Primary) -> Iterator[Answer]:
+    """What Bayesian weights do to DINO after so many steps an image."""
+    for step in STEPS_AN_IMAGE:
+        read = in_window("dino", (step, step))
+        found = estimate(read_row(primary.row(BAYESIAN), read), read_row(primary.row(PLAIN), read))
+        yield from _answer("The paper's Figure 7, with one photograph?", f"`on - off`, DINO after {step} steps an image", found)
 
 
 def _spread(primary: Primary) -> Iterator[Answer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from bayesdiff.core import escape
 from bayesdiff.core.files import write_text
 from bayesdiff.core.layout import MECHANISM
 from bayesdiff.recording.plots import panels, save_figure
-from bayesdiff.studies.contrasts import Estimate
+from bayesdiff.studies.contrasts import GRAIN, Estimate
 from bayesdiff.studies.measures import p_text
 from bayesdiff.studies.mechanism import (
     CONTRADICTS,
@@ -37,6 +38,11 @@ from bayesdiff.studies.mechanism import (
 from bayesdiff.studies.rows import Row
 from bayesdiff.studies.timing import Agreement, Timing, agreement
 
+BESIDE = {"grain": GRAIN, "DINO": "dino", "CLIP-I": "clip_i", "CLIP-T": "clip_t"}
+"""Column -> measure, of the table that says what else a contrast changed."""
+BESIDE_EXPLAINED = (
+    "Each difference with an interval of 95 % of its own, exploratory: over the window of the contrast, and at the last checkpoint."
+)
 EXPLAINED = (
     "Made by `make paper-tables` from `results/mechanism.yaml` and the records. H1: fine-tuning narrows the distribution (the paper). "
     "H2: noise of the optimiser. H4: guidance on a model whose conditional prediction has collapsed and whose unconditional one has not. "
@@ -68,6 +74,7 @@ def write_mechanism(plan: Plan, rows: Mapping[str, Sequence[Row]], results: Path
             "## What carries the effect",
             *questions,
             *explored,
+            beside([*zip(plan.contrasts, pairs, strict=True), *further]),
         ]
     )
     write_text(folder / "README.md", text + "\n")
@@ -90,6 +97,31 @@ def scoreboard(plan: Plan, judged: Sequence[Estimate | None]) -> str:
     table = pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
     said_of = f"{summed}. {_told_apart(plan)} A line that one explanation alone predicted does not tell it from the others."
     return f"## All contrasts at once\n\n{said_of}\n\n{table}"
+
+
+def beside(read: Sequence[tuple[Contrast, Pair]]) -> str:
+    """A line a pair of rows and a window: what it changed in every measure, there and at the end of training."""
+    lines, seen = [], set()
+    for contrast, pair in read:
+        asked = (contrast.study, str(contrast.row), str(contrast.against), contrast.span)
+        if not pair.complete or asked in seen:
+            continue
+        seen.add(asked)
+        last = _last(contrast, pair)
+        spans = {"": contrast, ", end": replace(contrast, window=[last, last])}
+        measured = {
+            f"{name}{at}": judge(replace(one, measure=measure), pair, 1) for name, measure in BESIDE.items() for at, one in spans.items()
+        }
+        lines.append({"contrast": f"{contrast.arm}: {contrast.name}", "window": contrast.span}
+                     | {name: "-" if found is None else found.text for name, found in measured.items()})  # fmt: skip
+    table = pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True) if lines else "No contrast has its runs."
+    return f"## Beside the contrasts: other measures, and the end of training\n\n{BESIDE_EXPLAINED}\n\n{table}"
+
+
+def _last(contrast: Contrast, pair: Pair) -> int:
+    """The last checkpoint that all runs of a pair have, in the units of the contrast's window."""
+    ends = [int(found.images.steps[-1]) for row in (pair.row, pair.against) for found in row.found]
+    return 100 if contrast.percent else min(ends, default=0)
 
 
 def _told_apart(plan: Plan) -> str:

@@ -117,6 +117,8 @@ def test_the_page_has_every_answer_and_the_rise_of_other_orders(tmp_path: Path) 
     assert all(first_number(one.found) > 0.1 for one in orders)
     section = page(primary, orders=row_of(timing, rows)).partition("## Exploratory: asked afterwards")[2].partition("\n## ")[0]
     assert all(f"| {one.question}" in section and one.found in section for one in answers)
+    at = [one for one in answers if "Figure 7" in one.question]
+    assert [one.found for one in at] == ["+0.000 [+0.000, +0.000]"] * 3 and "after 400 steps" in at[-1].compared
     assert "How much do pairs differ?" in section and "0.000" in section  # DINO of the made runs is one curve
 
 

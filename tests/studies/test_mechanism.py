@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from bayesdiff.studies.mechanism import (
     rows_by_study,
     said,
 )
-from bayesdiff.studies.mechanism_page import sentence, write_mechanism
+from bayesdiff.studies.mechanism_page import beside, sentence, write_mechanism
 from bayesdiff.studies.plan import Cell, load_study
 from tests.made_records import made_curves
 
@@ -71,7 +72,7 @@ def test_the_page_has_every_contrast_and_a_figure_where_there_are_pairs(archive:
     plan = load_plan(FILE)
     page = write_mechanism(plan, rows_by_study(plan, archive), tmp_path)
     text = page.read_text()
-    assert text.count("\n## ") == 1 + len(plan.contrasts) + len(plan.timings) + 1 + len(plan.exploratory)
+    assert text.count("\n## ") == 1 + len(plan.contrasts) + len(plan.timings) + 1 + len(plan.exploratory) + 1
     board = text.partition("## All contrasts at once")[2].partition("\n## ")[0]
     assert "H2 predicted 15: 0 supported, 1 contradicted; H4 predicted 11: 1 supported, 0 contradicted." in board
     assert "they differ so: H1 and H2 on 8 of 8, H1 and H4 on 0 of 5, H2 and H4 on 11 of 11." in board
@@ -79,6 +80,21 @@ def test_the_page_has_every_contrast_and_a_figure_where_there_are_pairs(archive:
     assert [word.strip() for word in dropped[-5:-1]] == ["lower", "", "same: contradicts", "lower: supports"]
     assert board.count("not measured yet") == len(plan.contrasts) - 2
     assert len(list(page.parent.glob("*.png"))) == 2 == text.count("![")
+
+
+def test_what_else_a_contrast_changed_stands_beside_it_once_and_at_the_end_too(archive: Archive) -> None:
+    """Less grain in the middle is none at the end, and DINO is the same. Contrasts without runs have no line; the same rows have one."""
+    plan = load_plan(FILE)
+    rows = rows_by_study(plan, archive)
+    read = [(one, pair_of(one, rows)) for one in plan.contrasts]
+    section = beside([*read, (replace(read[8][0], measure="dino"), read[8][1])])
+    header, _, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("|")]
+    (dropped, beta) = (dict(zip(header, line, strict=True)) for line in lines)
+    assert dropped["contrast"] == "K: empty prompt in 10 % of the steps" and beta["contrast"] == "F: beta2 of .95"
+    assert float(dropped["grain"].split()[0]) == pytest.approx(-0.25, abs=0.02)
+    assert [dropped[name].split()[0] for name in ("grain, end", "DINO", "DINO, end")] == ["+0.000"] * 3
+    assert dropped["CLIP-I"] == "-"  # not measured
+    assert "No contrast has its runs." in beside([one for one in read if not one[1].complete])
 
 
 def test_every_contrast_names_rows_that_its_study_has() -> None:
