@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def read_prompts(file: Path) -> list[str] | dict[str, str]:
     if kind in (".yaml", ".yml"):
         raise UserError(f"--prompts {file}: settings of a trainer, and no list of prompts; copy the prompts into a text file, one a line")
     try:
-        text = read_file(file).decode("utf-8-sig")
+        text = _decoded(read_file(file))
         named = from_json(text) if kind == ".json" else tomllib.loads(text)["prompt"]["subset"] if kind == ".toml" else None
         if isinstance(named, dict):
             return {name: _text(prompt) for name, prompt in named.items()}
@@ -47,6 +48,11 @@ def read_prompts(file: Path) -> list[str] | dict[str, str]:
         raise UserError(f"--prompts {file}: cannot be read ({first_line(error)}); give one prompt a line, or a JSON object") from error
     stripped = [str(line).strip() for line in lines]
     return [_OPTIONS.split(line)[0].strip() for line in stripped if line and not line.startswith("#")]
+
+
+def _decoded(content: bytes) -> str:
+    """Text in UTF-8, or in UTF-16 with its mark, as PowerShell's ``>`` and Notepad write it."""
+    return content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
 
 
 def _text(prompt: object) -> str:

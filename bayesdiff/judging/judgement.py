@@ -104,13 +104,15 @@ def _judged(
     folder: Path, looked: _Looked, notes: list[str], asked: Asked, run: Run | None, cfg: Config, cache: Path | None
 ) -> Judgement:  # fmt: skip
     paired = looked.paired
-    subject, more_notes = subject_of(asked, run, paired.paths[next(iter(paired.paths))][0])
+    subject, more_notes = subject_of(asked, run, paired)
     notes = [*notes, *more_notes]
     scored = score_paired(paired, looked.prompts, subject, cfg.metrics, cfg.device, cache)
     verdict, steps, columns, images = verdict_of(scored, bool(looked.source), cfg)
     said = [*looked.notes, *paired.notes, *notes, _prompt_note(looked.source), _score_note(scored, paired, cfg)]
     if flat := flat_line([photo.image for photo in subject.photos]):
         said.append(flat)
+    if unchanged := _unchanged_note(steps, columns):
+        said.append(unchanged)
     if few := _few_note(steps, columns, scored.photo_hf):
         said.append(few)
     metric = cfg.detector.metric.value
@@ -204,6 +206,19 @@ def _layout_notes(samples: Samples, paired: Paired) -> list[str]:
         shown = ", ".join(samples.others[:NAMED]) + (" …" if len(samples.others) > NAMED else "")
         notes.append(f"{len(samples.others)} other pictures not looked at: {shown}")
     return notes
+
+
+def _unchanged_note(steps: Sequence[int], columns: Mapping[str, NDArray[np.float64]]) -> str:
+    """Steps whose samples score as those of the step before do, to the last digit: the same pictures; empty where there are none."""
+    as_before = [all(np.array_equal(values[t], values[t - 1]) for values in columns.values()) for t in range(1, len(steps))]
+    same = [step for step, unchanged in zip(steps[1:], as_before, strict=True) if unchanged]
+    if not same:
+        return ""
+    remedy = "check that your trainer samples with the weights that it trains"
+    if len(same) == len(steps) - 1:
+        return f"the samples of all {len(steps)} steps are the same pictures, so that this verdict says nothing: {remedy}"
+    shown = ", ".join(map(str, same[:NAMED])) + (" …" if len(same) > NAMED else "")
+    return f"the samples of step {shown} are the pictures of the step before: {remedy}"
 
 
 def _few_note(steps: Sequence[int], columns: Mapping[str, NDArray[np.float64]], photo_hf: float | None) -> str:

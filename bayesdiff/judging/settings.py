@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -13,7 +14,8 @@ from bayesdiff.config.compose import of_record, options_of, resolve
 from bayesdiff.config.derive import derive
 from bayesdiff.config.prompts import Prompt, evaluation_prompts
 from bayesdiff.config.schema import Config, ModelConf
-from bayesdiff.core.errors import UserError, did_you_mean, first_line
+from bayesdiff.config.suggestions import explain
+from bayesdiff.core.errors import UserError, did_you_mean, first_line, shortened
 from bayesdiff.core.layout import CHECKPOINTS, EVALUATIONS, RECORD, SAMPLES
 from bayesdiff.diffusion.photos import KOHYA, check_picture, check_pixels, read_folder, skipped_line
 from bayesdiff.diffusion.subject import Subject, load_subject
@@ -22,6 +24,7 @@ from bayesdiff.judging.pairing import Paired
 from bayesdiff.judging.sampling import OWN_SIDE
 from bayesdiff.recording.record import RunRecord, load_record
 
+T = TypeVar("T")
 DEFAULT_METRICS = "dinov2"
 ENLARGED = 1.25
 """A photograph that is enlarged so many times has .57 of its high-frequency energy left, measured on noise of the spectrum 1/f."""
@@ -81,7 +84,10 @@ def configured(asked: Asked, run: Run | None) -> Config:
     except UserError:
         raise
     except Exception as error:  # Hydra's parser and OmegaConf raise many kinds
-        raise UserError(f"{' '.join(asked.words)}: {first_line(error)}; give settings as KEY=VALUE, such as detector.alpha=0.01") from error
+        said = explain(error)
+        own_words = said.startswith(("no key ", *(word.partition("=")[0] for word in asked.words)))  # and has a remedy of its own
+        example = "give settings as KEY=VALUE, such as detector.alpha=0.01"
+        raise UserError(said if own_words else f"{' '.join(asked.words)}: {said}; {example}") from error
 
 
 def _of_run(run: Run, asked: Asked) -> Config:
@@ -129,10 +135,17 @@ def photos_asked(folder: Path, asked: Asked, side: int) -> tuple[Subject, list[s
     return Subject(folder.name, asked.class_noun, asked.identifier, tuple(found.photos), fine=fine), notes
 
 
-def subject_of(asked: Asked, run: Run | None, sample: Path) -> tuple[Subject, list[str]]:
-    """The photographs as squares with the side of the samples, so that their grain compares, and notes. Raises ``UserError``."""
+def subject_of(asked: Asked, run: Run | None, paired: Paired) -> tuple[Subject, list[str]]:
+    """The photographs as squares with the side of the samples, so that their grain compares, and notes.
+
+    Raises:
+        UserError: no photographs, ones that cannot be used, or samples among them.
+    """
     if asked.photos is not None:
-        return photos_asked(asked.photos, asked, _side(sample))
+        side, size_notes = _side_of(paired.paths[next(iter(paired.paths))])
+        subject, notes = photos_asked(asked.photos, asked, side)
+        _check_apart(asked.photos, subject, paired)
+        return subject, [*notes, *size_notes]
     if run is None:
         raise UserError("--photos is missing: give the folder of the photographs that were trained on, --photos FOLDER")
     cfg = run.cfg
@@ -177,18 +190,43 @@ def check_photos(asked: Asked, run: Run | None) -> None:
         raise UserError("--photos is missing: give the folder of the photographs that were trained on, --photos FOLDER")
 
 
+def _check_apart(folder: Path, subject: Subject, paired: Paired) -> None:
+    """Raises ``UserError`` where samples that are judged are among the photographs: a sample is like itself."""
+    samples = {path.resolve() for paths in paired.paths.values() for path in paths}
+    among = [photo.name for photo in subject.photos if (folder / photo.name).resolve() in samples]
+    if among:
+        count = f"{len(among)} of its {len(subject.photos)} pictures are samples that are judged"
+        raise UserError(f"--photos {folder}: {count} ({shortened(among[0])}); give a folder with the photographs alone")
+
+
+def _side_of(samples: Sequence[Path]) -> tuple[int, list[str]]:
+    """The shorter side in pixels that most samples of a checkpoint have, the larger of two as frequent, and a note of several."""
+    sides = Counter(map(_side, samples))
+    most = max(sides, key=lambda side: (sides[side], side))
+    if len(sides) == 1:
+        return most, []
+    counted = ", ".join(f"{sides[side]} of {side} pixels" for side in sorted(sides))
+    remedy = "sample in one size, or take one with --pattern"
+    return most, [f"samples of several sizes ({counted} at a step): photographs are scaled to {most}, where grain compares; {remedy}"]
+
+
 def _side(sample: Path) -> int:
-    """The shorter side of a sample in pixels."""
-    return min(open_picture(sample).size)
+    """The shorter side of a sample in pixels, from its header."""
+    return _opened(sample, lambda image: min(image.size))
 
 
 def open_picture(path: Path) -> Image.Image:
     """A sample as RGB, decoded; raises ``UserError``."""
+    return _opened(path, lambda image: image.convert("RGB"))
+
+
+def _opened(path: Path, read: Callable[[Image.Image], T]) -> T:
+    """What is read off a picture; raises ``UserError`` for one that cannot be read."""
     try:
         check_picture(path)
         with Image.open(path) as image:
             check_pixels(image)
-            return image.convert("RGB")
+            return read(image)
     except Exception as error:  # decoders raise many kinds for a damaged file
         why = first_line(error).replace(repr(str(path)), "it").replace(str(path), "it")
         raise UserError(f"cannot read the sample {path} ({why}): wait until it is written, or take it out of the folder") from error

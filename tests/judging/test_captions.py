@@ -149,3 +149,10 @@ def test_an_identifier_is_left_out_whatever_stands_around_it(text: str, identifi
 @pytest.mark.parametrize("text", ["a {red|blue} sks dog", "{{best}}, a dog", "a dog }", "{identifier}"])
 def test_a_prompt_that_was_found_is_no_template(text: str) -> None:
     assert as_prompts([literal(text)], "", "dog", with_identifier=True)[0].text == text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_a_file_that_notepad_or_powershell_wrote_is_read(tmp_path: Path, encoding: str) -> None:
+    text = "\ufeff" if encoding == "utf-16-be" else ""
+    (file := tmp_path / "prompts.txt").write_bytes((text + "ein grüner Hund\na dog\n").encode(encoding))
+    assert read_prompts(file) == ["ein grüner Hund", "a dog"]

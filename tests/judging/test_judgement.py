@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ def compare_scores(run: Path, record: RunRecord, cache: Path) -> None:
     for place in (run, run / "evaluations" / "free"):
         own, paired = run_of(place), pair(find_samples(place))
         assert own is not None
-        subject, _ = subject_of(Asked(), own, paired.paths[0][0])
+        subject, _ = subject_of(Asked(), own, paired)
         prompts, _ = prompts_of(paired, Asked(), own, own.cfg)
         found = scored.score_paired(paired, in_order(prompts), subject, own.cfg.metrics, "cpu", cache)
         theirs = pd.read_csv(place / "scores.csv", keep_default_na=False)
@@ -219,7 +220,7 @@ def test_bad_input_is_refused_with_the_remedy(folder: Path, asked: Asked, tmp_pa
     bad(folder, Asked(tmp_path / "none", **words), "no such folder; give the folder of the photographs")
     bad(folder, Asked(tmp_path / "empty", **words), "no images in it")
     bad(folder, Asked(asked.photos, metrics="dinov3"), "choose one of dinov2, paper, toybox; did you mean dinov2")
-    bad(folder, Asked(asked.photos, metrics="toybox", words=("metrics.dinu=x",)), "metrics.dinu=x")
+    bad(folder, Asked(asked.photos, metrics="toybox", words=("metrics.dinu=x",)), "no key metrics.dinu; did you mean metrics.dino")
     bad(folder, Asked(asked.photos, metrics="toybox", words=("metrics.dino=local-dir:none",)), "no such folder")
     bad(folder, Asked(asked.photos, metrics="toybox", words=(*asked.words, "detector.alpha=0.0001")), "detector: alpha=0.0001 must lie")
     (folder / "sample" / "mylora_000300_01_20240819160839.png").write_bytes(b"\x89PNG half")
@@ -255,3 +256,48 @@ def test_braces_in_a_caption_are_words(asked: Asked, folder: Path) -> None:
     for path in folder.rglob("*.png"):
         path.with_suffix(".txt").write_text("{masterpiece}, a {red|blue} dog")
     assert set(judge_folder(folder, asked, None).prompts.values()) == {"{masterpiece}, a {red|blue} dog"}
+
+
+def test_samples_among_the_photographs_are_refused(asked: Asked, folder: Path) -> None:
+    """A sample is like itself: every step would be as good as the photographs."""
+    with pytest.raises(UserError, match=r"32 of its 34 pictures are samples that are judged \(.*\.png\); give a folder with the"):
+        judge_folder(folder, replace(asked, photos=folder.parent), None)
+
+
+def test_samples_of_several_sizes_are_compared_at_the_most_frequent_one(asked: Asked, folder: Path) -> None:
+    """Whichever comes first: the verdict does not depend on the order of prompts."""
+    alike = judge_folder(folder, asked, None)
+    assert not any("several sizes" in note for note in alike.reading.notes)
+    for path in folder.rglob("*_00_*.png"):
+        picture(int(path.stem.split("_")[1]), 96).save(path)
+    several = judge_folder(folder, asked, None)
+    (note,) = (note for note in several.reading.notes if "several sizes" in note)
+    assert "3 of 48 pixels, 1 of 96 pixels at a step" in note and "photographs are scaled to 48" in note and "--pattern" in note
+    assert several.reading.photo_hf == alike.reading.photo_hf
+
+
+def test_the_same_pictures_at_every_step_say_that_the_weights_were_not_used(asked: Asked, folder: Path) -> None:
+    different = judge_folder(folder, asked, None)
+    assert not any("pictures" in note and "trainer" in note for note in different.reading.notes)
+    for path in folder.rglob("*000300*.png"):
+        shutil.copy(path, str(path).replace("000300", "000400"))
+    (note,) = (note for note in judge_folder(folder, asked, None).reading.notes if "step before" in note)
+    assert note.startswith("the samples of step 400 are the pictures of the step before: check that your trainer samples with")
+    for path in folder.rglob("*.png"):
+        shutil.copy(re.sub(r"000\d00", "000300", str(path)), path) if "000300" not in path.name else None
+    notes = judge_folder(folder, asked, None).reading.notes
+    assert any(note.startswith("the samples of all 8 steps are the same pictures, so that this verdict says nothing") for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("detector.metric=foo", r"detector\.metric=foo: no such choice; allowed: dino, clip_i, clip_t"),
+        ("detector.alpa=1", r"no key detector\.alpa; did you mean detector\.alpha\?"),
+        ("detector.alpha=x", r"detector\.alpha=x: not a number; give a number, such as .*"),
+    ],
+)
+def test_a_setting_that_is_none_says_what_can_be_given(asked: Asked, folder: Path, word: str, said: str) -> None:
+    with pytest.raises(UserError) as found:
+        judge_folder(folder, replace(asked, words=(*asked.words, word)), None)
+    assert re.fullmatch(said, str(found.value))
