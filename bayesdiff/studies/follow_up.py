@@ -16,7 +16,7 @@ from bayesdiff.core.layout import MAIN
 from bayesdiff.recording.columns import Array
 from bayesdiff.studies.contrasts import GRAIN, Curve, Estimate, at_shared_steps, curve_of, estimate, in_window, inside, read_row
 from bayesdiff.studies.measures import p_text
-from bayesdiff.studies.primary import Judged, Primary, judge
+from bayesdiff.studies.primary import Judged, Primary, judge, parse_part
 from bayesdiff.studies.rows import Found, Row
 
 PLAIN, EMPTY_PROMPT, BAYESIAN, GUIDANCE_1 = "off", "prompt_dropout", "on", "guidance_1"
@@ -73,16 +73,15 @@ def _swings(primary: Primary) -> Iterator[Answer]:
 
 def _other_orders(primary: Primary, orders: Row | None) -> Iterator[Answer]:
     """The registered rise in plain runs of another study, one line a seed."""
-    windows = primary.registered.windows
-    first = primary.registered.claims[0].parts[0]
-    read = in_window(GRAIN, windows[primary.middle], next(window for name, window in windows.items() if name != primary.middle))
     if orders is None or orders.missing:
         return
+    rise, windows = parse_part(primary.registered.claims[0].parts[0], primary.registered), primary.registered.windows
+    read = in_window(GRAIN, windows[rise.window], windows[rise.base] if rise.base else None)
     cells = read_row(orders, read)
     for seed in sorted({seed for seed, _ in cells}):
         found = estimate({place: value for place, value in cells.items() if place[0] == seed})
         last = max(int(one.images.steps[-1]) for one in orders.found)
-        yield from _answer("Does grain rise in another order?", f"`{first}`, runs of seed {seed} to step {last:,}", found)
+        yield from _answer("Does grain rise in another order?", f"`{rise.text}`, runs of seed {seed} to step {last:,}", found)
 
 
 def _delay(primary: Primary) -> Iterator[Answer]:
@@ -124,7 +123,7 @@ def _by_device(names: Sequence[str], claims: Sequence[Judged]) -> Iterator[Answe
     for (part, one), (_, other) in zip(*(claim.parts for claim in claims), strict=True):
         both = "; ".join(f"{name} {found.text}" for name, found in zip(names, (one, other), strict=True))
         if min(len(one.values), len(other.values)) >= FEWEST:
-            both += f"; they differ with p {p_text(float(ttest_ind(one.values, other.values, equal_var=False).pvalue), 3, '= ')}"
+            both += f"; of their difference p {p_text(float(ttest_ind(one.values, other.values, equal_var=False).pvalue), 3, '= ')}"
         yield Answer("Is it the device?", f"`{part.text}`", both, len(one.subjects) + len(other.subjects))
 
 
