@@ -88,8 +88,12 @@ def _registered(results: Path, archive: Archive, orders: Row | None) -> list[str
         return []
     again = results.parent / REPLICATION
     primary, replication = open_primary(path, archive), open_primary(again, archive) if again.exists() else None
-    write_text(results.parent / REGISTERED_PAGE, primary_page(primary, replication, orders))
-    for written in (results.parent / REGISTERED_PAGE, *draw(primary, results / FIGURES)):
+    target = results.parent / REGISTERED_PAGE
+    if not primary.found and target.exists():  # of another set
+        say(f"{target}: left as it is; {results} has no run of the study {primary.study.name}")
+        return []
+    write_text(target, primary_page(primary, replication, orders))
+    for written in (target, *draw(primary, results / FIGURES)):
         say(written)
     return [*answers(primary), *(answers(replication) if replication else [])]
 

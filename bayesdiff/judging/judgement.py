@@ -16,7 +16,7 @@ from bayesdiff.config.schema import Config
 from bayesdiff.core.errors import UserError, first_line
 from bayesdiff.core.layout import CHECKPOINTS
 from bayesdiff.corruption import CorruptionVerdict
-from bayesdiff.corruption.diagnosis import ALIGNMENT, judge_run
+from bayesdiff.corruption.diagnosis import ALIGNMENT, FAILED, FAILED_SHARE, judge_run
 from bayesdiff.corruption.kinds import SPECKLE, grain
 from bayesdiff.corruption.levels import MIN_IMAGES
 from bayesdiff.diffusion.subject import Subject
@@ -111,7 +111,7 @@ def _judged(
     said = [*looked.notes, *paired.notes, *notes, _prompt_note(looked.source), _score_note(scored, paired, cfg)]
     if flat := flat_line([photo.image for photo in subject.photos]):
         said.append(flat)
-    if unchanged := _unchanged_note(steps, columns):
+    if unchanged := _unchanged_note(steps, columns, asked.model is not None):
         said.append(unchanged)
     if few := _few_note(steps, columns, scored.photo_hf):
         said.append(few)
@@ -208,13 +208,19 @@ def _layout_notes(samples: Samples, paired: Paired) -> list[str]:
     return notes
 
 
-def _unchanged_note(steps: Sequence[int], columns: Mapping[str, NDArray[np.float64]]) -> str:
-    """Steps whose samples score as those of the step before do, to the last digit: the same pictures; empty where there are none."""
+def _unchanged_note(steps: Sequence[int], columns: Mapping[str, NDArray[np.float64]], sampled: bool) -> str:
+    """Steps whose samples score as those of the step before do, to the last digit: the same pictures; empty where there are none.
+
+    Failed samples are alike, and the verdict speaks of them. ``sampled``: checkpoints were sampled here.
+    """
+    good = columns[FAILED].mean(1) <= FAILED_SHARE if FAILED in columns else np.ones(len(steps), bool)
     as_before = [all(np.array_equal(values[t], values[t - 1]) for values in columns.values()) for t in range(1, len(steps))]
-    same = [step for step, unchanged in zip(steps[1:], as_before, strict=True) if unchanged]
+    same = [step for step, unchanged, seen in zip(steps[1:], as_before, good[1:], strict=True) if unchanged and seen]
     if not same:
         return ""
-    remedy = "check that your trainer samples with the weights that it trains"
+    remedy = (
+        "check that these files differ and fit this model" if sampled else "check that your trainer samples with the weights that it trains"
+    )
     if len(same) == len(steps) - 1:
         return f"the samples of all {len(steps)} steps are the same pictures, so that this verdict says nothing: {remedy}"
     shown = ", ".join(map(str, same[:NAMED])) + (" …" if len(same) > NAMED else "")

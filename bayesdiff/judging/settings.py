@@ -16,6 +16,7 @@ from bayesdiff.config.prompts import Prompt, evaluation_prompts
 from bayesdiff.config.schema import Config, ModelConf
 from bayesdiff.config.suggestions import explain
 from bayesdiff.core.errors import UserError, did_you_mean, first_line, shortened
+from bayesdiff.core.files import sha256
 from bayesdiff.core.layout import CHECKPOINTS, EVALUATIONS, RECORD, SAMPLES
 from bayesdiff.diffusion.photos import KOHYA, check_picture, check_pixels, read_folder, skipped_line
 from bayesdiff.diffusion.subject import Subject, load_subject
@@ -85,7 +86,8 @@ def configured(asked: Asked, run: Run | None) -> Config:
         raise
     except Exception as error:  # Hydra's parser and OmegaConf raise many kinds
         said = explain(error)
-        own_words = said.startswith(("no key ", *(word.partition("=")[0] for word in asked.words)))  # and has a remedy of its own
+        names = tuple(word.partition("=")[0] for word in asked.words)
+        own_words = said.startswith(names) or "did you mean" in said
         example = "give settings as KEY=VALUE, such as detector.alpha=0.01"
         raise UserError(said if own_words else f"{' '.join(asked.words)}: {said}; {example}") from error
 
@@ -142,7 +144,7 @@ def subject_of(asked: Asked, run: Run | None, paired: Paired) -> tuple[Subject, 
         UserError: no photographs, ones that cannot be used, or samples among them.
     """
     if asked.photos is not None:
-        side, size_notes = _side_of(paired.paths[next(iter(paired.paths))])
+        side, size_notes = _side_of(paired)
         subject, notes = photos_asked(asked.photos, asked, side)
         _check_apart(asked.photos, subject, paired)
         return subject, [*notes, *size_notes]
@@ -191,23 +193,28 @@ def check_photos(asked: Asked, run: Run | None) -> None:
 
 
 def _check_apart(folder: Path, subject: Subject, paired: Paired) -> None:
-    """Raises ``UserError`` where samples that are judged are among the photographs: a sample is like itself."""
-    samples = {path.resolve() for paths in paired.paths.values() for path in paths}
-    among = [photo.name for photo in subject.photos if (folder / photo.name).resolve() in samples]
+    """Raises ``UserError`` where samples that are judged, or copies of them, are among the photographs: a sample is like itself."""
+    sizes = {(folder / photo.name).stat().st_size for photo in subject.photos if (folder / photo.name).is_file()}
+    alike = {sha256(path) for paths in paired.paths.values() for path in paths if path.stat().st_size in sizes}
+    among = [photo.name for photo in subject.photos if photo.digest in alike]
     if among:
         count = f"{len(among)} of its {len(subject.photos)} pictures are samples that are judged"
         raise UserError(f"--photos {folder}: {count} ({shortened(among[0])}); give a folder with the photographs alone")
 
 
-def _side_of(samples: Sequence[Path]) -> tuple[int, list[str]]:
-    """The shorter side in pixels that most samples of a checkpoint have, the larger of two as frequent, and a note of several."""
-    sides = Counter(map(_side, samples))
+def _side_of(paired: Paired) -> tuple[int, list[str]]:
+    """The shorter side in pixels that most samples have, the larger of two as frequent, and a note of several."""
+    of_step = {step: Counter(map(_side, paths)) for step, paths in paired.paths.items()}
+    sides = sum(of_step.values(), Counter[int]())
     most = max(sides, key=lambda side: (sides[side], side))
     if len(sides) == 1:
         return most, []
     counted = ", ".join(f"{sides[side]} of {side} pixels" for side in sorted(sides))
-    remedy = "sample in one size, or take one with --pattern"
-    return most, [f"samples of several sizes ({counted} at a step): photographs are scaled to {most}, where grain compares; {remedy}"]
+    steps = [step for step, own in of_step.items() if own != next(iter(of_step.values()))]
+    changed = f"; they change at step {steps[0]}, and so may the scores" if steps else ""
+    return most, [
+        f"samples of several sizes ({counted}){changed}: photographs are scaled to {most}, where grain compares; sample in one size"
+    ]
 
 
 def _side(sample: Path) -> int:

@@ -16,7 +16,7 @@ from bayesdiff.core.layout import MAIN
 from bayesdiff.recording.columns import Array
 from bayesdiff.studies.contrasts import GRAIN, Curve, Estimate, at_shared_steps, curve_of, estimate, in_window, inside, read_row
 from bayesdiff.studies.measures import p_text
-from bayesdiff.studies.primary import Judged, Primary, judge, parse_part
+from bayesdiff.studies.primary import Primary, judge, parse_part
 from bayesdiff.studies.rows import Found, Row
 
 PLAIN, EMPTY_PROMPT, BAYESIAN, GUIDANCE_1 = "off", "prompt_dropout", "on", "guidance_1"
@@ -27,7 +27,7 @@ GAP = "gap at 0.1"
 STEPS_AN_IMAGE = (100, 200, 400)
 """Of the paper's Figure 7; with one photograph these are steps of training."""
 FEWEST = 3
-"""Subjects, or checkpoints, that a correlation takes."""
+"""Subjects that a correlation, a spread, or a half of a comparison takes."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,9 @@ def _other_orders(primary: Primary, orders: Row | None) -> Iterator[Answer]:
     cells = read_row(orders, read)
     for seed in sorted({seed for seed, _ in cells}):
         found = estimate({place: value for place, value in cells.items() if place[0] == seed})
-        last = max(int(one.images.steps[-1]) for one in orders.found)
-        yield from _answer("Does grain rise in another order?", f"`{rise.text}`, runs of seed {seed} to step {last:,}", found)
+        images = next(one.images for one in orders.found if one.place[0] == seed)
+        compared = f"`{rise.text}`, runs of seed {seed} to step {images.steps[-1]:,} with {len(images.places)} images a checkpoint"
+        yield from _answer("Does grain rise in another order?", compared, found)
 
 
 def _delay(primary: Primary) -> Iterator[Answer]:
@@ -111,20 +112,21 @@ def _devices(primary: Primary) -> Iterator[Answer]:
     )
     if not on_gpu or on_gpu >= {one.place[1] for one in primary.found_runs}:
         return
-    judged = [judge(primary, only=only) for _, only in halves]
-    for claims in zip(*judged, strict=True):
-        yield from _by_device([name for name, _ in halves], claims)
+    found = [{part.text: one for claim in judge(primary, only=only) for part, one in claim.parts} for _, only in halves]
+    for part in found[0]:
+        of_part = [of_half[part] for of_half in found if part in of_half]  # a diverged run leaves none
+        if len(of_part) == len(halves) and all(len(one.values) >= FEWEST for one in of_part):
+            yield _by_device(part, [name for name, _ in halves], of_part)
 
 
-def _by_device(names: Sequence[str], claims: Sequence[Judged]) -> Iterator[Answer]:
-    """The parts of one claim on either device, and whether they differ (Welch's t-test over subjects)."""
+def _by_device(part: str, names: Sequence[str], found: Sequence[Estimate]) -> Answer:
+    """A part on either device, and whether they differ (Welch's t-test over subjects)."""
     from scipy.stats import ttest_ind
 
-    for (part, one), (_, other) in zip(*(claim.parts for claim in claims), strict=True):
-        both = "; ".join(f"{name} {found.text}" for name, found in zip(names, (one, other), strict=True))
-        if min(len(one.values), len(other.values)) >= FEWEST:
-            both += f"; of their difference p {p_text(float(ttest_ind(one.values, other.values, equal_var=False).pvalue), 3, '= ')}"
-        yield Answer("Is it the device?", f"`{part.text}`", both, len(one.subjects) + len(other.subjects))
+    both = "; ".join(f"{name} {one.text}" for name, one in zip(names, found, strict=True))
+    p_value = float(ttest_ind(*(one.values for one in found), equal_var=False).pvalue)
+    said = f"{both}; of their difference p {p_text(p_value, 3, '= ')}"
+    return Answer("Is it the device?", f"`{part}`", said, sum(len(one.subjects) for one in found))
 
 
 def _gap(primary: Primary) -> Iterator[Answer]:

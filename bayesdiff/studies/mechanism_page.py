@@ -112,7 +112,7 @@ def beside(read: Sequence[tuple[Contrast, Pair]]) -> str:
         measured = {
             f"{name}{at}": judge(replace(one, measure=measure), pair, 1) for name, measure in BESIDE.items() for at, one in spans.items()
         }
-        lines.append({"contrast": f"{contrast.arm}: {contrast.name}", "window": contrast.span}
+        lines.append({"contrast": f"{contrast.arm}: {_words(contrast.row)}", "against": _words(contrast.against), "window": contrast.span}
                      | {name: "-" if found is None else found.text for name, found in measured.items()})  # fmt: skip
     table = pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True) if lines else "No contrast has its runs."
     return f"## Beside the contrasts: other measures, and the end of training\n\n{BESIDE_EXPLAINED}\n\n{table}"
@@ -186,15 +186,15 @@ def timing_sentence(timing: Timing, found: Agreement) -> str:
     """What a question of time says; no agreement is no evidence for the order with so few subjects."""
     seen = PHOTOGRAPH if found.p_value <= LEVEL else OPEN
     shown = "the photograph sets the time" if seen == PHOTOGRAPH else "not shown that the photograph sets the time"
-    of_order = "alike in all subjects, so the order sets part of the curve"
-    ordered = of_order if found.order_p <= LEVEL else "not shown to be alike in all subjects"
+    ordered = "Subjects share part" if found.order_p <= LEVEL else "It is not shown that subjects share any"
+    so = ", so that the order sets part of the curve" if found.order_p <= LEVEL else ""
     apart = float(np.abs(np.diff(found.centres, axis=0)).mean())
     first, last = timing.window
     return (
         f"**{_decided(timing.predicts, seen)}** The centres of {timing.measure} above its lowest value in steps {first} to {last} lie "
         f"{apart:.0f} steps apart in two orders of one photograph. Over {len(found.subjects)} subjects they go together with "
         f"r = {found.correlation:.2f} (one-sided p {p_text(found.p_value, 3, '= ')}, all permutations of subjects): {shown}. "
-        f"What the two orders differ in is {ordered} (p {p_text(found.order_p, 3, '= ')}, all swaps of the orders)."
+        f"{ordered} of what the two orders differ in (p {p_text(found.order_p, 3, '= ')}, swaps of the two orders){so}."
     )
 
 
@@ -251,4 +251,8 @@ def draw_pair(contrast: Contrast, pair: Pair, target: Path) -> bool:
 
 
 def _labels(labels: Mapping[str, str]) -> str:
-    return escape.plot(", ".join(f"{axis} {label}" for axis, label in labels.items()))
+    return escape.plot(_words(labels))
+
+
+def _words(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{axis} {label}" for axis, label in labels.items())

@@ -196,7 +196,7 @@ def test_the_first_of_folders_of_epochs_may_be_kept(asked: Asked, tmp_path: Path
     for epoch in range(6):
         (place := tmp_path / "out" / f"epoch-{epoch}").mkdir(parents=True)
         for i in range(4):
-            picture(100 * epoch + i).save(place / f"{i}.png")
+            picture(100 * epoch + i + 2).save(place / f"{i}.png")
     found = judged(tmp_path / "out", asked, None)
     assert found.reading.steps == (1, 2, 3, 4, 5, 6)
     assert {path.parent.name for path in found.paired.paths[1]} == {"epoch-0"}
@@ -262,6 +262,11 @@ def test_samples_among_the_photographs_are_refused(asked: Asked, folder: Path) -
     """A sample is like itself: every step would be as good as the photographs."""
     with pytest.raises(UserError, match=r"32 of its 34 pictures are samples that are judged \(.*\.png\); give a folder with the"):
         judge_folder(folder, replace(asked, photos=folder.parent), None)
+    assert asked.photos is not None
+    for i, path in enumerate(sorted(folder.rglob("*000800*.png"))):
+        shutil.copy(path, asked.photos / f"copy{i}.png")
+    with pytest.raises(UserError, match=r"4 of its 6 pictures are samples that are judged \(copy0\.png\)"):
+        judge_folder(folder, asked, None)
 
 
 def test_samples_of_several_sizes_are_compared_at_the_most_frequent_one(asked: Asked, folder: Path) -> None:
@@ -272,8 +277,18 @@ def test_samples_of_several_sizes_are_compared_at_the_most_frequent_one(asked: A
         picture(int(path.stem.split("_")[1]), 96).save(path)
     several = judge_folder(folder, asked, None)
     (note,) = (note for note in several.reading.notes if "several sizes" in note)
-    assert "3 of 48 pixels, 1 of 96 pixels at a step" in note and "photographs are scaled to 48" in note and "--pattern" in note
+    assert "(24 of 48 pixels, 8 of 96 pixels)" in note and "photographs are scaled to 48" in note and "change" not in note
     assert several.reading.photo_hf == alike.reading.photo_hf
+
+
+def test_one_step_of_another_size_does_not_decide_and_is_named(asked: Asked, folder: Path) -> None:
+    alike = judge_folder(folder, asked, None)
+    for path in folder.rglob("*_000100_*.png"):
+        picture(int(path.stem.split("_")[2]), 96).save(path)
+    first = judge_folder(folder, asked, None)
+    (note,) = (note for note in first.reading.notes if "several sizes" in note)
+    assert "they change at step 200, and so may the scores" in note
+    assert first.reading.photo_hf == alike.reading.photo_hf
 
 
 def test_the_same_pictures_at_every_step_say_that_the_weights_were_not_used(asked: Asked, folder: Path) -> None:
@@ -289,11 +304,21 @@ def test_the_same_pictures_at_every_step_say_that_the_weights_were_not_used(aske
     assert any(note.startswith("the samples of all 8 steps are the same pictures, so that this verdict says nothing") for note in notes)
 
 
+def test_black_samples_are_no_unused_weights(asked: Asked, folder: Path) -> None:
+    """The verdict says that training diverged; a second remedy would lead elsewhere."""
+    for path in folder.rglob("*.png"):
+        Image.new("RGB", (48, 48)).save(path) if int(path.stem.split("_")[1]) >= 500 else None
+    found = judge_folder(folder, asked, None)
+    assert found.verdict.kind == "diverged"
+    assert not any("pictures of the step before" in note for note in found.reading.notes)
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
         ("detector.metric=foo", r"detector\.metric=foo: no such choice; allowed: dino, clip_i, clip_t"),
         ("detector.alpa=1", r"no key detector\.alpa; did you mean detector\.alpha\?"),
+        ("foo=1", r".*foo=1: no key foo; give settings as KEY=VALUE, such as detector\.alpha=0\.01"),
         ("detector.alpha=x", r"detector\.alpha=x: not a number; give a number, such as .*"),
     ],
 )

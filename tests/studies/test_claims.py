@@ -334,3 +334,26 @@ def test_a_damaged_record_is_named_and_costs_its_claims_alone(study: Study, tmp_
     )
     assert main([str(results)]) == 0
     assert f"{damaged / 'curve.csv'}: not a table of numbers" in capsys.readouterr().out
+
+
+REGISTERED = """
+study: table_1
+windows: {before: [0, 5], middle: [10, 10]}
+claims:
+  - {name: grain, claim: it rises, parts: ["off: middle - before > 0"]}
+"""
+
+
+def test_a_set_without_registered_runs_leaves_another_sets_page_as_it_is(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page stands beside the sets; a set of other runs once replaced it by one that knows nothing."""
+    (tmp_path / "mine" / "records").mkdir(parents=True)
+    (tmp_path / "claims.yaml").write_text("- {claim: up, study: table_1, measure: dino, row: {bnn: 'on'}, against: {bnn: 'off'}}\n")
+    (tmp_path / "primary.yaml").write_text(REGISTERED)
+    assert main([str(tmp_path / "mine")]) == 0
+    assert "0 of 16 runs" in (tmp_path / "primary.md").read_text()
+    (tmp_path / "primary.md").write_text("what another set showed")
+    assert main([str(tmp_path / "mine")]) == 0
+    assert (tmp_path / "primary.md").read_text() == "what another set showed"
+    assert "primary.md: left as it is; " in capsys.readouterr().out

@@ -104,22 +104,58 @@ def test_the_gap_that_carries_grain_correlates_over_steps_and_over_subjects(tmp_
     assert first_number(without.found) == pytest.approx(0.1) and first_number(at_guidance.found) > 0.1
 
 
+def with_dino(primary: Primary) -> Primary:
+    """Bayesian weights add .01 a hundred steps up to 400, and .02 more or less a subject; the empty prompt takes .3."""
+    for arm in ("on", "prompt_dropout"):
+        for i, one in enumerate(primary.row(arm).found):
+            table = pd.read_csv(one.folder / "images.csv")
+            table["dino"] += 0.01 * table["step"].clip(upper=400) / 100 + 0.02 * (-1) ** i if arm == "on" else -0.3
+            table.to_csv(one.folder / "images.csv", index=False)
+            means = table.groupby("step").mean().drop(columns=["prompt", "image"]).reset_index()
+            means.to_csv(one.folder / "curve.csv", index=False)
+    return open_primary(FILE, open_archive(primary.found_runs[0].folder.parents[1]))
+
+
 def test_the_page_has_every_answer_and_the_rise_of_other_orders(tmp_path: Path) -> None:
-    primary = made(tmp_path / "primary", lambda cell, steps, rng: hump(steps) + 0.01 * rng.standard_normal())
+    primary = with_dino(made(tmp_path / "primary", lambda cell, steps, rng: hump(steps) + 0.01 * rng.standard_normal()))
     study = load_study("mechanism_photos")
     kept = tuple(cell for cell in study.cells if cell.labels["photographs"] == "1")
-    made_curves(study, tmp_path / "photos", lambda cell, steps, rng: hump(steps), kept)
+
+    def of_seed(cell: Cell, steps: Steps, rng: np.random.Generator) -> Floats:
+        return np.where((steps > 200) & (steps < 950), 0.9 + 0.2 * int(cell.labels["seed"]), 0.9)
+
+    made_curves(study, tmp_path / "photos", of_seed, kept)
     timing = PLAN.timings[0]
     rows = rows_by_study(PLAN, open_archive(tmp_path / "photos"))[timing.study]
     answers = follow_up(primary, row_of(timing, rows))
     orders = [one for one in answers if "another order" in one.question]
-    assert [one.compared.partition("seed ")[2] for one in orders] == ["1 to step 1,000", "2 to step 1,000"]
-    assert all(first_number(one.found) > 0.1 for one in orders)
-    section = page(primary, orders=row_of(timing, rows)).partition("## Exploratory: asked afterwards")[2].partition("\n## ")[0]
-    assert all(f"| {one.question}" in section and one.found in section for one in answers)
+    assert [one.compared.partition("seed ")[2] for one in orders] == [f"{i} to step 1,000 with 2 images a checkpoint" for i in (1, 2)]
+    assert [(first_number(one.found), one.subjects) for one in orders] == [(0.2, 8), (0.4, 8)]
     at = [one for one in answers if "Figure 7" in one.question]
-    assert [one.found for one in at] == ["+0.000 [+0.000, +0.000]"] * 3 and "after 400 steps" in at[-1].compared
-    assert "How much do pairs differ?" in section and "0.000" in section  # DINO of the made runs is one curve
+    assert [(one.compared.split()[-4], first_number(one.found)) for one in at] == [("100", 0.01), ("200", 0.02), ("400", 0.04)]
+    (spread,) = (one for one in answers if one.question == "How much do pairs differ?")
+    assert (spread.found, spread.subjects) == ("0.021", 16)  # .02 times the root of 16 / 15
+    section = page(primary, orders=row_of(timing, rows)).partition("## Exploratory: asked afterwards")[2].partition("\n## ")[0]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("| ")][1:]
+    assert lines == [[one.question, one.compared, one.found, str(one.subjects)] for one in answers]
+
+
+def test_a_diverged_run_leaves_its_half_out(tmp_path: Path) -> None:
+    """It counts as ended; a half of few subjects shows no interval."""
+    names = list(dict.fromkeys(cell.labels["data.subject"] for cell in load_study("primary").cells))
+    primary = made(tmp_path, lambda cell, steps, rng: hump(steps) + 0.05 * rng.standard_normal(len(steps)), tuple(names[:4]))
+    for one in primary.row("prompt_dropout").found:
+        if one.place[1] in names[1:4]:
+            path = one.folder / "record.json"
+            path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | {"status": "diverged"}), "utf-8")
+    primary = open_primary(FILE, open_archive(tmp_path))
+    assert primary.complete and primary.diverged == 3
+    assert {one.compared for one in of(primary, DEVICE)} == {
+        "`off: middle - before > 0`",
+        "`off: middle - after > 0`",
+        "`on - off: middle < 0`",
+    }
+    assert "asked afterwards" in page(primary)
 
 
 def test_nothing_is_said_while_runs_are_missing(tmp_path: Path) -> None:

@@ -90,7 +90,8 @@ def test_what_else_a_contrast_changed_stands_beside_it_once_and_at_the_end_too(a
     section = beside([*read, (replace(read[8][0], measure="dino"), read[8][1])])
     header, _, *lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in section.splitlines() if line.startswith("|")]
     (dropped, beta) = (dict(zip(header, line, strict=True)) for line in lines)
-    assert dropped["contrast"] == "K: empty prompt in 10 % of the steps" and beta["contrast"] == "F: beta2 of .95"
+    assert (dropped["contrast"], dropped["against"]) == ("K: arm empty prompt 10 %", "arm plain")
+    assert beta["contrast"] == "F: arm beta2 .95"
     assert float(dropped["grain"].split()[0]) == pytest.approx(-0.25, abs=0.02)
     assert [dropped[name].split()[0] for name in ("grain, end", "DINO", "DINO, end")] == ["+0.000"] * 3
     assert dropped["CLIP-I"] == "-"  # not measured

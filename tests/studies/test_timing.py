@@ -108,7 +108,10 @@ def test_a_shape_of_the_order_is_found_and_one_of_each_run_is_not(tmp_path: Path
 
     found = agreement(TIMING, made(tmp_path, swinging)[1])
     assert found is not None and found.order_p == 2**-7
-    assert "alike in all subjects, so the order sets part of the curve (p = 0.008" in timing_sentence(TIMING, found)
+    assert (
+        "Subjects share part of what the two orders differ in (p = 0.008, swaps of the two orders), so that the order sets"
+        in timing_sentence(TIMING, found)
+    )
     rng = np.random.default_rng(0)
     by_chance = np.array([shared_by_subjects(rng.standard_normal((8, 14))) for _ in range(2000)])
     assert (by_chance <= 0.05).mean() == pytest.approx(0.05, abs=0.015)
