@@ -349,7 +349,9 @@ def test_a_set_without_registered_runs_leaves_another_sets_page_as_it_is(
 ) -> None:
     """The page stands beside the sets; a set of other runs once replaced it by one that knows nothing."""
     (tmp_path / "mine" / "records").mkdir(parents=True)
-    (tmp_path / "claims.yaml").write_text("- {claim: up, study: table_1, measure: dino, row: {bnn: 'on'}, against: {bnn: 'off'}}\n")
+    (tmp_path / "claims.yaml").write_text(
+        "- {claim: up, study: table_1, measure: dino, row: {method: lora, bnn: 'on'}, against: {bnn: 'off'}}\n"
+    )
     (tmp_path / "primary.yaml").write_text(REGISTERED)
     assert main([str(tmp_path / "mine")]) == 0
     assert "0 of 16 runs" in (tmp_path / "primary.md").read_text()
