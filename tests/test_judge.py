@@ -129,7 +129,11 @@ def test_a_folder_that_is_watched_is_judged_again_and_ctrl_c_ends_with_the_verdi
         assert watching.stderr is not None
 
         def until_it_waits() -> str:
-            return "".join(iter(watching.stdout.readline, "watching; Ctrl-C ends with the verdict\n"))  # type: ignore[union-attr]
+            said = ""
+            while (line := watching.stdout.readline()) != "watching; Ctrl-C ends with the verdict\n":  # type: ignore[union-attr]
+                assert line, f"it ended: {said}"
+                said += line
+            return said
 
         assert "too few for a verdict" in until_it_waits()
         shutil.copytree(tmp_path / "aside-600", steps[600])

@@ -146,8 +146,7 @@ def subject_of(asked: Asked, run: Run | None, paired: Paired) -> tuple[Subject, 
     if asked.photos is not None:
         side, size_notes = _side_of(paired)
         subject, notes = photos_asked(asked.photos, asked, side)
-        _check_apart(asked.photos, subject, paired)
-        return subject, [*notes, *size_notes]
+        return subject, [*notes, *size_notes, *_apart(asked.photos, subject, paired)]
     if run is None:
         raise UserError("--photos is missing: give the folder of the photographs that were trained on, --photos FOLDER")
     cfg = run.cfg
@@ -192,14 +191,21 @@ def check_photos(asked: Asked, run: Run | None) -> None:
         raise UserError("--photos is missing: give the folder of the photographs that were trained on, --photos FOLDER")
 
 
-def _check_apart(folder: Path, subject: Subject, paired: Paired) -> None:
-    """Raises ``UserError`` where samples that are judged, or copies of them, are among the photographs: a sample is like itself."""
-    sizes = {(folder / photo.name).stat().st_size for photo in subject.photos if (folder / photo.name).is_file()}
-    alike = {sha256(path) for paths in paired.paths.values() for path in paths if path.stat().st_size in sizes}
-    among = [photo.name for photo in subject.photos if photo.digest in alike]
-    if among:
-        count = f"{len(among)} of its {len(subject.photos)} pictures are samples that are judged"
-        raise UserError(f"--photos {folder}: {count} ({shortened(among[0])}); give a folder with the photographs alone")
+def _apart(folder: Path, subject: Subject, paired: Paired) -> list[str]:
+    """A note of photographs that are samples too, byte for byte: a sample is like itself.
+
+    Raises ``UserError`` where all samples of a step, different ones, are among them: the folder is not one of photographs.
+    """
+    of_photo = {photo.digest: photo.name for photo in subject.photos}
+    sizes = {(folder / name).stat().st_size for name in of_photo.values() if (folder / name).is_file()}
+    digests = {step: [sha256(path) if path.stat().st_size in sizes else "" for path in paths] for step, paths in paired.paths.items()}
+    among = sorted({of_photo[digest] for found in digests.values() for digest in found if digest in of_photo})
+    if not among:
+        return []
+    count = f"{len(among)} of its {len(subject.photos)} pictures are samples that are judged ({shortened(among[0])})"
+    if any(len(set(found)) == len(found) > 1 and all(digest in of_photo for digest in found) for found in digests.values()):
+        raise UserError(f"--photos {folder}: {count}; give a folder with the photographs alone")
+    return [f"--photos {folder}: {count}, each like itself; take them out if they are no photographs"]
 
 
 def _side_of(paired: Paired) -> tuple[int, list[str]]:

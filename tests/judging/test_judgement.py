@@ -196,7 +196,7 @@ def test_the_first_of_folders_of_epochs_may_be_kept(asked: Asked, tmp_path: Path
     for epoch in range(6):
         (place := tmp_path / "out" / f"epoch-{epoch}").mkdir(parents=True)
         for i in range(4):
-            picture(100 * epoch + i + 2).save(place / f"{i}.png")
+            picture(100 * epoch + i).save(place / f"{i}.png")
     found = judged(tmp_path / "out", asked, None)
     assert found.reading.steps == (1, 2, 3, 4, 5, 6)
     assert {path.parent.name for path in found.paired.paths[1]} == {"epoch-0"}
@@ -263,8 +263,12 @@ def test_samples_among_the_photographs_are_refused(asked: Asked, folder: Path) -
     with pytest.raises(UserError, match=r"32 of its 34 pictures are samples that are judged \(.*\.png\); give a folder with the"):
         judge_folder(folder, replace(asked, photos=folder.parent), None)
     assert asked.photos is not None
-    for i, path in enumerate(sorted(folder.rglob("*000800*.png"))):
+    *most, last = sorted(folder.rglob("*000800*.png"))
+    for i, path in enumerate(most):
         shutil.copy(path, asked.photos / f"copy{i}.png")
+    (note,) = (note for note in judge_folder(folder, asked, None).reading.notes if "like itself" in note)
+    assert "3 of its 5 pictures are samples that are judged (copy0.png), each like itself; take them out" in note
+    shutil.copy(last, asked.photos / "last.png")
     with pytest.raises(UserError, match=r"4 of its 6 pictures are samples that are judged \(copy0\.png\)"):
         judge_folder(folder, asked, None)
 
