@@ -188,7 +188,7 @@ def _checkpoint_notes(found: Checkpoints, plan: Plan, cfg: Config, made: int) ->
     if naming.unit != "step":
         notes += [f"these names count {naming.unit}s: every step below is one", *found.notes]
     if found.others:
-        notes.append(f"{len(found.others)} files not sampled: {', '.join(found.others[:NAMED])}{' …' if len(found.others) > NAMED else ''}")
+        notes.append(f"{len(found.others)} files not sampled: {_first(found.others)}")
     return notes
 
 
@@ -203,9 +203,13 @@ def _layout_notes(samples: Samples, paired: Paired) -> list[str]:
     if layout.unit != "step":
         notes += [f"these names count {layout.unit}s: every step below is one", *samples.notes]
     if samples.others:
-        shown = ", ".join(samples.others[:NAMED]) + (" …" if len(samples.others) > NAMED else "")
-        notes.append(f"{len(samples.others)} other pictures not looked at: {shown}")
+        notes.append(f"{len(samples.others)} other pictures not looked at: {_first(samples.others)}")
     return notes
+
+
+def _first(names: Sequence[object]) -> str:
+    """The first ``NAMED`` of many, as a note shows them."""
+    return ", ".join(map(str, names[:NAMED])) + (" …" if len(names) > NAMED else "")
 
 
 def _unchanged_note(steps: Sequence[int], columns: Mapping[str, NDArray[np.float64]], sampled: bool) -> str:
@@ -223,8 +227,7 @@ def _unchanged_note(steps: Sequence[int], columns: Mapping[str, NDArray[np.float
     )
     if len(same) == len(steps) - 1:
         return f"the samples of all {len(steps)} steps are the same pictures, so that this verdict says nothing: {remedy}"
-    shown = ", ".join(map(str, same[:NAMED])) + (" …" if len(same) > NAMED else "")
-    return f"the samples of step {shown} are the pictures of the step before: {remedy}"
+    return f"the samples of step {_first(same)} are the pictures of the step before: {remedy}"
 
 
 def _few_note(steps: Sequence[int], columns: Mapping[str, NDArray[np.float64]], photo_hf: float | None) -> str:

@@ -87,6 +87,12 @@ def at_shared_steps(curves: Sequence[Curve]) -> Curve:
     return shared, np.stack([values[np.isin(steps, shared)] for steps, values in curves])
 
 
+def curves_together(asked: Sequence[tuple[Found, str]]) -> Curve | None:
+    """Several measures of one run or more, (curves, T), at the steps that all have; None where one was not measured."""
+    curves = [curve for found, measure in asked if (curve := curve_of(found, measure)) is not None]
+    return at_shared_steps(curves) if len(curves) == len(asked) else None
+
+
 def _probe_curve(found: Found, column: str, share: str) -> Curve | None:
     """A column of ``probes.csv`` at a share of the schedule, of the weights that the evaluation shows."""
     path = found.folder / PROBES

@@ -14,7 +14,18 @@ import numpy as np
 
 from bayesdiff.core.layout import MAIN
 from bayesdiff.recording.columns import Array
-from bayesdiff.studies.contrasts import GRAIN, Curve, Estimate, at_shared_steps, curve_of, estimate, in_window, inside, read_row
+from bayesdiff.studies.contrasts import (
+    GRAIN,
+    Curve,
+    Estimate,
+    at_shared_steps,
+    curve_of,
+    curves_together,
+    estimate,
+    in_window,
+    inside,
+    read_row,
+)
 from bayesdiff.studies.measures import p_text
 from bayesdiff.studies.primary import Primary, judge, parse_part
 from bayesdiff.studies.rows import Found, Row
@@ -57,16 +68,18 @@ def _answer(question: str, compared: str, found: Estimate | None) -> Iterator[An
         yield Answer(question, compared, found.text, len(found.subjects))
 
 
-def _evaluations(primary: Primary) -> Iterator[str]:
-    """The paper's sampling, and guidance 1 where the plain runs have it."""
-    known = {row.labels["evaluation"] for row in primary.rows}
-    return (name for name in (MAIN, GUIDANCE_1) if name in known)
+def _pairs(row: Row, other: Row) -> list[tuple[Found, Found]]:
+    """The runs of two rows that share subject and seed."""
+    of_place = {one.place: one for one in other.found}
+    return [(one, of_place[one.place]) for one in row.found if one.place in of_place]
 
 
 def _swings(primary: Primary) -> Iterator[Answer]:
     """How far the plain runs swing up, at each evaluation of the same weights."""
     (first, last), (high, end) = UP_SWING
-    for name in _evaluations(primary):
+    for name in (MAIN, GUIDANCE_1):
+        if name not in primary.evaluations:
+            continue
         found = estimate(read_row(primary.row(PLAIN, name), in_window(GRAIN, *reversed(UP_SWING))))
         yield from _answer("Do swings need guidance?", f"off, {name}: grain at steps {high} to {end} - {first} to {last}", found)
 
@@ -133,10 +146,9 @@ def _gap(primary: Primary) -> Iterator[Answer]:
     """Whether what guidance adds to grain goes with the gap of the two predictions: over steps, and over subjects."""
     from scipy.stats import pearsonr
 
-    if GUIDANCE_1 not in set(_evaluations(primary)):
+    if GUIDANCE_1 not in primary.evaluations:
         return
-    plain = {one.place: one for one in primary.row(PLAIN, GUIDANCE_1).found}
-    pairs = [(one, plain[one.place]) for one in primary.row(PLAIN).found if one.place in plain]
+    pairs = _pairs(primary.row(PLAIN), primary.row(PLAIN, GUIDANCE_1))
     curves = [curve for pair in pairs if (curve := _added_and_gap(*pair)) is not None]
     if len(curves) < FEWEST:
         return
@@ -153,10 +165,9 @@ def _gap(primary: Primary) -> Iterator[Answer]:
 
 def _added_and_gap(guided: Found, plain: Found) -> Curve | None:
     """What guidance adds to grain, and the gap (T, 2); None for a run without either."""
-    curves = [curve for found, name in ((guided, GRAIN), (plain, GRAIN), (guided, GAP)) if (curve := curve_of(found, name)) is not None]
-    if len(curves) < 3:
+    if (found := curves_together([(guided, GRAIN), (plain, GRAIN), (guided, GAP)])) is None:
         return None
-    steps, (with_it, without, gap) = at_shared_steps(curves)
+    steps, (with_it, without, gap) = found
     return steps, np.stack([with_it - without, gap], 1)
 
 
@@ -170,20 +181,11 @@ def _steps_an_image(primary: Primary) -> Iterator[Answer]:
 
 def _spread(primary: Primary) -> Iterator[Answer]:
     """By how much DINO of a pair differs from pair to pair at one checkpoint: what the power of other designs rests on."""
-    plain = {one.place: one for one in primary.row(PLAIN).found}
-    curves = [curve for one in primary.row(BAYESIAN).found if one.place in plain and (curve := _less(one, plain[one.place])) is not None]
+    pairs = _pairs(primary.row(BAYESIAN), primary.row(PLAIN))
+    curves = [curve for pair in pairs if (curve := curves_together([(one, "dino") for one in pair])) is not None]
     if len(curves) < FEWEST:
         return
-    steps, differences = at_shared_steps(curves)
-    spread: Array = differences[:, steps > 0].std(0, ddof=1)
+    steps, values = at_shared_steps([(steps, mine - other) for steps, (mine, other) in curves])
+    spread: Array = values[:, steps > 0].std(0, ddof=1)
     compared = "standard deviation over pairs of `on - off`, DINO at one checkpoint: median over checkpoints"
     yield Answer("How much do pairs differ?", compared, f"{np.median(spread):.3f}", len(curves))
-
-
-def _less(mine: Found, other: Found) -> Curve | None:
-    """DINO of one run less another's, at the steps of both; None where either has none."""
-    curves = [curve for found in (mine, other) if (curve := curve_of(found, "dino")) is not None]
-    if len(curves) < 2:
-        return None
-    steps, (one, two) = at_shared_steps(curves)
-    return steps, one - two

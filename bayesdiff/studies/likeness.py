@@ -14,7 +14,7 @@ import numpy as np
 
 from bayesdiff.core.layout import MAIN
 from bayesdiff.recording.columns import Array
-from bayesdiff.studies.contrasts import GRAIN, Curve, Estimate, at_shared_steps, curve_of, estimate, in_window, inside, read_row
+from bayesdiff.studies.contrasts import GRAIN, Curve, Estimate, curves_together, estimate, in_window, inside, read_row
 from bayesdiff.studies.primary import Primary
 from bayesdiff.studies.rows import Found
 
@@ -72,10 +72,9 @@ def _matched(found: Found, plain: Found, window: Sequence[int]) -> tuple[float, 
 
 def _both(found: Found) -> Curve | None:
     """Grain and DINO (T, 2) of a run."""
-    curves = [curve for name in (GRAIN, LIKENESS) if (curve := curve_of(found, name)) is not None]
-    if len(curves) < 2:
+    if (both := curves_together([(found, GRAIN), (found, LIKENESS)])) is None:
         return None
-    steps, values = at_shared_steps(curves)
+    steps, values = both
     return steps, values.T
 
 

@@ -110,6 +110,11 @@ class Primary:
         return sum(len(row.diverged) for row in self._arms)
 
     @property
+    def evaluations(self) -> list[str]:
+        """The run's own, and those that any run has beside it."""
+        return list(dict.fromkeys(row.labels["evaluation"] for row in self.rows))
+
+    @property
     def middle(self) -> str:
         """The window that the first claim is about."""
         return parse_part(self.registered.claims[0].parts[0], self.registered).window

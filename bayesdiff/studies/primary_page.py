@@ -173,10 +173,9 @@ def _prompts(primary: Primary) -> str:
     """The registered parts prompt by prompt at the paper's sampling, and those of the first claim at guidance 1."""
     claims = primary.registered.claims
     asked = [(MAIN, text) for claim in claims for text in claim.parts] + [(GUIDANCE_1, text) for text in claims[0].parts]
-    known = {row.labels["evaluation"] for row in primary.rows}
     lines = [
         {"evaluation": evaluation, "part": f"`{text}`", **{prompt: one.text for prompt, one in found.items()}}
-        for evaluation, text in asked if evaluation in known
+        for evaluation, text in asked if evaluation in primary.evaluations
         if (found := by_prompt(primary, parse_part(text, primary.registered), evaluation))
     ]  # fmt: skip
     return f"## Exploratory: prompt by prompt\n\n{PROMPTS_EXPLAINED}\n\n" + (_table(lines) if lines else NO_PROMPTS)
@@ -220,7 +219,7 @@ def _follow_up(primary: Primary, orders: Row | None) -> str:
 
 def _exploratory(primary: Primary) -> str:
     lines = []
-    for evaluation in dict.fromkeys(row.labels["evaluation"] for row in primary.rows if row.labels["evaluation"] != MAIN):
+    for evaluation in (name for name in primary.evaluations if name != MAIN):
         for one in judge(primary, evaluation):
             for part, found in one.parts:
                 labels = {"evaluation": evaluation, "claim": one.claim.name, "part": f"`{part.text}`"}

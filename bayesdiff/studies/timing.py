@@ -2,7 +2,7 @@
 
 Each photograph is trained twice, with two seeds. Where the photograph sets the time, a subject that is early in one order is early
 in the other. The test is a correlation over subjects, with a p-value from every permutation of them. Where the order sets part of a
-curve, what the two orders differ in is alike in all subjects. The test swaps the two orders of every subject.
+curve, subjects share part of what the two orders differ in. The test swaps the two orders of every subject.
 """
 
 from __future__ import annotations
